@@ -1,0 +1,52 @@
+"""What the core asks of the world, performed only after the turn that decided it is durable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flowbatch.model.ending import Halt
+from flowbatch.model.ids import AttemptKey
+from flowbatch.model.jobspec import JobSpec, RunFacts
+from flowbatch.model.resources import Resources
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Start this attempt. Repeatable: the attempt's id makes it one start."""
+
+    key: AttemptKey
+    backend: str
+    environment: str  # its title: AWS_BATCH_CE_NAME
+    queue: str  # likewise: AWS_BATCH_JQ_NAME
+    spec: JobSpec
+    resources: Resources  # of this attempt: memory may have grown
+    run: RunFacts | None
+    run_status: str = ""  # for `${{ run.status }}` in `finally`
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    key: AttemptKey
+    backend: str
+    grace_ms: int
+    why: Halt
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """The end is durable: the backend may drop what it keeps."""
+
+    key: AttemptKey
+    backend: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """To a command. `error` is a sentence, or None where it was done; `value` is JSON-able."""
+
+    ticket: int
+    error: str | None = None
+    value: object = None
+
+
+Effect = Launch | Stop | Forget | Answer

@@ -1,0 +1,44 @@
+"""Names of things: UUIDs at the edges, one key per attempt inside."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, NewType
+
+Millis = NewType("Millis", int)  # since the epoch, as AWS Batch has it
+RunId = NewType("RunId", str)  # a UUID
+JobId = NewType("JobId", str)  # a UUID; an array child is shown as `UUID:index`
+AttemptId = NewType("AttemptId", str)  # `UUID.index.attempt`: safe in file names, labels and environments
+
+
+class TaskKey(NamedTuple):
+    """One execution slot of a job: the single itself (index 0) or one child of an array."""
+
+    job: JobId
+    idx: int
+
+
+class AttemptKey(NamedTuple):
+    """One attempt of one task. The number goes on over retries and generations, from 1."""
+
+    job: JobId
+    idx: int
+    attempt: int
+
+    @property
+    def task(self) -> TaskKey:
+        return TaskKey(self.job, self.idx)
+
+    @property
+    def id(self) -> AttemptId:
+        return AttemptId(f"{self.job}.{self.idx}.{self.attempt}")
+
+    @classmethod
+    def parse(cls, text: str) -> AttemptKey:
+        """Raises ValueError when the text is no attempt id."""
+        job, index, attempt = text.rsplit(".", 2)
+        return cls(JobId(job), int(index), int(attempt))
+
+
+def child_id(job: JobId, size: int | None, index: int) -> str:
+    """AWS's id of a task: the job's own for a single, `UUID:index` for a child."""
+    return job if size is None else f"{job}:{index}"

@@ -1,0 +1,185 @@
+"""What a job is, as plain data: everything the engine needs, nothing that only the file's author needs.
+
+Made by `spec.compile`, stored with the job as JSON, never changed afterwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from flowbatch.model.ids import JobId, Millis, RunId
+from flowbatch.model.resources import Resources
+
+
+class When(StrEnum):
+    """The end of a needed job that satisfies the need (⊕; AWS knows success alone)."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """An entry of dependsOn. `each` is N_TO_N: child i waits for child i of the needed job."""
+
+    job: JobId
+    when: When = When.SUCCESS
+    each: bool = False
+
+
+class Action(StrEnum):
+    RETRY = "RETRY"
+    EXIT = "EXIT"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """An entry of evaluateOnExit; a pattern is whole, or a prefix when it ends in `*` (aws-batch.md §4)."""
+
+    action: Action
+    exit_code: str | None = None  # onExitCode
+    reason: str | None = None  # onReason
+    status_reason: str | None = None  # onStatusReason
+    memory_factor: float | None = None  # ⊕ `memory: x2`
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    attempts: int = 1  # the total, 1..10
+    backoff_first_ms: int = 0
+    backoff_last_ms: int = 0
+    rules: tuple[Rule, ...] = ()
+    lost_free: int = 0  # attempts lost with the host that do not count (⊕ `lost_attempts: {free: n}`)
+
+
+@dataclass(frozen=True, slots=True)
+class SecretSource:
+    """Where a secret's value comes from; exactly one is set. The value itself is never stored."""
+
+    env: str | None = None
+    file: str | None = None  # absolute
+    command: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FakeScript:
+    """What the fake backend does with this job (`x-fake:` in a file); `by_index` and `by_attempt` override the rest."""
+
+    duration_ms: int = 0
+    exit_code: int = 0
+    reason: str | None = None  # container.reason of the end, e.g. "OutOfMemoryError: …"
+    launch_error: str | None = None  # the launch fails with this reason
+    output: str = ""  # the log
+    ignores_term: bool = False
+    lost: bool = False  # the backend loses it
+    by_attempt: dict[int, FakeScript] = field(default_factory=dict)
+    by_index: dict[int, FakeScript] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """One job. `${{ }}` is expanded (but `${{ run.status }}` in `finally`), `Ref::` is not yet substituted."""
+
+    key: str  # the job's name in the file; jobName
+    queue: str
+    command: tuple[str, ...]
+    resources: Resources
+    size: int | None = None  # None: a single; 0..10,000: an array
+    needs: tuple[Need, ...] = ()
+    sequential: bool = False
+    max_running: int | None = None
+    tolerate: int = 0  # children that may fail
+    priority: int = 0
+    env: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[tuple[str, SecretSource], ...] = ()  # environment variable → source
+    parameters: tuple[tuple[str, str], ...] = ()  # for Ref::
+    items: tuple[str | dict[str, str], ...] = ()  # FLOWBATCH_ITEM…, one entry a child
+    chunk: int = 1  # ⊕ items per child; above 1 the child gets FLOWBATCH_ITEMS_FILE
+    workdir: str = ""  # absolute
+    timeout_ms: int | None = None  # per attempt, from RUNNING
+    stop_grace_ms: int = 30_000
+    retry: RetryPolicy = RetryPolicy()
+    tags: tuple[tuple[str, str], ...] = ()
+    image: str | None = None
+    user: str | None = None
+    fake: FakeScript | None = None
+
+    @property
+    def tasks(self) -> int:
+        return 1 if self.size is None else self.size
+
+    @property
+    def kind(self) -> str:
+        """The backend that a `local` environment chooses for it."""
+        return "process" if self.image is None else "docker"
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """A compute environment."""
+
+    name: str  # unique in the engine
+    backend: str  # local | process | docker | fake
+    capacity: Resources
+    enabled: bool = True
+    title: str = ""  # AWS_BATCH_CE_NAME; the name where empty
+
+    def backend_of(self, spec: JobSpec) -> str | None:
+        """The backend that would run the job here, or None where it cannot run."""
+        if self.backend == "fake":
+            return "fake"
+        if self.backend == "local" or self.backend == spec.kind:
+            return spec.kind
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A job queue. A higher priority is looked at first; environments are tried in order."""
+
+    name: str
+    priority: int = 1
+    environments: tuple[str, ...] = ("default",)
+    enabled: bool = True
+    max_running: int | None = None
+    title: str = ""  # AWS_BATCH_JQ_NAME; the name where empty
+
+
+class Stage(StrEnum):
+    MAIN = "main"
+    FINALLY = "finally"
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlan:
+    """A job about to be submitted. The id is made at the edge."""
+
+    id: JobId
+    spec: JobSpec
+    stage: Stage = Stage.MAIN
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """A run about to be submitted: the workflow file, resolved. Needs name jobs of this plan (any order, no cycle)."""
+
+    id: RunId
+    workflow: str
+    jobs: tuple[JobPlan, ...]
+    file: str = ""  # absolute path of the workflow file
+    source: str = ""  # its text, pinned with the run
+    params: tuple[tuple[str, str | int | float | bool], ...] = ()
+    deadline_ms: int | None = None  # wall time from the run's creation
+    environments: tuple[Environment, ...] = ()  # the file's own
+    queues: tuple[Queue, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What a task may know of its run."""
+
+    id: RunId
+    workflow: str
+    created_at: Millis

@@ -1,0 +1,15 @@
+"""What one turn decided: rows to make durable, then effects to perform."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from flowbatch.model.effects import Effect
+from flowbatch.model.rows import Writes
+
+
+@dataclass(slots=True)
+class Outcome:
+    turn: int
+    writes: Writes = field(default_factory=Writes)
+    effects: list[Effect] = field(default_factory=list)

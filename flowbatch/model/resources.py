@@ -1,0 +1,47 @@
+"""What tasks need and environments have: vCPUs in thousandths, memory in MiB, whole GPUs."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Resources(NamedTuple):
+    vcpus_milli: int = 0
+    memory_mib: int = 0  # 0: reserves nothing and limits nothing
+    gpus: int = 0
+
+    def fits(self, free: Resources) -> bool:
+        return self[0] <= free[0] and self[1] <= free[1] and self[2] <= free[2]
+
+    def plus(self, other: Resources) -> Resources:
+        return Resources(self[0] + other[0], self[1] + other[1], self[2] + other[2])
+
+    def minus(self, other: Resources) -> Resources:
+        return Resources(self[0] - other[0], self[1] - other[1], self[2] - other[2])
+
+    def times(self, count: int) -> Resources:
+        return Resources(self[0] * count, self[1] * count, self[2] * count)
+
+    def copies_in(self, free: Resources) -> int:
+        """How many of this fit in `free`; a demand of nothing fits without bound (2**31)."""
+        count = 2**31
+        for need, have in zip(self, free, strict=True):
+            if need > 0:
+                count = min(count, have // need)
+        return max(count, 0)
+
+    def __str__(self) -> str:
+        parts = [f"{vcpus_text(self.vcpus_milli)} vCPU"]
+        if self.memory_mib:
+            parts.append(memory_text(self.memory_mib))
+        if self.gpus:
+            parts.append(f"{self.gpus} GPU")
+        return ", ".join(parts)
+
+
+def vcpus_text(vcpus_milli: int) -> str:
+    return f"{vcpus_milli / 1000:g}"
+
+
+def memory_text(memory_mib: int) -> str:
+    return f"{memory_mib / 1024:g} GiB" if memory_mib >= 1024 and memory_mib % 256 == 0 else f"{memory_mib} MiB"

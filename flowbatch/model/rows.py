@@ -1,0 +1,124 @@
+"""The rows of the store, as the core writes them and as `load` gives them back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from flowbatch.model.ending import Halt
+from flowbatch.model.events import EventRow
+from flowbatch.model.ids import JobId, Millis, RunId
+from flowbatch.model.jobspec import JobPlan, RunPlan, Stage
+from flowbatch.model.status import RunStatus, Status
+
+
+class RunRow(NamedTuple):
+    """The changing part of a run; its plan is stored once, by `Writes.new_runs`."""
+
+    no: int  # in order of submission, given by the core, never reused
+    id: RunId
+    status: RunStatus
+    stage: Stage
+    stop: Halt  # NONE or TERMINATE
+    cancelled: bool
+    generation: int
+    status_reason: str | None
+    created_at: Millis
+    deadline_at: Millis | None
+    finally_at: Millis | None  # when the finally stage began
+    stopped_at: Millis | None
+
+
+class JobRow(NamedTuple):
+    """The changing part of a job; its plan is stored once, by `Writes.new_jobs`.
+
+    `rest` is the status of every child that has no TaskRow. A single has one too (index 0) once it leaves `rest`; `status` is
+    then the same. Of an array, `status` is the parent's: SUBMITTED, PENDING, SUCCEEDED or FAILED.
+    """
+
+    no: int  # in order of submission, over all runs
+    id: JobId
+    run: int | None
+    stage: Stage
+    status: Status
+    rest: Status
+    rest_reason: str | None  # statusReason of the resting children, once they are terminal
+    rest_at: Millis | None  # stoppedAt likewise
+    generation: int
+    cancelled: bool
+    terminated: bool
+    skipped: bool
+    status_reason: str | None
+    created_at: Millis
+    started_at: Millis | None
+    stopped_at: Millis | None
+
+
+class TaskRow(NamedTuple):
+    """A child (or single) that has left its job's `rest`; its last attempt is in it, earlier ones are AttemptRows."""
+
+    job: int  # JobRow.no
+    idx: int
+    status: Status
+    attempt: int  # the last one begun; 0: none yet
+    base: int  # attempts that do not count (earlier generations, interruptions, free losses)
+    lost: int  # attempts lost with the host that were free
+    memory_mib: int  # of the last or next attempt; 0: as the spec says
+    environment: str | None
+    life: int  # the engine's life in which the attempt was placed
+    halt: Halt
+    not_before: Millis | None  # RUNNABLE: a retry's backoff
+    started_at: Millis | None
+    stopped_at: Millis | None
+    exit_code: int | None
+    reason: str | None
+    status_reason: str | None
+
+
+class AttemptRow(NamedTuple):
+    """A finished attempt that was followed by another, or that may be (its task went back to RUNNABLE)."""
+
+    job: int
+    idx: int
+    attempt: int
+    environment: str | None
+    started_at: Millis | None
+    stopped_at: Millis
+    exit_code: int | None
+    reason: str | None
+    status_reason: str | None
+
+
+@dataclass(slots=True)
+class Writes:
+    """One turn's changes, committed in one transaction. Rows replace what the store has under their key."""
+
+    new_runs: list[tuple[int, RunPlan]] = field(default_factory=list)  # (RunRow.no, plan)
+    new_jobs: list[tuple[int, int | None, JobPlan]] = field(default_factory=list)  # (JobRow.no, RunRow.no, plan)
+    runs: dict[int, RunRow] = field(default_factory=dict)
+    jobs: dict[int, JobRow] = field(default_factory=dict)
+    tasks: dict[tuple[int, int], TaskRow] = field(default_factory=dict)
+    reopened: list[tuple[int, int, int]] = field(
+        default_factory=list
+    )  # (job, first, last): delete these TaskRows FIRST
+    attempts: list[AttemptRow] = field(default_factory=list)
+    events: list[EventRow] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.new_runs or self.new_jobs or self.runs or self.jobs or self.tasks or self.reopened or self.attempts
+            or self.events
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a life begins with: every open run with all of its jobs, and their tasks that left `rest`."""
+
+    life: int  # this engine's, from 1
+    same_boot_since: int  # the first life since this machine booted
+    next_run: int
+    next_job: int
+    runs: list[tuple[RunRow, RunPlan]]  # plan.jobs and plan.source may be empty here
+    jobs: list[tuple[JobRow, JobPlan]]
+    tasks: list[TaskRow]

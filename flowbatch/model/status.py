@@ -1,0 +1,69 @@
+"""The seven statuses of AWS Batch and which may follow which.
+
+A single, or a child of an array, walks
+
+    SUBMITTED → PENDING → RUNNABLE → STARTING → RUNNING → SUCCEEDED | FAILED
+
+and may go back from STARTING or RUNNING to RUNNABLE (a retry, or an interruption). Every live status may end FAILED (cancel,
+terminate, a failed dependency). PENDING may end SUCCEEDED: a `when` that never fires is skipped. The parent of an array
+is never RUNNABLE, STARTING or RUNNING. FAILED → PENDING is the one edge out of a terminal status, by an explicit retry
+of the user, and starts a new generation of the job (semantics.md 8).
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+
+class Status(IntEnum):
+    SUBMITTED = 0
+    PENDING = 1
+    RUNNABLE = 2
+    STARTING = 3
+    RUNNING = 4
+    SUCCEEDED = 5
+    FAILED = 6
+
+    @property
+    def terminal(self) -> bool:
+        return self >= Status.SUCCEEDED
+
+    @property
+    def live(self) -> bool:
+        """Holds capacity."""
+        return self is Status.STARTING or self is Status.RUNNING
+
+    @property
+    def waiting(self) -> bool:
+        return self <= Status.RUNNABLE
+
+
+class RunStatus(IntEnum):
+    """Interrupted is not a status: it is a RUNNING run that no engine holds."""
+
+    RUNNING = 0
+    SUCCEEDED = 1
+    FAILED = 2
+
+
+_S = Status
+TRANSITIONS: Final[frozenset[tuple[Status, Status]]] = frozenset(
+    {
+        (_S.SUBMITTED, _S.PENDING),
+        (_S.SUBMITTED, _S.RUNNABLE),
+        (_S.SUBMITTED, _S.FAILED),
+        (_S.PENDING, _S.RUNNABLE),
+        (_S.PENDING, _S.SUCCEEDED),  # skipped; or an array, whose parent never leaves PENDING before
+        (_S.PENDING, _S.FAILED),
+        (_S.RUNNABLE, _S.STARTING),
+        (_S.RUNNABLE, _S.FAILED),
+        (_S.STARTING, _S.RUNNING),
+        (_S.STARTING, _S.RUNNABLE),
+        (_S.STARTING, _S.FAILED),
+        (_S.RUNNING, _S.RUNNABLE),
+        (_S.RUNNING, _S.SUCCEEDED),
+        (_S.RUNNING, _S.FAILED),
+        (_S.FAILED, _S.PENDING),  # only by an explicit retry
+    }
+)

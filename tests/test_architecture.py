@@ -1,0 +1,83 @@
+"""The floors of the house: a room imports only lower floors, and within itself."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "flowbatch"
+
+FLOORS: dict[str, int] = {
+    "model": 0,
+    "errors": 0,
+    "core": 1,
+    "spec": 1,
+    "ports": 2,
+    "engine": 3,
+    "store": 3,
+    "backends": 3,
+    "clock": 3,
+    "logs": 3,
+    "settings": 3,
+    "app": 5,
+    "cli": 6,
+    "__main__": 6,
+    "__init__": 0,
+}
+PURE = {"model", "core"}
+IMPURE_MODULES = set(
+    "asyncio anyio aiosqlite aiodocker aiohttp structlog sqlite3 time random uuid os pathlib logging socket subprocess".split()
+)
+SPEC_THIRD_PARTY = {"pydantic", "yaml", "pydantic_core"}
+SUPERVISOR = ROOT / "backends" / "supervisor"  # runs alone, before anything is installed into its interpreter
+
+
+def modules() -> list[Path]:
+    return sorted(ROOT.rglob("*.py"))
+
+
+def room_of(dotted: str) -> str:
+    parts = dotted.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {
+                f"{node.module}.{alias.name}" for alias in node.names if node.module == "flowbatch"
+            }
+    return found
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_down_only(path: Path) -> None:
+    relative = path.relative_to(ROOT)
+    room = relative.parts[0].removesuffix(".py")
+    floor = FLOORS[room]
+    for name in imports(path):
+        top = name.split(".")[0]
+        if top == "flowbatch":
+            other = room_of(name)
+            if other in {"__init__", "__version__"}:
+                continue
+            assert other == room or FLOORS[other] < floor, f"{relative} imports {name}"
+        elif room in PURE:
+            assert top in sys.stdlib_module_names, f"{relative} imports {name}"
+            assert top not in IMPURE_MODULES, f"{relative} imports {name}"
+        elif room == "spec":
+            assert top in sys.stdlib_module_names or top in SPEC_THIRD_PARTY, f"{relative} imports {name}"
+            assert top not in IMPURE_MODULES, f"{relative} imports {name}"
+        if path.is_relative_to(SUPERVISOR):
+            assert top in sys.stdlib_module_names, f"{relative} imports {name}"
+
+
+def test_modules_are_one_noun() -> None:
+    too_long = {str(p.relative_to(ROOT)): n for p in modules() if (n := p.read_text().count("\n")) > 420}
+    assert not too_long
