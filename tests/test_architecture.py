@@ -29,7 +29,23 @@ FLOORS: dict[str, int] = {
 }
 PURE = {"model", "core"}
 IMPURE_MODULES = set(
-    "asyncio anyio aiosqlite aiodocker aiohttp structlog sqlite3 time random uuid os pathlib logging socket subprocess".split()
+    [
+        "asyncio",
+        "anyio",
+        "aiosqlite",
+        "aiodocker",
+        "aiohttp",
+        "structlog",
+        "sqlite3",
+        "time",
+        "random",
+        "uuid",
+        "os",
+        "pathlib",
+        "logging",
+        "socket",
+        "subprocess",
+    ]
 )
 SPEC_THIRD_PARTY = {"pydantic", "yaml", "pydantic_core"}
 SUPERVISOR = ROOT / "backends" / "supervisor"  # runs alone, before anything is installed into its interpreter
