@@ -10,7 +10,7 @@ import anyio
 from anyio.abc import TaskStatus
 
 from flowbatch.model.ending import Halt
-from flowbatch.model.ids import AttemptKey, Millis
+from flowbatch.model.ids import AttemptKey, Millis, RunId
 from flowbatch.model.jobspec import FakeScript
 from flowbatch.model.resources import Resources
 from flowbatch.model.rows import Loaded, Writes
@@ -34,6 +34,9 @@ class Store(Protocol):
 
     async def load(self) -> Loaded:
         """Begins a life: numbers it, records this boot, and reads what is open."""
+
+    async def load_run(self, run: RunId) -> Loaded | None:
+        """An ended run with all of its jobs and tasks, for a retry; None where there is none of that id."""
 
     async def commit(self, writes: Writes) -> None:
         """One transaction, durable on return. Raises StoreFull where the disk is full (nothing is written; the same

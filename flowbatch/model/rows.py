@@ -98,9 +98,8 @@ class Writes:
     runs: dict[int, RunRow] = field(default_factory=dict)
     jobs: dict[int, JobRow] = field(default_factory=dict)
     tasks: dict[tuple[int, int], TaskRow] = field(default_factory=dict)
-    reopened: list[tuple[int, int, int]] = field(
-        default_factory=list
-    )  # (job, first, last): delete these TaskRows FIRST
+    # (job, first, last): before anything else, the tasks' last attempts become AttemptRows (INSERT OR IGNORE … SELECT)
+    reopened: list[tuple[int, int, int]] = field(default_factory=list)
     attempts: list[AttemptRow] = field(default_factory=list)
     events: list[EventRow] = field(default_factory=list)
 

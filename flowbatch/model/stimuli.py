@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from flowbatch.model.ending import Evidence
 from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId
 from flowbatch.model.jobspec import Environment, Queue, RunPlan
+from flowbatch.model.rows import Loaded
 
 Ticket = int  # given by the caller of a command; the Answer carries it back
 
@@ -50,6 +51,13 @@ class Retry:
 
     ticket: Ticket
     target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """An ended run comes back from the store, changed in nothing, because a Retry follows."""
+
+    loaded: Loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +137,7 @@ Stimulus = (
     | Cancel
     | Terminate
     | Retry
+    | Reload
     | Drain
     | Interrupt
     | Configure

@@ -1,0 +1,173 @@
+"""What a fact changes: an attempt has begun, has failed to begin, has ended.
+
+News of another attempt than the live one is stale and dropped in one line; so is a start that was already seen.
+"""
+
+from __future__ import annotations
+
+import math
+
+from flowbatch.core import dependencies, retry
+from flowbatch.core.ending import classify
+from flowbatch.core.retry import Again
+from flowbatch.core.state import Live, State
+from flowbatch.core.timers import TimerKind
+from flowbatch.core.turn import Turn
+from flowbatch.model.effects import Forget, Stop
+from flowbatch.model.ending import EndClass, Halt, Verdict
+from flowbatch.model.ids import AttemptKey, Millis
+from flowbatch.model.status import Status
+from flowbatch.model.stimuli import Exited, LaunchFailed, Started
+
+
+def live_of(state: State, key: AttemptKey) -> Live | None:
+    """The live attempt with exactly this key, or None where the news is stale."""
+    live = state.live.get(key.task)
+    return live if live is not None and live.key.attempt == key.attempt else None
+
+
+def on_started(state: State, fact: Started, out: Turn) -> None:
+    live = live_of(state, fact.key)
+    if live is None or live.status is Status.RUNNING:
+        return
+    begin(state, live, fact.at, out)
+    out.live_row(live)
+
+
+def begin(state: State, live: Live, at: Millis, out: Turn) -> None:
+    """STARTING → RUNNING."""
+    job, idx = live.job, live.key.idx
+    live.status = Status.RUNNING
+    live.started_at = at
+    live.changed = state.turn
+    job.move(idx, Status.RUNNING)
+    if job.started_at is None:
+        job.started_at = at
+        out.touch(job)
+    if job.array:
+        out.child_event(job, idx, Status.RUNNING, None, None)
+    else:
+        dependencies.set_single_status(job, Status.RUNNING, out)
+    arm_timeout(state, live)
+
+
+def arm_timeout(state: State, live: Live) -> None:
+    timeout_ms = live.job.spec.timeout_ms
+    if timeout_ms is not None and live.started_at is not None and live.backend not in state.enforcing:
+        state.timers.add(Millis(live.started_at + timeout_ms), TimerKind.TIMEOUT, live.key)
+
+
+def on_launch_failed(state: State, fact: LaunchFailed, out: Turn) -> None:
+    live = live_of(state, fact.key)
+    if live is not None:
+        end(state, live, classify(fact.evidence, live.halt, live.halt_reason), fact.at, out)
+
+
+def on_exited(state: State, fact: Exited, out: Turn) -> None:
+    live = live_of(state, fact.key)
+    if live is None:
+        return
+    if live.status is Status.STARTING and fact.evidence.start_error is None and fact.started_at is not None:
+        begin(state, live, fact.started_at, out)  # so that RUNNING is seen before the end
+    end(state, live, classify(fact.evidence, live.halt, live.halt_reason), fact.at, out)
+
+
+def end(state: State, live: Live, verdict: Verdict, at: Millis, out: Turn) -> None:
+    """An attempt has ended: its capacity is free, and its task succeeds, fails or goes back to RUNNABLE."""
+    release(state, live)
+    out.effects.append(Forget(live.key, live.backend))
+    if verdict.end is EndClass.SUCCESS:
+        settle_task(state, live, Status.SUCCEEDED, verdict, at, out)
+        return
+    decision = decide(live, verdict)
+    if isinstance(decision, Again):
+        requeue(state, live, verdict, decision, at, out)
+    else:
+        settle_task(state, live, Status.FAILED, verdict, at, out)
+
+
+def decide(live: Live, verdict: Verdict) -> retry.Decision:
+    job, idx = live.job, live.key.idx
+    stopped = job.cancelled or job.terminated
+    if stopped and verdict.end is not EndClass.INTERRUPTED:
+        return retry.GIVE_UP
+    odd = job.odd.get(idx)
+    base, losses = (odd.base, odd.lost) if odd is not None else (0, 0)
+    return retry.decide(job.spec.retry, verdict, live.key.attempt - base, losses)
+
+
+def release(state: State, live: Live) -> None:
+    """The attempt holds nothing any more."""
+    job = live.job
+    del state.live[live.key.task]
+    environment = live.environment
+    environment.used = environment.used.minus(live.resources)
+    environment.live -= 1
+    queue = state.queue_of(job)
+    queue.live -= 1
+    job.running -= 1
+    if job.parked:
+        queue.unpark(job)
+    state.place_wanted = True
+
+
+def settle_task(state: State, live: Live, status: Status, verdict: Verdict, at: Millis, out: Turn) -> None:
+    job, idx = live.job, live.key.idx
+    if live.status is Status.STARTING and status is Status.SUCCEEDED:
+        begin(state, live, at, out)  # its start was never seen, and never told
+    job.move(idx, status)
+    out.ended_row(live, status, verdict, at)
+    dependencies.drop_odd(job, idx)
+    if job.array:
+        out.child_event(job, idx, status, verdict, verdict.status_reason)
+    else:
+        job.status_reason = verdict.status_reason
+    dependencies.child_ended(job, idx, idx + 1, out)
+
+
+def requeue(state: State, live: Live, verdict: Verdict, again: Again, at: Millis, out: Turn) -> None:
+    """Back to RUNNABLE, to the front of the queue, after the backoff."""
+    job, idx = live.job, live.key.idx
+    job.move(idx, Status.RUNNABLE)
+    if not again.counts or again.memory_factor != 1.0 or again.delay_ms:
+        odd = job.oddity(idx)
+        odd.base += 0 if again.counts else 1
+        odd.lost += 1 if again.free_loss else 0
+        odd.not_before = Millis(at + again.delay_ms) if again.delay_ms else None
+        if again.memory_factor != 1.0:
+            odd.memory_mib = grown_memory(state, live, again.memory_factor)
+    out.past_attempt(live, verdict, at)
+    out.waiting_row(job, idx, Status.RUNNABLE, verdict.status_reason)
+    if job.array:
+        out.child_event(job, idx, Status.RUNNABLE, verdict, verdict.status_reason)
+    else:
+        job.status_reason = verdict.status_reason
+        dependencies.set_single_status(job, Status.RUNNABLE, out)
+    wait_or_queue(state, live.key)
+
+
+def wait_or_queue(state: State, key: AttemptKey) -> None:
+    """A RUNNABLE task waits for its backoff outside the queue, or is ready."""
+    job = state.jobs[key.job]
+    odd = job.odd.get(key.idx)
+    if odd is not None and odd.not_before is not None:
+        state.timers.add(odd.not_before, TimerKind.BACKOFF, key)
+    else:
+        dependencies.queue_child(state, job, key.idx)
+
+
+def grown_memory(state: State, live: Live, factor: float) -> int:
+    """`memory: x2`, but never beyond the largest environment that could run the job: it would wait for ever."""
+    wanted = math.ceil(live.resources.memory_mib * factor)
+    largest = max((place.spec.capacity.memory_mib for place, _ in state.places_of(live.job)), default=wanted)
+    return max(min(wanted, largest), live.resources.memory_mib)
+
+
+def halt(state: State, live: Live, why: Halt, reason: str | None, out: Turn) -> None:
+    """Asks a live attempt to stop; the wish is durable before the backend hears of it. A stronger wish replaces a weaker."""
+    if live.halt is Halt.NONE or (why is Halt.TERMINATE and live.halt is Halt.INTERRUPT):
+        live.halt = why
+        live.halt_reason = reason
+        live.changed = state.turn
+        out.live_row(live)
+    out.effects.append(Stop(live.key, live.backend, live.job.spec.stop_grace_ms, live.halt))

@@ -1,0 +1,134 @@
+"""The one door: stimuli in, rows and effects out. The only code that changes the State."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import assert_never
+
+from flowbatch.core import commands, dependencies, lifecycle, recovery, reopening, scheduler, submission
+from flowbatch.core.state import State
+from flowbatch.core.timers import Timer, TimerKind
+from flowbatch.core.turn import Turn
+from flowbatch.model.ending import Halt
+from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId, TaskKey
+from flowbatch.model.outcome import Outcome
+from flowbatch.model.status import RunStatus, Status
+from flowbatch.model.stimuli import (
+    Cancel,
+    Census,
+    Configure,
+    Drain,
+    Exited,
+    Interrupt,
+    LaunchFailed,
+    Reload,
+    Retry,
+    Started,
+    Stimulus,
+    SubmitRun,
+    Terminate,
+    Tick,
+)
+
+
+class Machine:
+    """Holds the State; whoever has an Outcome must make it durable before performing its effects.
+
+    When `handle` raises, the State is no longer what the store has: the machine must be thrown away.
+    """
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+
+    def handle(self, stimuli: Iterable[Stimulus], now: Millis) -> Outcome:
+        """One turn: every stimulus in order, then what has become due, then what can be placed."""
+        state = self.state
+        state.turn += 1
+        out = Turn(state, now)
+        for stimulus in stimuli:
+            dispatch(state, stimulus, out)
+            dependencies.settle(state, out)
+        while (timer := state.timers.due(now)) is not None:
+            on_timer(state, timer, out)
+            dependencies.settle(state, out)
+        scheduler.place(state, out)
+        outcome = out.outcome()
+        for run in out.runs.values():
+            if run.status is not RunStatus.RUNNING:
+                evict(state, run.id)
+        return outcome
+
+    def next_deadline(self) -> Millis | None:
+        """When `handle` must be called at the latest, with no stimulus at all."""
+        return self.state.timers.next_deadline()
+
+
+def dispatch(state: State, stimulus: Stimulus, out: Turn) -> None:
+    match stimulus:
+        case Exited():
+            lifecycle.on_exited(state, stimulus, out)
+        case Started():
+            lifecycle.on_started(state, stimulus, out)
+        case LaunchFailed():
+            lifecycle.on_launch_failed(state, stimulus, out)
+        case Census():
+            recovery.on_census(state, stimulus, out)
+        case SubmitRun():
+            submission.on_submit_run(state, stimulus, out)
+        case Cancel():
+            commands.on_cancel(state, stimulus, out)
+        case Terminate():
+            commands.on_terminate(state, stimulus, out)
+        case Retry():
+            reopening.on_retry(state, stimulus, out)
+        case Reload():
+            if not any(plan.id in state.runs for _, plan in stimulus.loaded.runs):
+                recovery.restore(state, stimulus.loaded)
+        case Drain():
+            state.draining = True
+        case Interrupt():
+            commands.on_interrupt(state, out)
+        case Configure():
+            state.add_places(stimulus.environments, stimulus.queues)
+        case Tick():
+            pass
+        case _:
+            assert_never(stimulus)
+
+
+def on_timer(state: State, timer: Timer, out: Turn) -> None:
+    """A timer whose subject has moved on means nothing."""
+    name, number, attempt = timer.subject
+    match timer.kind:
+        case TimerKind.TIMEOUT:
+            live = lifecycle.live_of(state, AttemptKey(JobId(name), number, attempt))
+            if live is not None and live.status is Status.RUNNING:
+                lifecycle.halt(state, live, Halt.TIMEOUT, None, out)
+        case TimerKind.BACKOFF:
+            on_backoff_over(state, TaskKey(JobId(name), number), timer.at)
+        case TimerKind.DEADLINE:
+            run = state.runs.get(RunId(name))
+            if run is not None and run.generation == number:
+                commands.on_deadline(state, run, out)
+        case TimerKind.FINALLY:
+            run = state.runs.get(RunId(name))
+            if run is not None and run.generation == number:
+                commands.on_finally_limit(state, run, out)
+        case _:
+            assert_never(timer.kind)
+
+
+def on_backoff_over(state: State, task: TaskKey, at: Millis) -> None:
+    """The row keeps its `not_before`: a rebuilt state finds it in the past and queues the task by the same timer."""
+    job = state.jobs.get(task.job)
+    odd = None if job is None else job.odd.get(task.idx)
+    if job is not None and odd is not None and odd.not_before == at and job.status_of(task.idx) == Status.RUNNABLE:
+        odd.not_before = None
+        dependencies.queue_child(state, job, task.idx)
+
+
+def evict(state: State, run_id: RunId) -> None:
+    """An ended run leaves the memory; the store has it."""
+    run = state.runs.pop(run_id)
+    for job in run.jobs:
+        del state.jobs[job.id]

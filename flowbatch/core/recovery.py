@@ -1,0 +1,195 @@
+"""What did the crash leave? `rebuild` makes the state from rows, `reconcile` holds it against what a backend has.
+
+Recovery has no code path of its own: a life begins with `rebuild`, each backend is asked for a census, and `reconcile` answers
+with the ordinary facts. The same census runs every 30 seconds for ever. Four laws, each found by simulation (design.md §9):
+
+a. A census carries the turn in which it was asked; attempts that changed since are left alone.
+b. Only the first census of a life launches a STARTING attempt again, and only one that an earlier life placed: within a
+   life each launch is answered exactly once.
+c. Calls about one attempt are serialised by the backend; duplicates are dropped there.
+d. "Launch failed" is answered only once it is certain that nothing of that name exists.
+
+An attempt placed before this machine booted is lost, whatever else: its claim may have gone with the page cache, so
+that starting it again could be a second start.
+"""
+
+from __future__ import annotations
+
+from flowbatch.core import dependencies, lifecycle, submission
+from flowbatch.core.runs import arm_deadline, arm_finally
+from flowbatch.core.scheduler import launch_effect
+from flowbatch.core.state import ROW, Job, Live, Odd, Run, State
+from flowbatch.core.turn import Turn
+from flowbatch.model.effects import Forget, Stop
+from flowbatch.model.ending import Evidence, Halt
+from flowbatch.model.ids import AttemptKey, Millis, RunId, TaskKey
+from flowbatch.model.jobspec import JobPlan, RunPlan, Stage
+from flowbatch.model.rows import JobRow, Loaded, RunRow, TaskRow
+from flowbatch.model.status import RunStatus, Status
+from flowbatch.model.stimuli import Census, Exited, Observation, Started
+
+
+def rebuild(loaded: Loaded, *, enforcing: frozenset[str] = frozenset(), child_events: bool = False) -> State:
+    """The state that wrote these rows, less what only a life knows (blocked heads, the turn of a change)."""
+    state = State(
+        loaded.life,
+        loaded.same_boot_since,
+        next_run=loaded.next_run,
+        next_job=loaded.next_job,
+        enforcing=enforcing,
+        child_events=child_events,
+    )
+    restore(state, loaded)
+    return state
+
+
+def restore(state: State, loaded: Loaded) -> None:
+    """Adds the loaded runs to the state. Work that is PENDING or RUNNABLE finds its place again by its cells alone."""
+    runs: dict[int, Run] = {}
+    jobs: dict[int, Job] = {}
+    for run_row, run_plan in loaded.runs:
+        runs[run_row.no] = restore_run(state, run_row, run_plan)
+    for job_row, job_plan in loaded.jobs:
+        jobs[job_row.no] = restore_job(state, runs, job_row, job_plan)
+    for task in loaded.tasks:
+        restore_task(state, jobs[task.job], task)
+    for job in jobs.values():
+        submission.connect(state, job)
+        submission.count_open(job)
+        if job.run is not None and job.status is Status.FAILED:
+            job.run.failed += 1
+    for job in jobs.values():
+        if not job.status.terminal:
+            job.unmet = submission.count_unmet(job)
+            restore_ready(state, job)
+    for run in runs.values():
+        if run.status is RunStatus.RUNNING:
+            arm_deadline(state, run)
+            if run.stage is Stage.FINALLY:
+                arm_finally(state, run)
+    state.place_wanted = True
+
+
+def restore_run(state: State, row: RunRow, plan: RunPlan) -> Run:
+    run = Run(
+        row.no, plan, row.created_at, RunStatus(row.status), Stage(row.stage), Halt(row.stop), bool(row.cancelled),
+        row.generation, row.status_reason, row.deadline_at, row.finally_at, row.stopped_at,
+    )  # fmt: skip
+    state.add_places(plan.environments, plan.queues)
+    state.runs[RunId(row.id)] = run
+    return run
+
+
+def restore_job(state: State, runs: dict[int, Run], row: JobRow, plan: JobPlan) -> Job:
+    job = Job(
+        row.no, row.id, plan.spec, None if row.run is None else runs[row.run], Stage(row.stage), row.created_at,
+        Status(row.status), Status(row.rest), row.rest_reason, row.rest_at, row.generation, bool(row.cancelled),
+        bool(row.terminated), bool(row.skipped), row.status_reason, row.started_at, row.stopped_at,
+    )  # fmt: skip
+    submission.adopt(state, job)
+    return job
+
+
+def restore_task(state: State, job: Job, row: TaskRow) -> None:
+    idx, status = row.idx, row.status
+    job.counts[job.cells[idx] & 7] -= 1
+    job.counts[status] += 1
+    job.cells[idx] = status | ROW
+    job.attempts[idx] = row.attempt
+    if status >= Status.SUCCEEDED:
+        return
+    if row.base or row.lost or row.memory_mib or row.not_before is not None:
+        job.odd[idx] = Odd(row.base, row.lost, row.memory_mib, row.not_before)
+    if status >= Status.STARTING:
+        restore_live(state, job, row)
+
+
+def restore_live(state: State, job: Job, row: TaskRow) -> None:
+    """Capacity of what may still run is reserved before anything new is placed."""
+    environment = state.environments[row.environment or ""]
+    key = AttemptKey(job.id, row.idx, row.attempt)
+    live = Live(
+        key, job, environment, environment.spec.backend_of(job.spec) or "", job.resources_of(row.idx), row.life,
+        changed=0, status=Status(row.status), halt=Halt(row.halt), halt_reason=row.status_reason,
+        started_at=row.started_at,
+    )  # fmt: skip
+    state.live[key.task] = live
+    environment.used = environment.used.plus(live.resources)
+    environment.live += 1
+    state.queue_of(job).live += 1
+    job.running += 1
+    if live.status is Status.RUNNING:
+        lifecycle.arm_timeout(state, live)
+
+
+def restore_ready(state: State, job: Job) -> None:
+    queue = state.queue_of(job)
+    if job.rest is Status.RUNNABLE:
+        for lo, hi in dependencies.resting_ranges(job):
+            queue.add(job, lo, hi, front=1, shape=job.spec.resources)
+    code, index = Status.RUNNABLE | ROW, 0
+    while (index := job.cells.find(code, index)) >= 0:
+        lifecycle.wait_or_queue(state, AttemptKey(job.id, index, job.attempts[index]))
+        index += 1
+
+
+# --- the census
+
+
+def on_census(state: State, census: Census, out: Turn) -> None:
+    """Holds what a backend has against what we think it has; see the table in design.md §9."""
+    first = census.backend not in state.counted
+    state.counted.add(census.backend)
+    seen: set[TaskKey] = set()
+    for observation in census.observations:
+        live = lifecycle.live_of(state, observation.key)
+        if live is None or live.backend != census.backend:
+            dismiss(state, census.backend, observation, out)
+            continue
+        seen.add(live.key.task)
+        if live.changed <= census.asked:
+            confirm(state, live, observation, out)
+    for live in [live for live in state.live.values() if live.backend == census.backend]:
+        if live.key.task not in seen and live.changed <= census.asked:
+            miss(state, live, first, out)
+
+
+def dismiss(state: State, backend: str, observation: Observation, out: Turn) -> None:
+    """Of a terminal task, an older attempt, or a run that is gone: nobody waits for it."""
+    if observation.evidence is None:
+        job = state.jobs.get(observation.key.job)
+        grace_ms = job.spec.stop_grace_ms if job is not None else 30_000
+        out.effects.append(Stop(observation.key, backend, grace_ms, Halt.TERMINATE))
+    else:
+        out.effects.append(Forget(observation.key, backend))
+
+
+def confirm(state: State, live: Live, observation: Observation, out: Turn) -> None:
+    """Ours, and alive or ended: adopted by the ordinary facts."""
+    if observation.evidence is not None:
+        at = observation.at if observation.at is not None else out.now
+        lifecycle.on_exited(state, Exited(live.key, at, observation.evidence, observation.started_at), out)
+        return
+    if observation.started_at is not None:
+        lifecycle.on_started(state, Started(live.key, observation.started_at, observation.handle), out)
+    if live.halt is not Halt.NONE and live.changed == 0:
+        live.changed = state.turn  # once a life: the call before the crash may have been lost
+        out.effects.append(Stop(live.key, live.backend, live.job.spec.stop_grace_ms, live.halt))
+
+
+def miss(state: State, live: Live, first: bool, out: Turn) -> None:
+    """Ours, and the backend knows nothing of it."""
+    before_boot = live.life < state.same_boot_since
+    if live.status is Status.STARTING and not before_boot:
+        if not first or live.life == state.life:
+            return
+        if live.halt is not Halt.NONE:
+            lifecycle.on_exited(state, Exited(live.key, out.now, Evidence()), out)  # never begun, and not wanted
+            return
+        live.life = state.life
+        live.changed = state.turn
+        out.live_row(live)
+        out.effects.append(launch_effect(state, live))
+        return
+    detail = "this machine restarted" if before_boot else "the backend knows nothing of it"
+    lifecycle.on_exited(state, Exited(live.key, Millis(out.now), Evidence(lost=True, detail=detail)), out)

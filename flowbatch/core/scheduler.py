@@ -1,0 +1,181 @@
+"""What runs now, and where.
+
+Queues are looked at by descending priority, each once a pass: within a queue the best head first (its `priority`, then
+retries, then the order of submission), in the first environment of the queue that has room. A job that does not fit lets
+others pass, but from the moment its head did not fit a clock runs: after RESERVE_AFTER_MS it holds a reservation in each of its environments
+(one per environment: the oldest such job of the highest queue), and others may then only use what leaves its share untouched.
+The cost of a pass grows with the number of groups (distinct shapes), not with the tasks that wait.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import Final
+
+from flowbatch.core.dependencies import set_single_status
+from flowbatch.core.ready import Entry, Group, QueueState, next_runnable
+from flowbatch.core.runs import main_status
+from flowbatch.core.state import EnvironmentState, Job, Live, State
+from flowbatch.core.turn import Turn
+from flowbatch.model.effects import Launch
+from flowbatch.model.ids import AttemptKey, Millis
+from flowbatch.model.jobspec import Stage
+from flowbatch.model.resources import Resources
+from flowbatch.model.status import Status
+
+RESERVE_AFTER_MS: Final = 30_000  # semantics.md 17
+
+Head = tuple[int, int, int, int]  # (-priority, front, job number, index): smaller is served first
+
+
+def place(state: State, out: Turn) -> None:
+    if state.draining or not state.place_wanted:
+        return
+    state.place_wanted = False
+    reserved = reservations(state, out.now)
+    for queue in sorted(state.queues.values(), key=lambda queue: -queue.spec.priority):
+        if queue.groups:
+            place_queue(state, queue, reserved, out)
+
+
+def head_key(group: Group, entry: Entry) -> Head:
+    return (-group.key.priority, entry.front, entry.job_no, entry.lo)
+
+
+def place_queue(state: State, queue: QueueState, reserved: dict[str, Group], out: Turn) -> None:
+    heads: list[tuple[Head, int, Group]] = []
+    for number, group in enumerate(list(queue.groups.values())):
+        entry = group.head()
+        if entry is None:
+            group.blocked_since = None
+            if not group.heap:
+                del queue.groups[group.key]
+        else:
+            heads.append((head_key(group, entry), number, group))
+    heapq.heapify(heads)
+    while heads:
+        limit = queue.spec.max_running
+        if limit is not None and queue.live >= limit:
+            return
+        _, number, group = heads[0]
+        entry = group.head()
+        if entry is None:
+            heapq.heappop(heads)
+        elif place_entry(state, queue, group, entry, reserved, out):
+            group.blocked_since = None
+            following = group.head()
+            if following is None:
+                heapq.heappop(heads)
+            else:
+                heapq.heapreplace(heads, (head_key(group, following), number, group))
+        else:
+            if group.blocked_since is None:
+                group.blocked_since = out.now
+            heapq.heappop(heads)
+
+
+def place_entry(
+    state: State, queue: QueueState, group: Group, entry: Entry, reserved: dict[str, Group], out: Turn
+) -> bool:
+    """Starts as many of the entry's tasks as fit now; False where not even the first does."""
+    job, shape = entry.job, group.key.shape
+    index, started = entry.lo, 0
+    for environment, backend in state.places_of(job):
+        room = room_for(environment, group, shape, reserved)
+        if job.spec.max_running is not None:
+            room = min(room, job.spec.max_running - job.running)
+        if queue.spec.max_running is not None:
+            room = min(room, queue.spec.max_running - queue.live)
+        while room > 0 and index >= 0:
+            if belongs_here(job, index, shape):
+                start(state, queue, job, index, environment, backend, shape, out)
+                room -= 1
+            started += 1
+            index = next_runnable(job.cells, index + 1, entry.hi)
+        if index < 0:
+            break
+    if started:
+        group.take(entry, entry.hi if index < 0 else index)
+    return started > 0
+
+
+def belongs_here(job: Job, index: int, shape: Resources) -> bool:
+    """False where a task has grown or waits for its backoff: then it has an entry, or a timer, of its own."""
+    odd = job.odd.get(index)
+    return odd is None or (odd.not_before is None and job.resources_of(index) == shape)
+
+
+def room_for(environment: EnvironmentState, group: Group, shape: Resources, reserved: dict[str, Group]) -> int:
+    """How many of this shape may start here now."""
+    if not environment.spec.enabled:
+        return 0
+    free = environment.free()
+    holder = reserved.get(environment.spec.name)
+    if holder is not None and holder is not group:
+        free = free.minus(holder.key.shape)
+    return shape.copies_in(free)
+
+
+def reservations(state: State, now: Millis) -> dict[str, Group]:
+    """Environment → the group whose head has waited there too long."""
+    best: dict[str, tuple[tuple[int, Head], Group]] = {}
+    for queue in state.queues.values():
+        for group in queue.groups.values():
+            if group.blocked_since is None or now - group.blocked_since < RESERVE_AFTER_MS:
+                continue
+            entry = group.head()
+            if entry is None:
+                continue
+            rank = (-queue.spec.priority, head_key(group, entry))
+            for environment, _ in state.places_of(entry.job):
+                if group.key.shape.fits(environment.spec.capacity):
+                    held = best.get(environment.spec.name)
+                    if held is None or rank < held[0]:
+                        best[environment.spec.name] = (rank, group)
+    return {name: group for name, (_, group) in best.items()}
+
+
+def start(
+    state: State,
+    queue: QueueState,
+    job: Job,
+    index: int,
+    environment: EnvironmentState,
+    backend: str,
+    shape: Resources,
+    out: Turn,
+) -> None:
+    """RUNNABLE → STARTING: capacity is reserved, the attempt has its number, the launch follows once this is durable."""
+    attempt = job.attempts[index] + 1
+    job.attempts[index] = attempt
+    key = AttemptKey(job.id, index, attempt)
+    live = Live(key, job, environment, backend, shape, state.life, state.turn)
+    state.live[key.task] = live
+    environment.used = environment.used.plus(shape)
+    environment.live += 1
+    queue.live += 1
+    job.running += 1
+    job.move(index, Status.STARTING)
+    out.live_row(live)
+    if job.array:
+        out.child_event(job, index, Status.STARTING, None, None)
+    else:
+        job.status_reason = None
+        set_single_status(job, Status.STARTING, out)
+    out.effects.append(launch_effect(state, live))
+
+
+def launch_effect(state: State, live: Live) -> Launch:
+    job = live.job
+    run = job.run
+    environment, queue = live.environment.spec, state.queue_of(job).spec
+    return Launch(
+        live.key,
+        live.backend,
+        environment.title or environment.name,
+        queue.title or queue.name,
+        job.spec,
+        live.resources,
+        None if run is None else run.facts,
+        main_status(run) if run is not None and job.stage is Stage.FINALLY else "",
+    )

@@ -1,0 +1,235 @@
+"""The engine's memory: mutable, owned by the Machine alone, and always what `rebuild(store.load())` would make.
+
+An array is compact. `Job.cells` has a byte a child: its status in the low three bits, and ROW where the child has a TaskRow of
+its own. Children without one rest: all of them are in the status `Job.rest`, so that submitting, releasing or cancelling
+10,000 waiting children is one `bytes.translate` here and one row in the store. Counts are kept as it goes.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from flowbatch.core.ready import QueueState
+from flowbatch.core.timers import Timers
+from flowbatch.errors import InvalidTransition
+from flowbatch.model.ending import Halt
+from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId, TaskKey
+from flowbatch.model.jobspec import Environment, JobSpec, Queue, RunFacts, RunPlan, Stage, When
+from flowbatch.model.resources import Resources
+from flowbatch.model.status import TRANSITIONS, RunStatus, Status
+
+ROW: Final = 8  # the child has left its job's rest: a TaskRow says how it stands
+NOTHING: Final = Resources()
+LEGAL: Final = frozenset(old * 8 + new for old, new in TRANSITIONS)
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    no: int
+    plan: RunPlan  # without its jobs
+    created_at: Millis
+    status: RunStatus = RunStatus.RUNNING
+    stage: Stage = Stage.MAIN
+    stop: Halt = Halt.NONE
+    cancelled: bool = False
+    generation: int = 0
+    status_reason: str | None = None
+    deadline_at: Millis | None = None
+    finally_at: Millis | None = None
+    stopped_at: Millis | None = None
+    jobs: list[Job] = field(default_factory=list)
+    open_main: int = 0  # jobs of the main stage that are not terminal
+    open_finally: int = 0
+    failed: int = 0  # FAILED jobs
+
+    @property
+    def id(self) -> RunId:
+        return self.plan.id
+
+    @property
+    def facts(self) -> RunFacts:
+        return RunFacts(self.plan.id, self.plan.workflow, self.created_at)
+
+
+@dataclass(slots=True)
+class Odd:
+    """What sets a task apart from a fresh one; kept only while it is needed."""
+
+    base: int = 0  # attempts that do not count
+    lost: int = 0  # free losses so far
+    memory_mib: int = 0  # grown by a rule; 0: as the spec says
+    not_before: Millis | None = None  # RUNNABLE: a retry waits for its backoff
+
+
+@dataclass(slots=True, eq=False)
+class Live:
+    """An attempt that holds capacity: STARTING or RUNNING."""
+
+    key: AttemptKey
+    job: Job
+    environment: EnvironmentState
+    backend: str
+    resources: Resources
+    life: int
+    changed: int  # the turn that changed it last
+    status: Status = Status.STARTING
+    halt: Halt = Halt.NONE
+    halt_reason: str | None = None
+    started_at: Millis | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Edge:
+    """A dependant of a job, and how it needs it."""
+
+    job: Job
+    when: When
+    each: bool
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    no: int
+    id: JobId
+    spec: JobSpec
+    run: Run | None
+    stage: Stage
+    created_at: Millis
+    status: Status = Status.SUBMITTED
+    rest: Status = Status.PENDING
+    rest_reason: str | None = None
+    rest_at: Millis | None = None
+    generation: int = 0
+    cancelled: bool = False
+    terminated: bool = False
+    skipped: bool = False
+    status_reason: str | None = None
+    started_at: Millis | None = None
+    stopped_at: Millis | None = None
+    cells: bytearray = field(default_factory=bytearray)
+    attempts: array[int] = field(default_factory=lambda: array("H"))
+    counts: list[int] = field(default_factory=lambda: [0] * 7)
+    odd: dict[int, Odd] = field(default_factory=dict)
+    unmet: int = 0  # needs of the whole job that are not satisfied yet, the gate of `finally` included
+    sources: list[tuple[Job, When]] = field(default_factory=list)  # N_TO_N
+    wholes: list[tuple[Job, When]] = field(default_factory=list)
+    dependants: list[Edge] = field(default_factory=list)
+    per_child: bool = False  # somebody waits for single children of it
+    running: int = 0  # live children
+    parked: list[tuple[int, int, int]] = field(default_factory=list)  # (front, lo, hi) held back by max_running
+
+    @property
+    def tasks(self) -> int:
+        return self.spec.tasks
+
+    @property
+    def array(self) -> bool:
+        return self.spec.size is not None
+
+    def status_of(self, index: int) -> int:
+        return self.cells[index] & 7
+
+    def resources_of(self, index: int) -> Resources:
+        odd = self.odd.get(index)
+        if odd is None or not odd.memory_mib:
+            return self.spec.resources
+        return self.spec.resources._replace(memory_mib=odd.memory_mib)
+
+    def oddity(self, index: int) -> Odd:
+        odd = self.odd.get(index)
+        if odd is None:
+            odd = self.odd[index] = Odd()
+        return odd
+
+    def move(self, index: int, new: Status) -> None:
+        """One task changes its status and leaves the rest. Raises InvalidTransition."""
+        old = self.cells[index] & 7
+        if old * 8 + new not in LEGAL:
+            raise InvalidTransition(f"{self.spec.key}:{index} ({self.id}): {Status(old).name} → {new.name}")
+        self.counts[old] -= 1
+        self.counts[new] += 1
+        self.cells[index] = new | ROW
+
+    def move_resting(self, new: Status) -> int:
+        """All resting children change their status together and go on resting; returns how many they are."""
+        old = self.rest
+        count = self.cells.count(old)
+        if count and old * 8 + new not in LEGAL:
+            raise InvalidTransition(f"{self.spec.key} ({self.id}): {old.name} → {new.name}, {count} resting children")
+        table = bytes(new if code == old else code for code in range(256))
+        self.cells = self.cells.translate(table)
+        self.counts[old] -= count
+        self.counts[new] += count
+        self.rest = new
+        return count
+
+    def resting(self) -> int:
+        return self.cells.count(self.rest)
+
+    def ended(self) -> bool:
+        return self.counts[Status.SUCCEEDED] + self.counts[Status.FAILED] == len(self.cells)
+
+
+@dataclass(slots=True, eq=False)
+class EnvironmentState:
+    spec: Environment
+    used: Resources = NOTHING
+    live: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    def free(self) -> Resources:
+        return self.spec.capacity.minus(self.used)
+
+
+@dataclass(slots=True, eq=False)
+class State:
+    life: int = 1
+    same_boot_since: int = 1
+    turn: int = 0
+    next_run: int = 1
+    next_job: int = 1
+    draining: bool = False
+    runs: dict[RunId, Run] = field(default_factory=dict)
+    jobs: dict[JobId, Job] = field(default_factory=dict)
+    live: dict[TaskKey, Live] = field(default_factory=dict)
+    environments: dict[str, EnvironmentState] = field(default_factory=dict)
+    queues: dict[str, QueueState] = field(default_factory=dict)
+    timers: Timers = field(default_factory=Timers)
+    counted: set[str] = field(default_factory=set)  # backends whose first census of this life has come
+    place_wanted: bool = False  # something became ready, or capacity came free
+    enforcing: frozenset[str] = frozenset()  # backends that enforce timeouts themselves
+    child_events: bool = False
+
+    def queue_of(self, job: Job) -> QueueState:
+        return self.queues[job.spec.queue]
+
+    def add_places(self, environments: tuple[Environment, ...], queues: tuple[Queue, ...]) -> None:
+        """Adds or replaces environments and queues by name; what they hold stays."""
+        for environment in environments:
+            known = self.environments.get(environment.name)
+            if known is None:
+                self.environments[environment.name] = EnvironmentState(environment)
+            else:
+                known.spec = environment
+        for queue in queues:
+            held = self.queues.get(queue.name)
+            if held is None:
+                self.queues[queue.name] = QueueState(queue)
+            else:
+                held.spec = queue
+        self.place_wanted = True
+
+    def places_of(self, job: Job) -> Iterator[tuple[EnvironmentState, str]]:
+        """The environments that could run the job, in the order of its queue, each with the backend for it."""
+        for name in self.queue_of(job).spec.environments:
+            environment = self.environments.get(name)
+            if environment is not None:
+                backend = environment.spec.backend_of(job.spec)
+                if backend is not None:
+                    yield environment, backend

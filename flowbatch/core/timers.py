@@ -1,0 +1,42 @@
+"""Deadlines as values: the core says when it must be woken, the shell wakes it."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import NamedTuple
+
+from flowbatch.model.ids import Millis
+
+
+class TimerKind(IntEnum):
+    TIMEOUT = 1  # of an attempt: (job id, index, attempt)
+    BACKOFF = 2  # of a retry: (job id, index, attempts so far)
+    DEADLINE = 3  # of a run: (run id, generation)
+    FINALLY = 4  # of a run's finally stage: (run id, generation)
+
+
+class Timer(NamedTuple):
+    at: Millis
+    kind: TimerKind
+    subject: tuple[str, int, int]
+
+
+@dataclass(slots=True)
+class Timers:
+    """A heap that is never searched: a timer whose subject has moved on is dropped when it comes up."""
+
+    heap: list[Timer] = field(default_factory=list)
+
+    def add(self, at: Millis, kind: TimerKind, subject: tuple[str, int, int]) -> None:
+        heapq.heappush(self.heap, Timer(at, kind, subject))
+
+    def due(self, now: Millis) -> Timer | None:
+        """Takes the next timer that has come, or None."""
+        if self.heap and self.heap[0].at <= now:
+            return heapq.heappop(self.heap)
+        return None
+
+    def next_deadline(self) -> Millis | None:
+        return self.heap[0].at if self.heap else None

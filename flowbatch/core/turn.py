@@ -1,0 +1,138 @@
+"""One turn in the making: what has changed so far, and what follows from it but is not worked through yet."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from flowbatch.core.state import Job, Live, Odd, Run, State
+from flowbatch.model.effects import Answer, Effect
+from flowbatch.model.ending import Halt, Verdict
+from flowbatch.model.events import EventKind, EventRow
+from flowbatch.model.ids import Millis
+from flowbatch.model.jobspec import JobPlan, RunPlan
+from flowbatch.model.outcome import Outcome
+from flowbatch.model.rows import AttemptRow, JobRow, RunRow, TaskRow, Writes
+from flowbatch.model.status import Status
+
+FRESH = Odd()
+
+
+@dataclass(slots=True, eq=False)
+class Turn:
+    """`out` of the handlers. Rows of tasks are written as they change, those of jobs and runs once at the end."""
+
+    state: State
+    now: Millis
+    writes: Writes = field(default_factory=Writes)
+    effects: list[Effect] = field(default_factory=list)
+    jobs: dict[int, Job] = field(default_factory=dict)  # changed
+    runs: dict[int, Run] = field(default_factory=dict)  # changed
+    settled_children: deque[tuple[Job, int, int]] = field(default_factory=deque)  # [lo, hi) became terminal
+    settled_jobs: deque[Job] = field(default_factory=deque)
+    settled_runs: deque[Run] = field(default_factory=deque)
+
+    # --- rows
+
+    def new_run(self, run: Run, plan: RunPlan) -> None:
+        self.writes.new_runs.append((run.no, plan))
+        self.runs[run.no] = run
+
+    def new_job(self, job: Job, plan: JobPlan) -> None:
+        self.writes.new_jobs.append((job.no, None if job.run is None else job.run.no, plan))
+        self.jobs[job.no] = job
+
+    def live_row(self, live: Live) -> None:
+        """The row of a task that holds capacity."""
+        job, idx = live.job, live.key.idx
+        odd = job.odd.get(idx, FRESH)
+        self.writes.tasks[job.no, idx] = TaskRow(
+            job.no, idx, live.status, live.key.attempt, odd.base, odd.lost, odd.memory_mib, live.environment.spec.name,
+            live.life, live.halt, None, live.started_at, None, None, None, live.halt_reason,
+        )  # fmt: skip
+
+    def ended_row(self, live: Live, status: Status, verdict: Verdict, stopped_at: Millis) -> None:
+        """The row of a task whose attempt has ended and was the last."""
+        job, idx = live.job, live.key.idx
+        odd = job.odd.get(idx, FRESH)
+        self.writes.tasks[job.no, idx] = TaskRow(
+            job.no, idx, status, live.key.attempt, odd.base, odd.lost, odd.memory_mib, live.environment.spec.name,
+            live.life, live.halt, None, live.started_at, stopped_at, verdict.exit_code, verdict.reason,
+            verdict.status_reason,
+        )  # fmt: skip
+
+    def waiting_row(self, job: Job, idx: int, status: Status, status_reason: str | None = None) -> None:
+        """The row of a task that holds nothing: it waits, or it ended without (a further) attempt."""
+        odd = job.odd.get(idx, FRESH)
+        stopped_at = self.now if status.terminal else None
+        self.writes.tasks[job.no, idx] = TaskRow(
+            job.no, idx, status, job.attempts[idx], odd.base, odd.lost, odd.memory_mib, None, self.state.life, Halt.NONE,
+            odd.not_before, None, stopped_at, None, None, status_reason,
+        )  # fmt: skip
+
+    def past_attempt(self, live: Live, verdict: Verdict, stopped_at: Millis) -> None:
+        self.writes.attempts.append(
+            AttemptRow(
+                live.job.no, live.key.idx, live.key.attempt, live.environment.spec.name, live.started_at, stopped_at,
+                verdict.exit_code, verdict.reason, verdict.status_reason,
+            )
+        )  # fmt: skip
+
+    def touch(self, job: Job) -> None:
+        self.jobs[job.no] = job
+
+    def touch_run(self, run: Run) -> None:
+        self.runs[run.no] = run
+
+    def answer(self, ticket: int, error: str | None = None, value: object = None) -> None:
+        self.effects.append(Answer(ticket, error, value))
+
+    # --- events
+
+    def run_event(self, run: Run) -> None:
+        self.writes.events.append(
+            EventRow(self.now, EventKind.RUN, run.no, None, None, None, run.status, None, None, run.status_reason)
+        )
+
+    def job_event(self, job: Job, verdict: Verdict | None = None, attempt: int | None = None) -> None:
+        """A single, or an array's parent, has a new status."""
+        self.writes.events.append(
+            EventRow(
+                self.now, EventKind.JOB, None if job.run is None else job.run.no, job.no, None, attempt, job.status,
+                None if verdict is None else verdict.exit_code, None if verdict is None else verdict.reason,
+                job.status_reason,
+            )
+        )  # fmt: skip
+
+    def child_event(self, job: Job, idx: int, status: Status, verdict: Verdict | None, reason: str | None) -> None:
+        """Only where someone subscribes to children."""
+        if self.state.child_events:
+            self.writes.events.append(
+                EventRow(
+                    self.now, EventKind.CHILD, None if job.run is None else job.run.no, job.no, idx,
+                    job.attempts[idx] or None, status, None if verdict is None else verdict.exit_code,
+                    None if verdict is None else verdict.reason, reason,
+                )
+            )  # fmt: skip
+
+    # --- the end of the turn
+
+    def outcome(self) -> Outcome:
+        self.writes.jobs = {no: job_row(job) for no, job in self.jobs.items()}
+        self.writes.runs = {no: run_row(run) for no, run in self.runs.items()}
+        return Outcome(self.state.turn, self.writes, self.effects)
+
+
+def job_row(job: Job) -> JobRow:
+    return JobRow(
+        job.no, job.id, None if job.run is None else job.run.no, job.stage, job.status, job.rest, job.rest_reason,
+        job.rest_at, job.generation, job.cancelled, job.terminated, job.skipped, job.status_reason, job.created_at,
+        job.started_at, job.stopped_at,
+    )  # fmt: skip
+
+
+def run_row(run: Run) -> RunRow:
+    return RunRow(
+        run.no, run.plan.id, run.status, run.stage, run.stop, run.cancelled, run.generation, run.status_reason,
+        run.created_at, run.deadline_at, run.finally_at, run.stopped_at,
+    )  # fmt: skip

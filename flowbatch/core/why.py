@@ -1,0 +1,121 @@
+"""`why`: one sentence on what a task waits for, with the figures behind it. Reads, changes nothing."""
+
+from __future__ import annotations
+
+from flowbatch.core.dependencies import satisfied
+from flowbatch.core.scheduler import RESERVE_AFTER_MS, reservations
+from flowbatch.core.state import Job, State
+from flowbatch.model.ids import Millis, TaskKey
+from flowbatch.model.jobspec import Stage
+from flowbatch.model.resources import Resources, memory_text, vcpus_text
+from flowbatch.model.status import Status
+
+
+def explain(state: State, job: Job, index: int | None, now: Millis) -> str:
+    """`index` is None for the job as a whole; of an array that is its most telling child."""
+    if job.array and index is None:
+        return explain_array(state, job, now)
+    status = Status(job.status_of(index or 0))
+    name = job.spec.key if index is None else f"{job.spec.key}:{index}"
+    return f"{name} {explain_task(state, job, index or 0, status, now)}"
+
+
+def explain_array(state: State, job: Job, now: Millis) -> str:
+    counts = ", ".join(f"{job.counts[status]} {status.name}" for status in Status if job.counts[status])
+    head = f"{job.spec.key} is {job.status.name}: {counts or 'no children'}"
+    for status in (Status.RUNNABLE, Status.PENDING):
+        if job.counts[status]:
+            index = next(i for i in range(job.tasks) if job.status_of(i) == status)
+            return f"{head}; child {index} {explain_task(state, job, index, status, now)}"
+    return head
+
+
+def explain_task(state: State, job: Job, index: int, status: Status, now: Millis) -> str:
+    match status:
+        case Status.SUBMITTED | Status.PENDING:
+            return explain_pending(job, index)
+        case Status.RUNNABLE:
+            return explain_runnable(state, job, index, now)
+        case Status.STARTING | Status.RUNNING:
+            live = state.live[TaskKey(job.id, index)]
+            since = "" if live.started_at is None else f" for {(now - live.started_at) / 1000:.0f} s"
+            stop = f"; it was asked to stop ({live.halt.name.lower()})" if live.halt else ""
+            return f"is {status.name}{since} in environment {live.environment.name}, attempt {live.key.attempt}{stop}"
+        case Status.SUCCEEDED | Status.FAILED:
+            return f"has ended: {status.name}, {job.status_reason or 'see `show`'}"
+
+
+def explain_pending(job: Job, index: int) -> str:
+    waits = [
+        f"{source.spec.key} ({describe(source)}) to {verb(when)}"
+        for source, when in job.wholes
+        if not satisfied(when, source.status)
+    ]
+    waits += [
+        f"{source.spec.key}:{index} ({Status(source.status_of(index)).name}) to {verb(when)}"
+        for source, when in job.sources
+        if not satisfied(when, source.status_of(index))
+    ]
+    if job.spec.sequential and index and job.status_of(index - 1) != Status.SUCCEEDED:
+        waits.append(f"child {index - 1} ({Status(job.status_of(index - 1)).name}), since the array is sequential")
+    if job.stage is Stage.FINALLY and job.run is not None and job.run.stage is Stage.MAIN:
+        waits.append(f"the run to end ({job.run.open_main} jobs are open)")
+    return f"is PENDING: it waits for {' and '.join(waits)}" if waits else "is PENDING, and nothing holds it back"
+
+
+def verb(when: str) -> str:
+    return {"success": "succeed", "failure": "fail"}.get(when, "end")
+
+
+def describe(job: Job) -> str:
+    if not job.array:
+        return job.status.name
+    done = job.counts[Status.SUCCEEDED] + job.counts[Status.FAILED]
+    return f"{done} of {job.tasks} children have ended"
+
+
+def explain_runnable(state: State, job: Job, index: int, now: Millis) -> str:
+    odd = job.odd.get(index)
+    if odd is not None and odd.not_before is not None and odd.not_before > now:
+        return (
+            f"is RUNNABLE: attempt {job.attempts[index] + 1} starts in {(odd.not_before - now) / 1000:.0f} s (backoff)"
+        )
+    if state.draining:
+        return "is RUNNABLE: the engine is draining and starts nothing new"
+    limit = job.spec.max_running
+    if limit is not None and job.running >= limit:
+        return f"is RUNNABLE: {job.running} of its array run already, and max_running is {limit}"
+    queue = state.queue_of(job)
+    if queue.spec.max_running is not None and queue.live >= queue.spec.max_running:
+        return (
+            f"is RUNNABLE: queue {queue.spec.name} runs {queue.live}, and its max_running is {queue.spec.max_running}"
+        )
+    need = job.resources_of(index)
+    places = [explain_place(state, environment.name, need, now) for environment, _ in state.places_of(job)]
+    if not places:
+        return f"is RUNNABLE: no environment of queue {queue.spec.name} can run a {job.spec.kind} job"
+    return f"is RUNNABLE: it needs {need}; {'; '.join(places)}"
+
+
+def explain_place(state: State, name: str, need: Resources, now: Millis) -> str:
+    environment = state.environments[name]
+    free, capacity = environment.free(), environment.spec.capacity
+    if not environment.spec.enabled:
+        return f"{name} is disabled"
+    missing = []
+    if need.vcpus_milli > free.vcpus_milli:
+        missing.append(f"{vcpus_text(free.vcpus_milli)} of {vcpus_text(capacity.vcpus_milli)} vCPUs")
+    if need.memory_mib > free.memory_mib:
+        missing.append(f"{memory_text(free.memory_mib)} of {memory_text(capacity.memory_mib)}")
+    if need.gpus > free.gpus:
+        missing.append(f"{free.gpus} of {capacity.gpus} GPUs")
+    if missing:
+        return f"{name} has {' and '.join(missing)} free, {environment.live} tasks run there"
+    holder = reservations(state, now).get(name)
+    if holder is not None and (entry := holder.head()) is not None:
+        waited = (now - (holder.blocked_since or now)) / 1000
+        return (
+            f"{name} has room, but keeps it for {entry.job.spec.key}:{entry.lo}, which needs {holder.key.shape} and has "
+            f"waited {waited:.0f} s (a job at the head holds a reservation after {RESERVE_AFTER_MS // 1000} s)"
+        )
+    return f"{name} has room: it starts in a moment, after those before it in the queue"
