@@ -22,6 +22,7 @@ from flowbatch.model.stimuli import (
     Interrupt,
     LaunchFailed,
     Reload,
+    Resume,
     Retry,
     Started,
     Stimulus,
@@ -84,6 +85,8 @@ def dispatch(state: State, stimulus: Stimulus, out: Turn) -> None:
         case Reload():
             if not any(plan.id in state.runs for _, plan in stimulus.loaded.runs):
                 recovery.restore(state, stimulus.loaded)
+        case Resume():
+            recovery.on_resume(state, stimulus, out)
         case Drain():
             state.draining = True
         case Interrupt():

@@ -51,8 +51,8 @@ class Group:
             job = entry.job
             limit = job.spec.max_running
             first = next_runnable(job.cells, entry.lo, entry.hi)
-            if first < 0:
-                heapq.heappop(self.heap)
+            if first < 0 or (job.run is not None and job.run.held):
+                heapq.heappop(self.heap)  # a held run finds its ready work again by its cells, when it is resumed
             elif limit is not None and job.running >= limit:
                 heapq.heappop(self.heap)
                 job.parked.append((entry.front, first, entry.hi))

@@ -26,7 +26,7 @@ from flowbatch.model.ids import AttemptKey, Millis, RunId, TaskKey
 from flowbatch.model.jobspec import JobPlan, RunPlan, Stage
 from flowbatch.model.rows import JobRow, Loaded, RunRow, TaskRow
 from flowbatch.model.status import RunStatus, Status
-from flowbatch.model.stimuli import Census, Exited, Observation, Started
+from flowbatch.model.stimuli import Census, Exited, Observation, Resume, Started
 
 
 def rebuild(loaded: Loaded, *, enforcing: frozenset[str] = frozenset(), child_events: bool = False) -> State:
@@ -131,6 +131,18 @@ def restore_ready(state: State, job: Job) -> None:
     while (index := job.cells.find(code, index)) >= 0:
         lifecycle.wait_or_queue(state, AttemptKey(job.id, index, job.attempts[index]))
         index += 1
+
+
+def on_resume(state: State, command: Resume, out: Turn) -> None:
+    """A run that an earlier life left open goes on; without a name, all of them do."""
+    runs = [run for run in state.runs.values() if run.held and command.run in (None, run.id)]
+    for run in runs:
+        run.held = False
+        for job in run.jobs:
+            if not job.status.terminal:
+                restore_ready(state, job)
+    state.place_wanted = True
+    out.answer(command.ticket, value=[run.id for run in runs])
 
 
 # --- the census

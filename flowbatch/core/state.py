@@ -40,6 +40,7 @@ class Run:
     deadline_at: Millis | None = None
     finally_at: Millis | None = None
     stopped_at: Millis | None = None
+    held: bool = False  # interrupted earlier and not resumed in this life: nothing of it starts
     jobs: list[Job] = field(default_factory=list)
     open_main: int = 0  # jobs of the main stage that are not terminal
     open_finally: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import NamedTuple, NewType
 
 Millis = NewType("Millis", int)  # since the epoch, as AWS Batch has it
@@ -37,6 +38,11 @@ class AttemptKey(NamedTuple):
         """Raises ValueError when the text is no attempt id."""
         job, index, attempt = text.rsplit(".", 2)
         return cls(JobId(job), int(index), int(attempt))
+
+
+def log_name(attempt: AttemptId) -> str:
+    """Where an attempt's log lies below the folder of logs: spread over 256 folders."""
+    return f"{zlib.crc32(attempt.encode()) & 0xFF:02x}/{attempt}.log"
 
 
 def child_id(job: JobId, size: int | None, index: int) -> str:

@@ -61,6 +61,14 @@ class Reload:
 
 
 @dataclass(frozen=True, slots=True)
+class Resume:
+    """Held runs go on: the one named, or all. A life may begin with runs of earlier ones held."""
+
+    ticket: Ticket
+    run: RunId | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """Nothing new starts; what runs is waited for."""
 
@@ -138,6 +146,7 @@ Stimulus = (
     | Terminate
     | Retry
     | Reload
+    | Resume
     | Drain
     | Interrupt
     | Configure

@@ -1,0 +1,60 @@
+"""The engine's unix socket: a JSON object a line in, one out, so that the other verbs reach a `run` in progress."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Final
+
+import anyio
+import structlog
+from anyio.abc import SocketStream, TaskStatus
+from anyio.streams.buffered import BufferedByteReceiveStream
+
+from flowbatch.engine.verbs import Verbs
+from flowbatch.errors import FlowbatchError
+
+log = structlog.get_logger(__name__)
+
+LINE_BYTES: Final = 1024 * 1024
+
+
+async def serve(socket: str, verbs: Verbs, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+    """Never returns. Only the folder's owner can open the socket (0600 in a 0700 folder)."""
+    await anyio.Path(socket).unlink(missing_ok=True)  # we hold the folder: whoever left it is gone
+    mask = os.umask(0o177)
+    try:
+        listener = await anyio.create_unix_listener(socket)
+    finally:
+        os.umask(mask)
+    async with listener:
+        task_status.started()
+        await listener.serve(lambda stream: converse(stream, verbs))
+
+
+async def converse(stream: SocketStream, verbs: Verbs) -> None:
+    async with stream:
+        lines = BufferedByteReceiveStream(stream)
+        while True:
+            try:
+                line = await lines.receive_until(b"\n", LINE_BYTES)
+            except (anyio.IncompleteRead, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+                return
+            except anyio.DelimiterNotFound:
+                line = b""  # too long: answered as the nonsense that it is
+            reply = await answer(line, verbs)
+            try:
+                await stream.send(json.dumps(reply).encode() + b"\n")
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                return
+
+
+async def answer(line: bytes, verbs: Verbs) -> dict[str, object]:
+    try:
+        request = json.loads(line)
+        verb, arguments = request["verb"], request.get("arguments", {})
+        return {"value": await verbs.call(str(verb), dict(arguments))}
+    except FlowbatchError as error:
+        return {"error": str(error), "exit_code": error.exit_code}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return {"error": f"not a request that this engine understands: {error}", "exit_code": 2}

@@ -1,0 +1,160 @@
+"""The engine: one turn at a time, decide → persist → act. The only task that touches the Machine."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup, TaskStatus
+
+from flowbatch.core.machine import Machine
+from flowbatch.engine.executor import Executor
+from flowbatch.engine.inbox import Inbox
+from flowbatch.engine.orders import OrderDesk
+from flowbatch.errors import BackendUnavailable, StoreFull
+from flowbatch.model.effects import Answer
+from flowbatch.model.ids import Millis
+from flowbatch.model.outcome import Outcome
+from flowbatch.model.rows import Writes
+from flowbatch.model.status import RunStatus
+from flowbatch.model.stimuli import Census, Reload, Retry, Stimulus, Tick
+from flowbatch.ports import Backend, Clock, Fact, Store
+
+log = structlog.get_logger(__name__)
+
+TURN_STIMULI: Final = 5_000  # in one turn at most
+CENSUS_EVERY_MS: Final = 30_000
+CENSUS_RETRY_MS: Final = 1_000
+FULL_RETRY_MS: Final = 1_000
+
+Observer = Callable[[Outcome], None]
+
+
+class Engine:
+    """Owns the machine, is the only caller of the store's `commit`, and hands effects to the executor."""
+
+    def __init__(
+        self, machine: Machine, store: Store, backends: Mapping[str, Backend], desk: OrderDesk, clock: Clock
+    ) -> None:
+        self.machine = machine
+        self.clock = clock
+        self.store = store
+        self.inbox = Inbox()
+        self.backends = backends
+        self.full_since: Millis | None = None  # the disk is full: nothing is decided until the commit succeeds
+        self._desk = desk
+        self._tickets = itertools.count(1)
+        self._asked: dict[int, tuple[anyio.Event, list[Answer]]] = {}
+        self._observers: list[Observer] = []
+
+    # --- what others may do
+
+    def post(self, *stimuli: Stimulus) -> None:
+        self.inbox.post(stimuli)
+
+    def report(self, facts: Sequence[Fact]) -> None:
+        """For backends."""
+        self.inbox.post(facts)
+
+    def observe(self, observer: Observer) -> None:
+        """Called after each durable turn, on the engine's task: be quick."""
+        self._observers.append(observer)
+
+    async def ask(self, command: Callable[[int], Stimulus]) -> Answer:
+        """Posts a command and waits until its turn is durable."""
+        ticket = next(self._tickets)
+        event: anyio.Event = anyio.Event()
+        answers: list[Answer] = []
+        self._asked[ticket] = (event, answers)
+        try:
+            stimulus = command(ticket)
+            if isinstance(stimulus, Retry):
+                await self._reload(stimulus)
+            self.post(stimulus)
+            await event.wait()
+        finally:
+            del self._asked[ticket]
+        return answers[0]
+
+    async def collect(self, before: int) -> int:
+        """Deletes runs that ended before then (epoch milliseconds); returns how many."""
+        total = 0
+        while count := await self.store.collect(Millis(before)):
+            total += count
+        return total
+
+    async def _reload(self, retry: Retry) -> None:
+        """An ended run is not in memory: it comes back from the store ahead of the command."""
+        run = retry.target.run
+        if run is not None and run not in self.machine.state.runs:
+            loaded = await self.store.load_run(run)
+            if loaded is not None:
+                self.post(Reload(loaded))
+
+    # --- tasks
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Never returns; raises where memory and disk may have parted. The restart recovers."""
+        async with anyio.create_task_group() as tasks:
+            executor = Executor(self.backends, self._desk, self.clock, self.report, tasks)
+            for backend in self.backends.values():
+                await tasks.start(backend.run, self.report, name=f"backend {backend.name}")
+            for backend in self.backends.values():
+                tasks.start_soon(self._take_censuses, backend, name=f"census {backend.name}")
+            await self._turns(executor, tasks, task_status)
+
+    async def _turns(self, executor: Executor, tasks: TaskGroup, task_status: TaskStatus[None]) -> None:
+        task_status.started()
+        while True:
+            await self.clock.wait(self.inbox.event, self.machine.next_deadline())
+            stimuli = self.inbox.take(TURN_STIMULI) or [Tick()]
+            outcome = self.machine.handle(stimuli, self.clock.now())
+            if outcome.writes:
+                await self._commit(outcome.writes)
+            executor.perform(outcome.effects)
+            self._tell(outcome)
+
+    async def _commit(self, writes: Writes) -> None:
+        """SQLITE_FULL stops the line: the same commit is tried again each second, what runs goes on."""
+        while True:
+            try:
+                await self.store.commit(writes)
+            except StoreFull as error:
+                now = self.clock.now()
+                if self.full_since is None:
+                    self.full_since = now
+                    log.error("store_full", error=str(error))
+                await self.clock.sleep_until(Millis(now + FULL_RETRY_MS))
+            else:
+                if self.full_since is not None:
+                    log.warning("store_has_room_again", waited_ms=self.clock.now() - self.full_since)
+                    self.full_since = None
+                return
+
+    def _tell(self, outcome: Outcome) -> None:
+        for effect in outcome.effects:
+            if isinstance(effect, Answer) and effect.ticket in self._asked:
+                event, answers = self._asked[effect.ticket]
+                answers.append(effect)
+                event.set()
+        if any(row.status != RunStatus.RUNNING for row in outcome.writes.runs.values()):
+            self._desk.forget_specs()
+        for observer in self._observers:
+            observer(outcome)
+
+    async def _take_censuses(self, backend: Backend) -> None:
+        """The safety net under the backend's own news, and the whole of recovery at the start of a life."""
+        while True:
+            asked = self.machine.state.turn
+            try:
+                observations = await backend.census()
+            except BackendUnavailable as error:
+                log.warning("census_failed", backend=backend.name, error=str(error))
+                pause_ms = CENSUS_RETRY_MS
+            else:
+                self.post(Census(backend.name, asked, tuple(observations)))
+                pause_ms = CENSUS_EVERY_MS
+            await self.clock.sleep_until(Millis(self.clock.now() + pause_ms))

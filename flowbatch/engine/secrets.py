@@ -1,0 +1,49 @@
+"""Secrets are resolved when an attempt starts, go into its order, and are kept nowhere (semantics.md 29)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from flowbatch.model.jobspec import SecretSource
+
+COMMAND_SECONDS: Final = 30
+VALUE_BYTES: Final = 64 * 1024
+
+
+class SecretMissing(Exception):
+    """Says which secret cannot be had and why, never its value."""
+
+
+def resolve(source: SecretSource) -> str:
+    """Blocks (files, commands): call it in a worker thread. Raises SecretMissing."""
+    if source.env is not None:
+        value = os.environ.get(source.env)
+        if value is None:
+            raise SecretMissing(f"the environment variable {source.env} is not set")
+        return value
+    if source.file is not None:
+        try:
+            with Path(source.file).open(encoding="utf-8") as file:
+                return file.read(VALUE_BYTES).rstrip("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SecretMissing(f"{source.file}: {getattr(error, 'strerror', None) or 'is not UTF-8'}") from None
+    command = source.command or ()
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=COMMAND_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SecretMissing(f"{command[0]}: {getattr(error, 'strerror', None) or 'took longer than 30 s'}") from None
+    if done.returncode != 0:
+        raise SecretMissing(f"{command[0]} exited with {done.returncode}")
+    return done.stdout.decode("utf-8", "replace").rstrip("\n")
+
+
+def absent(source: SecretSource) -> str | None:
+    """Why the source cannot be there at all, checked at submission; a command is only run when a task needs it."""
+    if source.env is not None and source.env not in os.environ:
+        return f"the environment variable {source.env} is not set"
+    if source.file is not None and not Path(source.file).is_file():
+        return f"there is no file {source.file}"
+    return None

@@ -1,0 +1,102 @@
+"""What people may ask of a running engine, with arguments and answers as JSON has them: one place for every way in."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from flowbatch.core.why import explain
+from flowbatch.engine.loop import Engine
+from flowbatch.errors import InputError
+from flowbatch.model.ids import JobId, RunId
+from flowbatch.model.stimuli import Cancel, Resume, Retry, Target, Terminate
+
+Arguments = Mapping[str, Any]  # as they came over the socket: every verb checks its own
+Verb = Callable[[Arguments], Awaitable[object]]
+
+
+class Verbs:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.table: dict[str, Verb] = {
+            "ping": self.ping,
+            "cancel": self.cancel,
+            "terminate": self.terminate,
+            "retry": self.retry,
+            "resume": self.resume,
+            "why": self.why,
+            "gc": self.gc,
+        }
+
+    async def call(self, verb: str, arguments: Arguments) -> object:
+        """Raises InputError where the verb or its arguments make no sense, or the engine refuses."""
+        known = self.table.get(verb)
+        if known is None:
+            raise InputError(f"this engine knows no verb {verb!r}; it has {', '.join(sorted(self.table))}")
+        return await known(arguments)
+
+    async def ping(self, _: Arguments) -> object:
+        state = self._engine.machine.state
+        return {
+            "runs": list(state.runs),
+            "live": len(state.live),
+            "draining": state.draining,
+            "store_full": self._engine.full_since is not None,
+        }
+
+    async def cancel(self, arguments: Arguments) -> object:
+        target, reason = target_of(arguments), text_of(arguments, "reason", "Cancelled by the user")
+        return await self._ask(lambda ticket: Cancel(ticket, target, reason))
+
+    async def terminate(self, arguments: Arguments) -> object:
+        target, reason = target_of(arguments), text_of(arguments, "reason", "Terminated by the user")
+        return await self._ask(lambda ticket: Terminate(ticket, target, reason))
+
+    async def retry(self, arguments: Arguments) -> object:
+        target = target_of(arguments)
+        return await self._ask(lambda ticket: Retry(ticket, target))
+
+    async def resume(self, arguments: Arguments) -> object:
+        run = arguments.get("run")
+        return await self._ask(lambda ticket: Resume(ticket, None if run is None else RunId(str(run))))
+
+    async def why(self, arguments: Arguments) -> object:
+        """None where the job has ended: the store knows more of it than the engine."""
+        state = self._engine.machine.state
+        job = state.jobs.get(JobId(text_of(arguments, "job", "")))
+        if job is None:
+            return None
+        index = arguments.get("index")
+        if index is not None and not (isinstance(index, int) and 0 <= index < job.tasks):
+            raise InputError(f"{job.spec.key} has no child {index}: its indices are 0..{job.tasks - 1}")
+        return explain(state, job, index, self._engine.clock.now())
+
+    async def gc(self, arguments: Arguments) -> object:
+        before = arguments.get("before")
+        if not isinstance(before, int):
+            raise InputError("gc needs `before`, in epoch milliseconds")
+        return await self._engine.collect(before)
+
+    async def _ask(self, command: Callable[[int], Cancel | Terminate | Retry | Resume]) -> object:
+        answer = await self._engine.ask(command)
+        if answer.error is not None:
+            raise InputError(answer.error)
+        return answer.value
+
+
+def target_of(arguments: Arguments) -> Target:
+    run, job, indices = arguments.get("run"), arguments.get("job"), arguments.get("indices")
+    if run is None and job is None:
+        raise InputError("a target is missing: a run or a job")
+    ranges = None if indices is None else tuple((int(lo), int(hi)) for lo, hi in indices)
+    return Target(
+        None if run is None else RunId(str(run)),
+        None if job is None else JobId(str(job)),
+        ranges,
+        bool(arguments.get("failed", False)),
+    )
+
+
+def text_of(arguments: Arguments, name: str, default: str) -> str:
+    value = arguments.get(name)
+    return value if isinstance(value, str) and value else default
