@@ -22,6 +22,7 @@ FLOORS: dict[str, int] = {
     "clock": 3,
     "logs": 3,
     "settings": 3,
+    "folder": 3,
     "app": 5,
     "cli": 6,
     "__main__": 6,

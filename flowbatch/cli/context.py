@@ -1,0 +1,53 @@
+"""Where a command stands: its state folder and its settings, read when they are first needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flowbatch.errors import InputError
+
+if TYPE_CHECKING:
+    from flowbatch.folder import StateFolder
+    from flowbatch.settings import Settings
+    from flowbatch.store.reader import Reader
+
+
+@dataclass
+class Place:
+    """Made by the root command from `--state` and `--config`; every verb gets it by `@click.pass_obj`."""
+
+    state: str | None
+    config: str | None
+
+    @cached_property
+    def folder(self) -> StateFolder:
+        from flowbatch.folder import DEFAULT, StateFolder
+
+        return StateFolder(Path(self.state or DEFAULT))
+
+    @cached_property
+    def settings(self) -> Settings:
+        from flowbatch.settings import read_settings
+
+        return read_settings(self.folder.path, self.config)
+
+    def reader(self) -> Reader:
+        """The store, read-only. Raises InputError where there is none yet."""
+        from flowbatch.store.reader import Reader
+
+        if not self.folder.exists():
+            raise InputError(
+                f"{self.folder.path}: there is no state folder here yet; `flowbatch run` makes one, --state names another"
+            )
+        return Reader(self.folder.database)
+
+    def ask(self, verb: str, **arguments: object) -> object:
+        """Asks the engine that holds the folder. Raises BackendUnavailable where none answers."""
+        from flowbatch.engine.client import call
+        from flowbatch.folder import short_socket_path
+
+        with short_socket_path(self.folder.socket) as socket:
+            return call(socket, verb, arguments)

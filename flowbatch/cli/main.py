@@ -1,0 +1,121 @@
+"""The group of verbs. A verb's module is imported only when it runs, so that `--help` and completion stay quick."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import click
+
+from flowbatch import __version__
+from flowbatch.cli.context import Place
+from flowbatch.errors import FlowbatchError
+
+# verb → (module, help). The help stands here so that the list of verbs imports nothing.
+VERBS: Final[dict[str, tuple[str, str]]] = {
+    "run": ("flowbatch.cli.run", "Run a workflow to its end, with live progress."),
+    "check": ("flowbatch.cli.check", "Validate a workflow and print its plan; nothing starts."),
+    "graph": ("flowbatch.cli.graph", "Draw the jobs of a workflow or a run: ascii, mermaid, dot."),
+    "runs": ("flowbatch.cli.lists", "List runs, the newest first."),
+    "jobs": ("flowbatch.cli.lists", "List the jobs of a run."),
+    "show": ("flowbatch.cli.show", "Show a run, a job, a child or an attempt in detail."),
+    "logs": ("flowbatch.cli.logs", "Print the log of an attempt; -f follows it."),
+    "why": ("flowbatch.cli.why", "Say in one sentence what a job waits for."),
+    "cancel": ("flowbatch.cli.change", "Fail what has not started; what runs ends by itself."),
+    "terminate": ("flowbatch.cli.change", "Cancel, and stop what runs."),
+    "retry": ("flowbatch.cli.again", "Run again what failed, and what failed because of it."),
+    "resume": ("flowbatch.cli.again", "Continue interrupted runs."),
+    "events": ("flowbatch.cli.events", "Print the event log; -f follows it."),
+    "doctor": ("flowbatch.cli.doctor", "Check this machine, the state folder and the settings."),
+    "gc": ("flowbatch.cli.gc", "Delete old runs and their logs."),
+    "schema": ("flowbatch.cli.schema", "Print the JSON schema of workflow files."),
+    "completion": ("flowbatch.cli.completion", "Print the completion script of a shell."),
+}
+
+
+class LazyGroup(click.Group):
+    """Knows its verbs by name, and imports a verb's module when it is called or its own help is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        known = VERBS.get(cmd_name)
+        if known is None:
+            return None
+        command = getattr(importlib.import_module(known[0]), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in VERBS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name not in VERBS:
+            import difflib
+
+            close = difflib.get_close_matches(name, VERBS, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else " See `flowbatch --help`."
+            raise click.UsageError(f"There is no command {name!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--state", metavar="DIR", envvar="FLOWBATCH_STATE", help="State folder.  [default: ./.flowbatch]")
+@click.option(
+    "--config", metavar="FILE", envvar="FLOWBATCH_CONFIG", help="Settings.  [default: flowbatch.yaml beside it]"
+)
+@click.version_option(__version__, prog_name="flowbatch")
+@click.pass_context
+def flowbatch(ctx: click.Context, state: str | None, config: str | None) -> None:
+    """AWS Batch on your own machine: workflows of jobs and arrays, run durably by one process."""
+    ctx.obj = Place(state, config)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs a command line and returns its exit code: 2 for wrong input, 70 for a bug of ours; the rest as errors.py says."""
+    try:
+        result = flowbatch.main(list(arguments), prog_name="flowbatch", standalone_mode=False)
+    except click.exceptions.Abort:
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except FlowbatchError as error:
+        click.echo(f"flowbatch: {error}" if "\n" not in str(error) else str(error), err=True)
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: `flowbatch jobs | head`
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        return internal_error(error)
+    return result if isinstance(result, int) else 0
+
+
+def internal_error(error: Exception) -> int:
+    """A bug: the story for a report, and where we stand. A group is unwrapped where it holds one of our own errors."""
+    if isinstance(error, ExceptionGroup):
+        ours, _ = error.split(FlowbatchError)
+        while isinstance(ours, ExceptionGroup):
+            first = ours.exceptions[0]
+            if isinstance(first, FlowbatchError):
+                click.echo(f"flowbatch: {first}", err=True)
+                return first.exit_code
+            ours = first if isinstance(first, ExceptionGroup) else None
+    import traceback
+
+    traceback.print_exception(error)
+    click.echo(
+        f"flowbatch: internal error: {error}. This is a bug. Nothing durable is lost: `flowbatch resume` continues.",
+        err=True,
+    )
+    return 70

@@ -1,0 +1,79 @@
+"""What commands print: JSON with stable keys, or text that no name, reason or log line can use to drive a terminal."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import click
+
+# C0 and C1 controls, and the marks that reorder text; a tab and a newline are harmless
+_CONTROLS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_SEQUENCES: Final = re.compile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|[@-Z\\\\-_])")
+
+COLOURS: Final = {
+    "SUCCEEDED": "green", "FAILED": "red", "RUNNING": "blue", "STARTING": "cyan", "RUNNABLE": "yellow",
+    "PENDING": "bright_black", "SUBMITTED": "bright_black",
+}  # fmt: skip
+
+
+def clean(text: str) -> str:
+    """The text without terminal sequences and controls (security.md §3)."""
+    return _CONTROLS.sub("", _SEQUENCES.sub("", text))
+
+
+def print_json(value: object) -> None:
+    """One document, snake_case keys, times in epoch milliseconds."""
+    click.echo(json.dumps(value, ensure_ascii=False, separators=(", ", ": ")))
+
+
+def status_text(status: str) -> str:
+    """Coloured on a terminal alone: click strips it elsewhere."""
+    return click.style(status, fg=COLOURS.get(status))
+
+
+def time_text(at: int | None) -> str:
+    """Local time, to the second; `-` where there is none."""
+    if at is None:
+        return "-"
+    return datetime.fromtimestamp(at / 1000, tz=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def duration_text(ms: int | None) -> str:
+    """`412 ms`, `3.2 s`, `4m07s`, `2h05m`."""
+    if ms is None:
+        return "-"
+    if ms < 1000:
+        return f"{ms} ms"
+    seconds = ms / 1000
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m{rest:02d}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours < 48 else f"{hours // 24}d{hours % 24:02d}h"
+
+
+def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Columns as wide as their widest cell; colours do not count."""
+    cells = [list(headers), *([clean_cell(cell) for cell in row] for row in rows)]
+    widths = [max(len(click.unstyle(row[column])) for row in cells) for column in range(len(headers))]
+    for number, row in enumerate(cells):
+        padded = [cell + " " * (width - len(click.unstyle(cell))) for cell, width in zip(row, widths, strict=True)]
+        line = "  ".join(padded).rstrip()
+        click.echo(click.style(line, bold=True) if number == 0 else line)
+
+
+def clean_cell(cell: str) -> str:
+    """Our own colours stay: they are what `status_text` made of a known word."""
+    plain = click.unstyle(cell)
+    return cell if plain in COLOURS else clean(cell)
+
+
+def on_terminal() -> bool:
+    return sys.stdout.isatty()
