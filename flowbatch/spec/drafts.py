@@ -1,0 +1,149 @@
+"""What can be said of a file before its parameters, sources and places are known: names, layers, needs, cycles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from flowbatch.model.jobspec import Stage
+from flowbatch.spec import parameters
+from flowbatch.spec.findings import Findings
+from flowbatch.spec.layers import Layer, merged, settle
+from flowbatch.spec.needs import Draft, connect, in_dependency_order
+from flowbatch.spec.positions import Path
+from flowbatch.spec.schema import DEFAULTS_LACK, DEFINITION_LACKS, JOB_LACKS, LayerModel, SecretModel, WorkflowModel
+from flowbatch.spec.validation import Validated
+
+_SECRET_KINDS: Final = ("env", "file", "command")
+
+
+@dataclass(slots=True)
+class Drafts:
+    """Jobs by stage in the order of the file, and each stage in an order of dependency."""
+
+    main: dict[str, Draft] = field(default_factory=dict)
+    final: dict[str, Draft] = field(default_factory=dict)
+    order: list[Draft] = field(default_factory=list)
+
+
+def draft(validated: Validated[WorkflowModel], findings: Findings) -> Drafts:
+    model = validated.model
+    if model is None:
+        return Drafts()
+    broken = _Broken(validated.broken)
+    parameters.judge(model.params or {}, findings)
+    _judge_secrets(model.secrets or {}, broken, findings)
+    drafts = _Layers(model, broken, findings).drafts()
+    for key in drafts.main:
+        if key in drafts.final:
+            findings.problem(("finally", key), "is the name of a job already; every job has its own", at_key=True)
+    for stage, others, section in ((drafts.main, drafts.final, "jobs"), (drafts.final, drafts.main, "finally")):
+        connect(stage, others, broken.names(section), findings)
+        drafts.order += in_dependency_order(stage, findings)
+    secrets = set(model.secrets or ()) | broken.names("secrets")
+    for job in (*drafts.main.values(), *drafts.final.values()):
+        _judge_job(job, secrets, findings)
+    if not model.jobs and not broken.names("jobs"):
+        findings.problem(("jobs",), "there is no job; the least is `jobs: {hello: {script: echo hello}}`")
+    return drafts
+
+
+class _Broken:
+    """What validation left out, by section and name."""
+
+    def __init__(self, paths: frozenset[Path]) -> None:
+        self.paths: set[Path] = {path[:depth] for path in paths for depth in (1, 2) if len(path) >= depth}
+        self.whole: set[Path] = {path for path in paths if len(path) == 1}
+
+    def has(self, section: str, name: str = "") -> bool:
+        return (section,) in self.whole or (section, name) in self.paths
+
+    def names(self, section: str) -> set[str]:
+        return {str(path[1]) for path in self.paths if len(path) == 2 and path[0] == section}
+
+
+class _Layers:
+    """Settles `defaults` and each definition once, however many jobs use them."""
+
+    def __init__(self, model: WorkflowModel, broken: _Broken, findings: Findings) -> None:
+        self.model = model
+        self.broken = broken
+        self.findings = findings
+        self.defaults: Layer | None = None
+        if model.defaults is not None:
+            self.defaults = self.layer(model.defaults, ("defaults",), DEFAULTS_LACK, "every job has its own")
+        self.definitions = {
+            name: merged(
+                self.layer(item, ("definitions", name), DEFINITION_LACKS, "it belongs to the job"), self.defaults
+            )
+            for name, item in (model.definitions or {}).items()
+        }
+        self.defaults_broken = any(path[0] == "defaults" for path in broken.paths)
+
+    def layer(self, model: LayerModel, origin: Path, lacks: frozenset[str], why: str) -> Layer:
+        for name in model.model_fields_set:
+            key = LayerModel.model_fields[name].alias or name
+            if key in lacks:
+                self.findings.problem((*origin, key), f"cannot stand here: {why}", at_key=True)
+        return settle(model, origin, self.findings)
+
+    def drafts(self) -> Drafts:
+        drafts = Drafts()
+        for key, model in self.model.jobs.items():
+            drafts.main[key] = self.draft(key, model, ("jobs", key), Stage.MAIN)
+        for key, model in (self.model.finally_ or {}).items():
+            drafts.final[key] = self.draft(key, model, ("finally", key), Stage.FINALLY)
+        return drafts
+
+    def draft(self, key: str, model: LayerModel, origin: Path, stage: Stage) -> Draft:
+        layer = settle(model, origin, self.findings)
+        broken = self.defaults_broken or self.broken.has(*map(str, origin))
+        under = self.defaults
+        if model.type is not None:
+            self.findings.problem((*origin, *JOB_LACKS), "cannot stand here: it belongs to a definition", at_key=True)
+        if model.job_name is not None and model.job_name != key:
+            self.findings.problem((*origin, "jobName"), f"the job's name is its key, {key!r}; leave this out")
+        if layer.uses is not None:
+            if layer.uses in self.definitions:
+                under = self.definitions[layer.uses]
+            elif not self.broken.has("definitions", layer.uses):
+                self.unknown_definition(layer, layer.uses)
+            broken = broken or self.broken.has("definitions", layer.uses) or layer.uses not in self.definitions
+        return Draft(key, stage, merged(layer, under), broken)
+
+    def unknown_definition(self, layer: Layer, name: str) -> None:
+        path = self.findings.positions.first(layer.paths("uses", "jobDefinition"))
+        if ":" in name:
+            self.findings.problem(
+                path, f"not yet: {name} is a revision in a registry; `uses` names one of `definitions`"
+            )
+        else:
+            self.findings.unknown(path, "definition", name, self.definitions)
+
+
+def _judge_secrets(secrets: Mapping[str, SecretModel], broken: _Broken, findings: Findings) -> None:
+    for name, secret in secrets.items():
+        given = [kind for kind in _SECRET_KINDS if getattr(secret, kind) is not None]
+        if len(given) != 1 and not broken.has("secrets", name):
+            findings.problem(("secrets", name), "needs one of env, file, command: where its value comes from")
+
+
+def _judge_job(job: Draft, secrets: set[str], findings: Findings) -> None:
+    layer = job.layer
+    for variable, name in (layer.secrets or {}).items():
+        path = findings.positions.first(layer.paths(f"secrets.{variable}", "secrets"))
+        if name not in secrets:
+            findings.unknown(path, "secret", name, secrets)
+        if layer.env and variable in layer.env:
+            findings.problem(path, f"{variable!r} is in `env` too; give it once", at_key=True)
+    if layer.command is None and layer.fake is None and not job.broken:
+        findings.problem(layer.origins[0], "needs a `command` or a `script`", at_key=True)
+    if layer.retry is not None and layer.memory_mib is None and not job.broken:
+        for index, rule in enumerate(layer.retry.rules):
+            if rule.memory_factor is not None:
+                keys = [
+                    f"{retry}.{rules}" for retry in ("retry", "retryStrategy") for rules in ("rules", "evaluateOnExit")
+                ]
+                path = (*findings.positions.first(layer.paths(*keys)), index, "memory")
+                findings.problem(path, f"of job {job.key!r} has no memory to multiply; give it `memory`")

@@ -1,0 +1,41 @@
+"""What is collected while a file is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from flowbatch.errors import Problem, WorkflowInvalid
+from flowbatch.spec.positions import Path, Positions, in_order
+from flowbatch.spec.validation import did_you_mean
+from flowbatch.spec.yaml import PROBLEMS_MAX
+
+
+@dataclass(slots=True)
+class Findings:
+    positions: Positions
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+
+    @property
+    def full(self) -> bool:
+        """More would not be read by anyone."""
+        return len(self.problems) >= PROBLEMS_MAX
+
+    def problem(self, path: Path, message: str, *, at_key: bool = False) -> None:
+        if not self.full:
+            self.problems.append(self.positions.problem(path, message, at_key=at_key))
+
+    def unknown(self, path: Path, kind: str, word: str, known: Iterable[str]) -> None:
+        """`unknown job 'denoize' (did you mean 'denoise'?)`"""
+        if not self.full:
+            names = list(known)
+            few = f"; there are {', '.join(names)}" if 0 < len(names) <= 6 else ""
+            self.problem(path, f"unknown {kind} {word!r}{did_you_mean(word, names) or few}")
+
+    def warn(self, path: Path, message: str) -> None:
+        self.warnings.append(self.positions.problem(path, message))
+
+    def raise_any(self) -> None:
+        if self.problems:
+            raise WorkflowInvalid(in_order(self.problems))

@@ -1,0 +1,255 @@
+"""`defaults`, definitions and jobs in one form, and how one is merged under another.
+
+A layer settles first: AWS's spellings become the short ones, and what is said twice in one mapping is refused. Then
+`defaults` goes under the definition and that under the job; the upper one wins, its retry as a whole, its environment,
+parameters, secrets and tags name by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from flowbatch.model.jobspec import Action, FakeScript, RetryPolicy, Rule
+from flowbatch.spec.fakes import fake_script
+from flowbatch.spec.findings import Findings
+from flowbatch.spec.positions import Path
+from flowbatch.spec.schema import LayerModel
+from flowbatch.spec.schema_parts import ArrayModel, ContainerModel, NeedModel, PairModel, RetryModel, RuleModel
+
+_ALIASES: Final = {name: info.alias or name for name, info in LayerModel.model_fields.items()}
+_CONTAINERS: Final = ("container_overrides", "container_properties")
+_SAME: Final = (
+    ("uses", "job_definition"),
+    ("queue", "job_queue"),
+    ("array", "array_properties"),
+    ("needs", "depends_on"),
+    ("command", "script"),
+    ("env", "environment"),
+    ("attempts", "retry", "retry_strategy"),
+    ("priority", "scheduling_priority", "scheduling_priority_override"),
+    ("stop_grace", "stop_timeout"),
+    _CONTAINERS,
+)  # fmt: skip
+_ALTERNATIVES: Final = frozenset(name for group in _SAME for name in group[1:]) | {"script", *_CONTAINERS}
+_INSIDE: Final = {  # what AWS's containers hold, by the short key it is the same as
+    "command": ("command", "script"),
+    "environment": ("env", "environment"),
+    "vcpus": ("vcpus",),
+    "memory": ("memory",),
+    "secrets": ("secrets",),
+    "user": ("user",),
+}
+_RESOURCES: Final = {"VCPU": "vcpus", "MEMORY": "memory", "GPU": "gpus"}
+
+
+@dataclass(slots=True)
+class Layer:
+    """None (or empty) is: not said here."""
+
+    origins: tuple[Path, ...]  # where it was written; of a merged one, the uppermost first
+    uses: str | None = None
+    queue: str | None = None
+    array: ArrayModel | None = None
+    needs: list[NeedModel] | None = None
+    command: tuple[str, ...] | None = None
+    vcpus_milli: int | None = None
+    memory_mib: int | None = None
+    gpus: int | None = None
+    env: dict[str, str] | None = None
+    secrets: dict[str, str] | None = None
+    parameters: dict[str, str] | None = None
+    tags: dict[str, str] | None = None
+    user: str | None = None
+    workdir: str | None = None
+    retry: RetryPolicy | None = None
+    lost_free: int | None = None
+    timeout_ms: int | None = None
+    stop_grace_ms: int | None = None
+    priority: int | None = None
+    chunk: int | None = None
+    fake: FakeScript | None = None
+
+    def paths(self, *keys: str) -> list[Path]:
+        """Where a value may have been written, the most likely first."""
+        return [(*origin, *key.split(".")) for origin in self.origins for key in keys]
+
+
+_MERGED: Final = (
+    "uses", "queue", "array", "needs", "command", "vcpus_milli", "memory_mib", "gpus", "user", "workdir", "retry",
+    "lost_free", "timeout_ms", "stop_grace_ms", "priority", "chunk", "fake",
+)  # fmt: skip
+_MERGED_BY_NAME: Final = ("env", "secrets", "parameters", "tags")
+
+
+def merged(upper: Layer, lower: Layer | None) -> Layer:
+    """A new layer; neither argument is changed."""
+    if lower is None:
+        return upper
+    both = Layer(upper.origins + lower.origins)
+    for name in _MERGED:
+        value = getattr(upper, name)
+        setattr(both, name, getattr(lower, name) if value is None else value)
+    for name in _MERGED_BY_NAME:
+        over, under = getattr(upper, name), getattr(lower, name)
+        setattr(both, name, {**under, **over} if over and under else over or under)
+    return both
+
+
+def settle(model: LayerModel, origin: Path, findings: Findings) -> Layer:
+    given = model.model_fields_set
+    layer = Layer(
+        origins=(origin,),
+        uses=model.uses,
+        queue=model.queue,
+        array=model.array,
+        needs=model.needs,
+        vcpus_milli=model.vcpus,
+        memory_mib=model.memory,
+        gpus=model.gpus,
+        env=model.env,
+        secrets=model.secrets,
+        parameters=model.parameters,
+        tags=model.tags,
+        user=model.user,
+        workdir=model.workdir,
+        timeout_ms=model.timeout,
+        stop_grace_ms=model.stop_grace,
+        priority=model.priority,
+        chunk=model.chunk,
+    )
+    if model.command is not None:
+        layer.command = tuple(model.command)
+    if model.attempts is not None:
+        layer.retry = RetryPolicy(model.attempts)
+    elif model.retry is not None:
+        layer.retry = _policy(model.retry, (*origin, "retry"), findings)
+    if model.lost_attempts is not None:
+        layer.lost_free = model.lost_attempts.free
+    if model.fake is not None:
+        layer.fake = fake_script(model.fake, (*origin, "x-fake"), findings)
+    if not given.isdisjoint(_ALTERNATIVES):
+        _alternatives(model, layer, given, origin, findings)
+    if model.resource_requirements:
+        _resources(model, layer, origin, findings)
+    return layer
+
+
+def _alternatives(model: LayerModel, layer: Layer, given: set[str], origin: Path, findings: Findings) -> None:
+    """The second and third spellings, where a mapping uses any."""
+    for group in _SAME:
+        present = [name for name in group if name in given and getattr(model, name) is not None]
+        if len(present) > 1:
+            last = _ALIASES[present[-1]]
+            findings.problem(
+                (*origin, last), f"says the same as {_ALIASES[present[0]]!r}; give one of them", at_key=True
+            )
+    if model.script is not None:
+        layer.command = ("/bin/sh", "-ec", model.script)
+    layer.uses = model.job_definition if layer.uses is None else layer.uses
+    layer.queue = model.job_queue if layer.queue is None else layer.queue
+    layer.needs = model.depends_on if layer.needs is None else layer.needs
+    if model.array_properties is not None and layer.array is None:
+        layer.array = ArrayModel(size=model.array_properties.size)
+    if model.environment is not None and layer.env is None:
+        layer.env = _pairs(model.environment, (*origin, "environment"), findings)
+    if model.retry_strategy is not None and layer.retry is None:
+        layer.retry = _policy(model.retry_strategy, (*origin, "retryStrategy"), findings)
+    for priority in (model.scheduling_priority, model.scheduling_priority_override):
+        layer.priority = priority if layer.priority is None else layer.priority
+    if model.stop_timeout is not None and layer.stop_grace_ms is None:
+        layer.stop_grace_ms = model.stop_timeout * 1000
+    for name in _CONTAINERS:
+        container: ContainerModel | None = getattr(model, name)
+        if container is not None:
+            _container(container, layer, given, (*origin, _ALIASES[name]), findings)
+
+
+def _container(container: ContainerModel, layer: Layer, given: set[str], path: Path, findings: Findings) -> None:
+    for inside, outside in _INSIDE.items():
+        twice = [name for name in outside if name in given]
+        if twice and inside in container.model_fields_set:
+            findings.problem((*path, inside), f"says the same as {_ALIASES[twice[0]]!r}; give one of them", at_key=True)
+    if container.command is not None:
+        layer.command = tuple(container.command)
+    if container.environment is not None:
+        layer.env = _pairs(container.environment, (*path, "environment"), findings)
+    if container.vcpus is not None:
+        layer.vcpus_milli = container.vcpus * 1000
+    if container.memory is not None:
+        layer.memory_mib = container.memory
+    if container.secrets is not None:
+        layer.secrets = {pair.name: pair.value_from for pair in container.secrets}
+    if container.user is not None:
+        layer.user = container.user
+    if container.resource_requirements:
+        _resources(container, layer, path, findings)
+
+
+def _resources(holder: LayerModel | ContainerModel, layer: Layer, path: Path, findings: Findings) -> None:
+    seen: set[str] = set()
+    for index, resource in enumerate(holder.resource_requirements or ()):
+        at: Path = (*path, "resourceRequirements", index)
+        short = _RESOURCES[resource.type]
+        if resource.type in seen:
+            findings.problem((*at, "type"), f"{resource.type} is given twice")
+        elif getattr(holder, short, None) is not None:
+            findings.problem(at, f"says the same as {short!r}; give one of them")
+        seen.add(resource.type)
+        try:
+            amount = resource.parsed()
+        except ValueError as error:
+            findings.problem((*at, "value"), str(error))
+            continue
+        if resource.type == "VCPU":
+            layer.vcpus_milli = amount
+        elif resource.type == "MEMORY":
+            layer.memory_mib = amount
+        else:
+            layer.gpus = amount
+
+
+def _pairs(pairs: Iterable[PairModel], path: Path, findings: Findings) -> dict[str, str]:
+    env: dict[str, str] = {}
+    for index, pair in enumerate(pairs):
+        if pair.name in env:
+            findings.problem((*path, index, "name"), f"{pair.name!r} is given twice")
+        env[pair.name] = pair.value
+    return env
+
+
+def _policy(model: RetryModel, path: Path, findings: Findings) -> RetryPolicy:
+    if model.rules is not None and model.evaluate_on_exit is not None:
+        findings.problem((*path, "evaluateOnExit"), "says the same as 'rules'; give one of them", at_key=True)
+    name = "rules" if model.rules is not None else "evaluateOnExit"
+    rules = model.rules if model.rules is not None else model.evaluate_on_exit or []
+    first, last = model.backoff or (0, 0)
+    return RetryPolicy(
+        attempts=model.attempts,
+        backoff_first_ms=first,
+        backoff_last_ms=last,
+        rules=tuple(_rule(rule, (*path, name, index), findings) for index, rule in enumerate(rules)),
+    )
+
+
+def _rule(model: RuleModel, path: Path, findings: Findings) -> Rule:
+    for short, long, alias in (
+        ("exit", "on_exit_code", "onExitCode"),
+        ("reason", "on_reason", "onReason"),
+        ("status", "on_status_reason", "onStatusReason"),
+    ):
+        if getattr(model, short) is not None and getattr(model, long) is not None:
+            findings.problem((*path, alias), f"says the same as {short!r}; give one of them", at_key=True)
+    rule = Rule(
+        action=Action(model.action),
+        exit_code=model.exit if model.exit is not None else model.on_exit_code,
+        reason=model.reason if model.reason is not None else model.on_reason,
+        status_reason=model.status if model.status is not None else model.on_status_reason,
+        memory_factor=model.memory,
+    )
+    if rule.exit_code is None and rule.reason is None and rule.status_reason is None:
+        findings.problem(path, "a rule needs at least one of exit, reason, status; {reason: '*'} matches every end")
+    if rule.memory_factor is not None and rule.action is Action.EXIT:
+        findings.problem((*path, "memory"), "more memory has no meaning where the action is exit", at_key=True)
+    return rule

@@ -1,0 +1,144 @@
+"""Where jobs may run: environments and queues as the engine knows them, paths, and what can never fit."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from flowbatch.model.jobspec import Environment, JobSpec, Queue
+from flowbatch.model.resources import Resources, memory_text, vcpus_text
+from flowbatch.spec.findings import Findings
+from flowbatch.spec.positions import Path
+from flowbatch.spec.schema import EnvironmentModel, QueueModel
+
+DEFAULT = "default"
+
+
+def absolute(path: str, folder: str, home: str) -> str:
+    """Of a path as the file has it: below the workflow's folder, or from `~`."""
+    if path == "~" or path.startswith("~/"):
+        path = posixpath.join(home, path[2:])
+    return posixpath.normpath(posixpath.join(folder, path))
+
+
+def environment_of(name: str, model: EnvironmentModel, machine: Resources) -> Environment:
+    """What the model leaves out is the machine's."""
+    vcpus_milli = model.vcpus if model.vcpus is not None else model.max_vcpus
+    return Environment(
+        name=name,
+        backend=model.backend,
+        capacity=Resources(
+            machine.vcpus_milli if vcpus_milli is None else vcpus_milli,
+            machine.memory_mib if model.memory is None else model.memory,
+            model.gpus or 0,
+        ),
+        enabled=model.state is not False,
+        title=name,
+    )
+
+
+def queue_of(name: str, model: QueueModel, environments: Iterable[str]) -> Queue:
+    """`environments` are all there are, for a queue that names none."""
+    named = model.environments
+    return Queue(
+        name=name,
+        priority=model.priority,
+        environments=tuple(dict.fromkeys(environments if named is None else named)),
+        enabled=model.state is not False,
+        max_running=model.max_running,
+        title=name,
+    )
+
+
+def judge_places(
+    environments: Mapping[str, EnvironmentModel],
+    queues: Mapping[str, QueueModel],
+    known: Iterable[str],
+    findings: Findings,
+) -> None:
+    """`known` are the names of environments that a queue may give. Serves settings too."""
+    names = list(known)
+    for name, environment in environments.items():
+        if environment.vcpus is not None and environment.max_vcpus is not None:
+            findings.problem(
+                ("environments", name, "max_vcpus"), "says the same as 'vcpus'; give one of them", at_key=True
+            )
+    for name, queue in queues.items():
+        path: Path = ("queues", name, "environments")
+        if queue.environments == []:
+            findings.problem(path, "is empty; name an environment, or leave the key out to use all")
+        for index, environment_name in enumerate(queue.environments or ()):
+            if environment_name not in names:
+                findings.unknown((*path, index), "environment", environment_name, names)
+
+
+def machine_of(available: Iterable[Environment]) -> Resources:
+    """What the machine has, as the engine's `default` environment (or its first) says."""
+    environments = list(available)
+    for environment in environments:
+        if environment.name == DEFAULT:
+            return environment.capacity
+    return environments[0].capacity if environments else Resources(1000, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The environments and queues of a run, and which of them are the file's own."""
+
+    environments: dict[str, Environment]
+    queues: dict[str, Queue]
+    own_environments: tuple[Environment, ...] = ()
+    own_queues: tuple[Queue, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        environments: Mapping[str, EnvironmentModel],
+        queues: Mapping[str, QueueModel],
+        available: tuple[Environment, ...],
+        engine_queues: tuple[Queue, ...],
+    ) -> Places:
+        machine = machine_of(available)
+        own = tuple(environment_of(name, model, machine) for name, model in environments.items())
+        usable = own or available
+        names = [environment.name for environment in usable]
+        if environments or queues:
+            named = [queue_of(name, model, names) for name, model in queues.items()]
+        else:
+            named = list(engine_queues)
+        if all(queue.name != DEFAULT for queue in named):
+            over = names if own or DEFAULT not in names else [DEFAULT]
+            named.append(Queue(DEFAULT, environments=tuple(over), title=DEFAULT))
+        own_queues = tuple(named) if environments or queues else ()
+        return cls({item.name: item for item in usable}, {queue.name: queue for queue in named}, own, own_queues)
+
+    def misfit(self, spec: JobSpec) -> str | None:
+        """Why no environment of its queue can ever hold the job; None where one can."""
+        queue = self.queues[spec.queue]
+        environments = [self.environments[name] for name in queue.environments if name in self.environments]
+        able = [environment for environment in environments if environment.backend_of(spec) is not None]
+        if not able:
+            what = "processes" if spec.kind == "process" else "containers"
+            return f"no environment of queue {queue.name} runs {what}"
+        for environment in able:
+            if spec.resources.fits(environment.capacity):
+                return None
+        return _shortage(spec.resources, able, queue.name)
+
+
+def _shortage(need: Resources, environments: list[Environment], queue: str) -> str:
+    largest = Resources(*(max(environment.capacity[at] for environment in environments) for at in range(3)))
+    short = []
+    if need.vcpus_milli > largest.vcpus_milli:
+        short.append((f"{vcpus_text(need.vcpus_milli)} vCPUs", f"{vcpus_text(largest.vcpus_milli)} vCPUs"))
+    if need.memory_mib > largest.memory_mib:
+        short.append((memory_text(need.memory_mib), memory_text(largest.memory_mib)))
+    if need.gpus > largest.gpus:
+        short.append((f"{need.gpus} GPUs", f"{largest.gpus} GPUs"))
+    if not short:
+        shapes = "; ".join(f"{environment.name} has {environment.capacity}" for environment in environments)
+        return f"needs {need} at once, and no environment of queue {queue} has all of it ({shapes})"
+    return "; ".join(
+        f"needs {wanted}, the largest environment of queue {queue} has {available}" for wanted, available in short
+    )

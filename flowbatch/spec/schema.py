@@ -1,0 +1,264 @@
+"""The workflow file as pydantic models: every key, its type, and the text an editor shows for it.
+
+A layer is what `defaults`, `definitions` and `jobs` have in common; which keys make sense where is in `LAYERS`. AWS's
+spellings stand beside the short ones and mean the same; both at once in one mapping are refused later (layers.py).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import BeforeValidator, Field, PlainValidator
+
+from flowbatch.spec.scalars import shown
+from flowbatch.spec.schema_parts import (
+    Array,
+    AwsArrayModel,
+    ContainerModel,
+    FakeModel,
+    Later,
+    LaterContainer,
+    LostModel,
+    Needs,
+    PairModel,
+    ResourceModel,
+    RetryModel,
+    SecretPairModel,
+    Strict,
+    Timeout,
+)
+from flowbatch.spec.values import (
+    Command,
+    DurationMs,
+    EnvName,
+    Listed,
+    Name,
+    Number,
+    Plain,
+    Script,
+    SizeMib,
+    Text,
+    VcpusMilli,
+    refuse_later,
+)
+
+Priority = Annotated[int, Field(ge=0, le=9999)]
+_NODES: Final = refuse_later("multi-node jobs come with a later release of flowbatch; leave it out")
+_FAIR: Final = refuse_later("fair-share scheduling comes with a later release of flowbatch; leave it out")
+_TOKENS: Final = refuse_later("consumable resources come with a later release of flowbatch; leave them out")
+Nodes = Annotated[None, _NODES]
+Fair = Annotated[None, _FAIR]
+Tokens = Annotated[None, _TOKENS]
+
+
+def _secrets(value: object) -> object:
+    """AWS's list of {name, valueFrom} says the same as the mapping VARIABLE: name."""
+    if not isinstance(value, list):
+        return value
+    secrets: dict[str, object] = {}
+    for item in value:
+        name = item.get("name") if isinstance(item, dict) and set(item) == {"name", "valueFrom"} else None
+        if not isinstance(name, str):
+            raise ValueError("each item is {name: VARIABLE, valueFrom: name of a secret}")
+        if name in secrets:
+            raise ValueError(f"{name!r} is given twice")
+        secrets[name] = item["valueFrom"]
+    return secrets
+
+
+Secrets = Annotated[
+    dict[EnvName, Name],
+    BeforeValidator(_secrets, json_schema_input_type=dict[EnvName, Name] | list[SecretPairModel]),
+]
+
+
+class LayerModel(Strict):
+    """A job, or what is merged under one."""
+
+    uses: str | None = Field(None, description="The definition this job is made from.")
+    queue: Name | None = Field(None, description="The queue it waits in; `default` unless given.")
+    array: Array | None = Field(None, description="Makes it an array job: a size, or where its children come from.")
+    needs: Needs | None = Field(None, description="What it waits for: a job, several, or {each: array} index by index.")
+    vcpus: VcpusMilli | None = Field(None, description="vCPUs it reserves; 1 unless given, fractions allowed.")
+    memory: SizeMib | None = Field(None, description="Memory it reserves and may use: MiB, or 3GiB. Omitted: no limit.")
+    gpus: int | None = Field(None, ge=0, le=1024, description="GPUs it reserves.")
+    command: Command | None = Field(None, description="The program and its arguments, run as they stand.")
+    script: Script | None = Field(None, description="Lines for /bin/sh -ec, instead of `command`.")
+    parameters: dict[Name, Text] | None = Field(None, description="Values for Ref::name in `command`.")
+    env: dict[EnvName, Text] | None = Field(None, description="Environment variables.")
+    secrets: Secrets | None = Field(
+        None, description="Environment variables whose values are secrets: {VARIABLE: name of a secret}."
+    )
+    user: str | None = Field(None, min_length=1, description="Run as this user; needs root.")
+    workdir: str | None = Field(
+        None, min_length=1, description="The folder it runs in; the workflow's own unless given."
+    )
+    attempts: int | None = Field(None, ge=1, le=10, description="The total number of attempts, 1 to 10.")
+    retry: RetryModel | None = Field(None, description="Attempts, backoff and rules, instead of `attempts`.")
+    timeout: Timeout | None = Field(None, description="How long an attempt may run: 20m. Never retried.")
+    priority: Priority | None = Field(None, description="Before the order of submission, within its queue: 0 to 9999.")
+    tags: dict[str, Text] | None = Field(None, max_length=50, description="Words of your own, kept with the job.")
+    stop_grace: DurationMs | None = Field(None, description="Between TERM and KILL; 30s unless given.")
+    lost_attempts: LostModel | None = Field(None, description="Attempts lost with the host that do not count.")
+    chunk: int | None = Field(None, ge=1, description="So many items per child of its array.")
+    fake: FakeModel | None = Field(
+        None, alias="x-fake", description="A script for the fake backend (--dry-run, tests)."
+    )
+
+    job_name: str | None = Field(None, alias="jobName", description="AWS's name of the job: the same as its key.")
+    job_definition: str | None = Field(None, alias="jobDefinition", description="AWS's spelling of `uses`.")
+    job_queue: Name | None = Field(None, alias="jobQueue", description="AWS's spelling of `queue`.")
+    array_properties: AwsArrayModel | None = Field(None, alias="arrayProperties", description="AWS's `array`.")
+    depends_on: Needs | None = Field(None, alias="dependsOn", description="AWS's spelling of `needs`.")
+    environment: list[PairModel] | None = Field(None, description="AWS's spelling of `env`: [{name, value}].")
+    resource_requirements: list[ResourceModel] | None = Field(
+        None, alias="resourceRequirements", description="AWS's vcpus, memory, gpus: [{type: MEMORY, value: '2048'}]."
+    )
+    container_overrides: ContainerModel | None = Field(None, alias="containerOverrides", description="As in SubmitJob.")
+    container_properties: ContainerModel | None = Field(
+        None, alias="containerProperties", description="As in RegisterJobDefinition."
+    )
+    retry_strategy: RetryModel | None = Field(None, alias="retryStrategy", description="AWS's spelling of `retry`.")
+    scheduling_priority: Priority | None = Field(None, alias="schedulingPriority", description="AWS's `priority`.")
+    scheduling_priority_override: Priority | None = Field(
+        None, alias="schedulingPriorityOverride", description="AWS's `priority`, as in SubmitJob."
+    )
+    stop_timeout: int | None = Field(None, alias="stopTimeout", ge=1, description="AWS's `stop_grace`, in seconds.")
+    type: Literal["container"] | None = Field(None, description="AWS's type of a definition.")
+
+    image: LaterContainer = None
+    pull: LaterContainer = None
+    volumes: LaterContainer = None
+    ulimits: LaterContainer = None
+    shm: LaterContainer = None
+    tmpfs: LaterContainer = None
+    readonly: LaterContainer = None
+    network: LaterContainer = None
+    privileged: LaterContainer = None
+    init: LaterContainer = None
+    swap: LaterContainer = None
+    devices: LaterContainer = None
+    log: LaterContainer = None
+    cpu: LaterContainer = None
+    containers: LaterContainer = None
+    ecs_properties: LaterContainer = Field(None, alias="ecsProperties")
+    eks_properties: LaterContainer = Field(None, alias="eksProperties")
+    platform_capabilities: LaterContainer = Field(None, alias="platformCapabilities")
+    propagate_tags: LaterContainer = Field(None, alias="propagateTags")
+    nodes: Nodes = None
+    node_properties: Nodes = Field(None, alias="nodeProperties")
+    node_overrides: Nodes = Field(None, alias="nodeOverrides")
+    share: Fair = None
+    share_identifier: Fair = Field(None, alias="shareIdentifier")
+    tokens: Tokens = None
+    consumables: Tokens = Field(None, alias="consumableResourceProperties")
+    consumables_override: Tokens = Field(None, alias="consumableResourcePropertiesOverride")
+
+
+class ParamModel(Strict):
+    type: Literal["string", "integer", "number", "boolean"] = Field("string", description="string unless given.")
+    min: Number | None = Field(None, description="The least that a number may be.")
+    max: Number | None = Field(None, description="The most that a number may be.")
+    pattern: str | None = Field(
+        None, max_length=512, description="A regular expression that the whole text must match."
+    )
+    enum: list[Plain] | None = Field(None, min_length=1, description="The only values allowed.")
+    default: Plain | None = Field(None, description="Taken where no value is given.")
+    description: str | None = Field(None, description="What it is for.")
+
+
+class SecretModel(Strict):
+    """Where the value comes from, exactly one of three; it is never stored."""
+
+    env: Annotated[str, Field(min_length=1)] | None = Field(None, description="An environment variable of flowbatch.")
+    file: Annotated[str, Field(min_length=1)] | None = Field(None, description="A file; its last line end is dropped.")
+    command: Command | None = Field(None, description="A program whose output is the value.")
+
+
+def _backend(value: object) -> str:
+    if value == "docker":
+        raise ValueError("not yet: containers come with a later release of flowbatch; write local or process")
+    if value not in ("local", "process", "fake"):
+        raise ValueError(f"must be local, process or fake, found {shown(value)}")
+    return str(value)
+
+
+def _state(value: object) -> bool:
+    if isinstance(value, str) and value.upper() in ("ENABLED", "DISABLED"):
+        return value.upper() == "ENABLED"
+    raise ValueError(f"must be enabled or disabled, found {shown(value)}")
+
+
+def _managed(value: object) -> str:
+    if isinstance(value, str) and value.upper() == "MANAGED":
+        return "managed"
+    raise ValueError("not yet: only managed environments exist; leave it out")
+
+
+def _not_spot(value: object) -> bool:
+    if value is False:
+        return False
+    raise ValueError("not yet: there is no spot capacity; leave it out")
+
+
+Backend = Annotated[str, PlainValidator(_backend, json_schema_input_type=Literal["local", "process", "fake"])]
+State = Annotated[
+    bool, PlainValidator(_state, json_schema_input_type=Literal["enabled", "disabled", "ENABLED", "DISABLED"])
+]
+
+
+class EnvironmentModel(Strict):
+    """A compute environment: where jobs run, and how much of it there is."""
+
+    backend: Backend = Field("local", description="local (each job by its kind), process, or fake.")
+    vcpus: VcpusMilli | None = Field(None, description="vCPUs it offers; this machine's unless given.")
+    max_vcpus: VcpusMilli | None = Field(None, description="The long spelling of `vcpus`.")
+    memory: SizeMib | None = Field(None, description="Memory it offers; 85 % of this machine's unless given.")
+    gpus: int | None = Field(None, ge=0, le=1024, description="GPUs it offers; none unless given.")
+    state: State | None = Field(None, description="disabled: nothing new starts here.")
+    type: Annotated[str, PlainValidator(_managed, json_schema_input_type=Literal["managed"])] | None = None
+    spot: Annotated[bool, PlainValidator(_not_spot, json_schema_input_type=Literal[False])] | None = None
+    min_vcpus: Later = None
+    cpu: LaterContainer = None
+    nodes: Later = None
+
+
+class QueueModel(Strict):
+    """A job queue over environments, which are tried in order."""
+
+    priority: int = Field(1, ge=0, le=1_000_000, description="A higher one is served first.")
+    environments: Listed[Name] | None = Field(None, description="Tried in this order; all of the file's unless given.")
+    state: State | None = Field(None, description="disabled: nothing of it starts.")
+    max_running: int | None = Field(None, ge=1, description="At most so many attempts of it run at once.")
+    policy: Fair = None
+    limits: Later = None
+
+
+class WorkflowModel(Strict):
+    """A workflow: jobs, what they need, and where they run."""
+
+    flowbatch: Literal[1] = Field(1, description="The version of this format.")
+    name: Name | None = Field(None, description="The workflow's name; the file's unless given.")
+    params: dict[Name, ParamModel] | None = Field(None, description="What can be set with -p name=value.")
+    deadline: DurationMs | None = Field(None, description="Wall time from the run's creation; then it is terminated.")
+    environments: dict[Name, EnvironmentModel] | None = Field(None, description="Compute environments.")
+    queues: dict[Name, QueueModel] | None = Field(None, description="Job queues.")
+    secrets: dict[Name, SecretModel] | None = Field(None, description="Where secret values come from.")
+    definitions: dict[Name, LayerModel] | None = Field(None, description="Job definitions, for `uses`.")
+    defaults: LayerModel | None = Field(None, description="Merged under every job.")
+    jobs: dict[Name, LayerModel] = Field(description="The jobs, by name.")
+    finally_: dict[Name, LayerModel] | None = Field(
+        None, alias="finally", description="Jobs that always run, last. ${{ run.status }} is known here."
+    )
+    schedule: Annotated[None, refuse_later("schedules come with a later release of flowbatch; leave it out")] = None
+    start: Annotated[None, refuse_later("it belongs to `serve`, a later release of flowbatch; leave it out")] = None
+    notify: Annotated[None, refuse_later("notifications come with a later release of flowbatch; leave it out")] = None
+    volumes: LaterContainer = None
+
+
+JOB_ONLY: Final = frozenset(
+    {"uses", "jobDefinition", "array", "arrayProperties", "needs", "dependsOn", "chunk", "jobName"}
+)
+DEFINITION_LACKS: Final = JOB_ONLY | {"queue", "jobQueue", "containerOverrides", "schedulingPriorityOverride"}
+DEFAULTS_LACK: Final = JOB_ONLY | {"containerProperties", "type"}
+JOB_LACKS: Final = frozenset({"type"})
