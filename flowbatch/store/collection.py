@@ -1,0 +1,53 @@
+"""Dropping a run that ended long ago, in transactions of at most some 10,000 rows each."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from flowbatch.model.ids import Millis
+from flowbatch.store import statements
+
+RUNS_A_CALL: Final = 20
+EVENTS_A_STEP: Final = 20_000
+
+Step = Callable[[sqlite3.Connection], None]
+
+
+def collectable(db: sqlite3.Connection, before: Millis) -> list[int]:
+    return [number for (number,) in db.execute(statements.COLLECTABLE, (before, RUNS_A_CALL)).fetchall()]
+
+
+def steps(db: sqlite3.Connection, run: int) -> list[Step]:
+    """Children before parents, as the foreign keys have it. The plan goes first: without it the run shows nowhere, so that
+    nobody meets it half gone; the run's own row goes last, so that a crash leaves it collectable."""
+    found: list[Step] = [partial(drop, statement=statements.DROP_RUN_PLAN, parameters=(run,))]
+    found += [partial(drop_job, job=job) for (job,) in db.execute(statements.JOBS_TO_DROP, (run,)).fetchall()]
+    first, last = db.execute(statements.EVENTS_TO_DROP, (run,)).fetchone()
+    if first is not None:
+        for low in range(first, last + 1, EVENTS_A_STEP):
+            high = min(low + EVENTS_A_STEP - 1, last)
+            found.append(partial(drop, statement=statements.DROP_EVENTS, parameters=(run, low, high)))
+    found.append(partial(drop, statement=statements.DROP_RUN, parameters=(run,)))
+    return found
+
+
+def drop(db: sqlite3.Connection, statement: str, parameters: tuple[int, ...]) -> None:
+    db.execute(statement, parameters)
+
+
+def drop_job(db: sqlite3.Connection, job: int) -> None:
+    for statement in (
+        statements.DROP_ATTEMPTS,
+        statements.DROP_TASKS,
+        statements.DROP_JOB_PLAN,
+        statements.DROP_JOB,
+    ):
+        db.execute(statement, (job,))
+
+
+def shrink(db: sqlite3.Connection) -> None:
+    """Gives freed pages back to the disk; the statement works a page a step, so that it is read to its end."""
+    db.execute(statements.INCREMENTAL_VACUUM).fetchall()

@@ -1,0 +1,95 @@
+"""Rows as they come from SQLite, made into what the core reads."""
+
+from __future__ import annotations
+
+import gc
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+from pydantic_core import from_json
+
+from flowbatch.errors import StoreDamaged
+from flowbatch.model.ending import Halt
+from flowbatch.model.events import EventKind, EventRow
+from flowbatch.model.jobspec import JobPlan, RunPlan, Stage
+from flowbatch.model.rows import AttemptRow, JobRow, Loaded, RunRow, TaskRow
+from flowbatch.model.status import RunStatus, Status
+from flowbatch.store import plans, statements
+
+Plan = TypeVar("Plan", JobPlan, RunPlan)
+Columns = Sequence[Any]  # one row, as sqlite3 gives it; the schema's STRICT and CHECKs are what types it
+
+STATUSES: Final = tuple(Status)  # indexing costs a tenth of calling the enum
+HALTS: Final = tuple(Halt)
+
+
+def run_row(row: Columns) -> RunRow:
+    no, run_id, status, stage, stop, cancelled, *rest = row
+    return RunRow(no, run_id, RunStatus(status), Stage(stage), Halt(stop), bool(cancelled), *rest)
+
+
+def job_row(row: Columns) -> JobRow:
+    no, job_id, run, stage, status, rest, rest_reason, rest_at, generation, cancelled, terminated, skipped, *last = row
+    return JobRow(
+        no, job_id, run, Stage(stage), STATUSES[status], STATUSES[rest], rest_reason, rest_at, generation,
+        bool(cancelled), bool(terminated), bool(skipped), *last,
+    )  # fmt: skip
+
+
+def task_rows(rows: Iterable[Columns]) -> list[TaskRow]:
+    """100,000 of them at the start of a life: past the constructor, which is Python, to the tuple's own."""
+    new, statuses, halts = tuple.__new__, STATUSES, HALTS
+    return [
+        new(
+            TaskRow,
+            (job, idx, statuses[status], attempt, base, lost, memory_mib, environment, life, halts[halt], *rest),
+        )
+        for job, idx, status, attempt, base, lost, memory_mib, environment, life, halt, *rest in rows
+    ]
+
+
+def attempt_row(row: Columns) -> AttemptRow:
+    return AttemptRow(*row)
+
+
+def event_row(row: Columns) -> EventRow:
+    at, kind, *rest = row
+    return EventRow(at, EventKind(kind), *rest)
+
+
+def loaded(db: sqlite3.Connection, boot_id: str, numbers: Iterable[int]) -> Loaded:
+    """The runs of these numbers with all that the engine needs of them. Inside a transaction."""
+    life, same_boot_since, next_run, next_job = db.execute(statements.LIVES, (boot_id,)).fetchone()
+    runs: list[tuple[RunRow, RunPlan]] = []
+    jobs: list[tuple[JobRow, JobPlan]] = []
+    tasks: list[TaskRow] = []
+    with no_collector():
+        for number in numbers:
+            for *run, plan in db.execute(statements.RUN, (number,)).fetchall():
+                runs.append((run_row(run), whole(plans.run_plan, plan)))
+            for *job, plan in db.execute(statements.JOBS_OF_RUN, (number,)).fetchall():
+                jobs.append((job_row(job), whole(plans.job_plan, plan)))
+                (text,) = db.execute(statements.TASKS_OF_JOB, (job[0],)).fetchone()
+                tasks += task_rows(from_json(text))
+    return Loaded(life, same_boot_since, next_run, next_job, runs, jobs, tasks)
+
+
+def whole(read: Callable[[str], Plan], text: str) -> Plan:
+    try:
+        return read(text)
+    except ValueError as error:  # pydantic's
+        raise StoreDamaged(f"the store holds a plan that cannot be read: {error}") from error
+
+
+@contextmanager
+def no_collector() -> Iterator[None]:
+    """The garbage collector would walk all rows again for each few thousand new ones: half of the time of a load."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()

@@ -1,0 +1,170 @@
+"""The SQL of the writer, whole and readable; that of the readers is in `queries`.
+
+A statement that names `(?, …)` in a VALUES list takes one row here; `bulk` repeats that list, so that one step writes many.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# --- a connection
+
+PRAGMAS: Final = """
+PRAGMA synchronous = FULL;
+PRAGMA foreign_keys = ON;
+PRAGMA busy_timeout = 5000;
+PRAGMA wal_autocheckpoint = 1000;
+PRAGMA journal_size_limit = 67108864;
+PRAGMA mmap_size = 0;
+PRAGMA trusted_schema = OFF;
+"""
+BEFORE_FIRST_TABLE: Final = "PRAGMA auto_vacuum = INCREMENTAL"
+WAL: Final = "PRAGMA journal_mode = WAL"
+BEGIN: Final = "BEGIN IMMEDIATE"
+COMMIT: Final = "COMMIT"
+ROLLBACK: Final = "ROLLBACK"
+INCREMENTAL_VACUUM: Final = "PRAGMA incremental_vacuum(4096)"
+
+# --- a turn
+
+# What a reopened task did last becomes history before its row says PENDING; an attempt that is history already stays.
+KEEP_REOPENED: Final = """
+INSERT OR IGNORE INTO attempt
+  (job, idx, attempt, environment, started_at, stopped_at, exit_code, reason, status_reason)
+SELECT task.job, task.idx, task.attempt, task.environment, task.started_at, task.stopped_at, task.exit_code, task.reason,
+  task.status_reason
+FROM json_each(?) AS span
+CROSS JOIN task
+WHERE task.job = span.value ->> 0
+  AND task.idx BETWEEN span.value ->> 1 AND span.value ->> 2
+  AND task.status >= 5
+  AND task.attempt > 0
+"""
+
+# An upsert: a replaced row would have the foreign keys of all its tasks looked at.
+PUT_RUNS: Final = """
+INSERT INTO run
+  (no, id, status, stage, stop, cancelled, generation, status_reason, created_at, deadline_at, finally_at, stopped_at)
+SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) WHERE true LIMIT ?
+ON CONFLICT (no) DO UPDATE SET
+  status = excluded.status,
+  stage = excluded.stage,
+  stop = excluded.stop,
+  cancelled = excluded.cancelled,
+  generation = excluded.generation,
+  status_reason = excluded.status_reason,
+  deadline_at = excluded.deadline_at,
+  finally_at = excluded.finally_at,
+  stopped_at = excluded.stopped_at
+"""
+
+PUT_RUN_PLANS: Final = """
+INSERT INTO run_plan (run, workflow, file, plan, source)
+SELECT * FROM (VALUES (?, ?, ?, ?, ?)) LIMIT ?
+"""
+
+PUT_JOBS: Final = """
+INSERT INTO job
+  (no, id, run, stage, status, rest, rest_reason, rest_at, generation, cancelled, terminated, skipped, status_reason,
+   created_at, started_at, stopped_at)
+SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) WHERE true LIMIT ?
+ON CONFLICT (no) DO UPDATE SET
+  status = excluded.status,
+  rest = excluded.rest,
+  rest_reason = excluded.rest_reason,
+  rest_at = excluded.rest_at,
+  generation = excluded.generation,
+  cancelled = excluded.cancelled,
+  terminated = excluded.terminated,
+  skipped = excluded.skipped,
+  status_reason = excluded.status_reason,
+  started_at = excluded.started_at,
+  stopped_at = excluded.stopped_at
+"""
+
+PUT_JOB_PLANS: Final = """
+INSERT INTO job_plan (job, name, size, plan)
+SELECT * FROM (VALUES (?, ?, ?, ?)) LIMIT ?
+"""
+
+PUT_TASKS: Final = """
+INSERT OR REPLACE INTO task
+  (job, idx, status, attempt, base, lost, memory_mib, environment, life, halt, not_before, started_at, stopped_at,
+   exit_code, reason, status_reason)
+SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) LIMIT ?
+"""
+
+PUT_ATTEMPTS: Final = """
+INSERT OR REPLACE INTO attempt
+  (job, idx, attempt, environment, started_at, stopped_at, exit_code, reason, status_reason)
+SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)) LIMIT ?
+"""
+
+PUT_EVENTS: Final = """
+INSERT INTO event (at, kind, run, job, idx, attempt, status, exit_code, reason, status_reason)
+SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) LIMIT ?
+"""
+
+# --- the start of a life
+
+BEGIN_LIFE: Final = "INSERT INTO life (boot_id, pid, started_at) VALUES (?, ?, ?)"
+
+LIVES: Final = """
+SELECT
+  (SELECT max(no) FROM life),
+  (SELECT min(no) FROM life WHERE no > (SELECT coalesce(max(no), 0) FROM life WHERE boot_id <> ?)),
+  (SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'run'),
+  (SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'job')
+"""
+
+INSTANCE: Final = "SELECT id FROM instance"
+
+OPEN_RUNS: Final = "SELECT no FROM run INDEXED BY run_open WHERE status = 0 ORDER BY no"
+
+ENDED_RUN: Final = """
+SELECT run.no FROM run JOIN run_plan ON run_plan.run = run.no WHERE run.id = ? AND run.status <> 0
+"""
+
+RUN: Final = """
+SELECT run.no, run.id, run.status, run.stage, run.stop, run.cancelled, run.generation, run.status_reason,
+  run.created_at, run.deadline_at, run.finally_at, run.stopped_at, run_plan.plan
+FROM run
+JOIN run_plan ON run_plan.run = run.no
+WHERE run.no = ?
+"""
+
+JOBS_OF_RUN: Final = """
+SELECT job.no, job.id, job.run, job.stage, job.status, job.rest, job.rest_reason, job.rest_at, job.generation,
+  job.cancelled, job.terminated, job.skipped, job.status_reason, job.created_at, job.started_at, job.stopped_at,
+  job_plan.plan
+FROM job
+JOIN job_plan ON job_plan.job = job.no
+WHERE job.run = ?
+ORDER BY job.no
+"""
+
+# One step for all tasks of a job: a step per row gives the interpreter up per row, and beside a busy thread each of
+# those waits for its 5 ms (2,000 rows: 16 s; so: 100,000 in 0.5 s).
+TASKS_OF_JOB: Final = """
+SELECT json_group_array(json_array(job, idx, status, attempt, base, lost, memory_mib, environment, life, halt,
+  not_before, started_at, stopped_at, exit_code, reason, status_reason))
+FROM task
+WHERE job = ?
+"""
+
+# --- collecting what ended long ago
+
+COLLECTABLE: Final = """
+SELECT no FROM run INDEXED BY run_by_stop WHERE stopped_at < ? ORDER BY stopped_at LIMIT ?
+"""
+DROP_RUN_PLAN: Final = "DELETE FROM run_plan WHERE run = ?"
+JOBS_TO_DROP: Final = "SELECT no FROM job WHERE run = ? ORDER BY no"
+DROP_ATTEMPTS: Final = "DELETE FROM attempt WHERE job = ?"
+DROP_TASKS: Final = "DELETE FROM task WHERE job = ?"
+DROP_JOB_PLAN: Final = "DELETE FROM job_plan WHERE job = ?"
+DROP_JOB: Final = "DELETE FROM job WHERE no = ?"
+EVENTS_TO_DROP: Final = """
+SELECT min(seq), max(seq) FROM event INDEXED BY event_by_run WHERE run = ? AND kind <> 3
+"""
+DROP_EVENTS: Final = "DELETE FROM event NOT INDEXED WHERE run = ? AND seq BETWEEN ? AND ?"
+DROP_RUN: Final = "DELETE FROM run WHERE no = ?"

@@ -1,0 +1,117 @@
+"""The store's one writer: a turn's rows in one transaction, durable before the turn goes on.
+
+The engine's task is the only caller. Each call is one function on the connection's own thread, so calls never interleave within
+a transaction, whatever becomes of the caller.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Final, Self, TypeVar
+
+from pydantic_core import to_json
+
+from flowbatch.model.ids import Millis, RunId
+from flowbatch.model.rows import Loaded, Writes
+from flowbatch.store import collection, loading, plans, statements
+from flowbatch.store.bulk import Bulk
+from flowbatch.store.connection import Connection, connect, shielded, transaction
+
+Result = TypeVar("Result")
+
+RUNS: Final = Bulk(statements.PUT_RUNS, 12, enums=(2, 4, 5))
+RUN_PLANS: Final = Bulk(statements.PUT_RUN_PLANS, 5)
+JOBS: Final = Bulk(statements.PUT_JOBS, 16, enums=(4, 5, 9, 10, 11))
+JOB_PLANS: Final = Bulk(statements.PUT_JOB_PLANS, 4)
+TASKS: Final = Bulk(statements.PUT_TASKS, 16, enums=(2, 9))
+ATTEMPTS: Final = Bulk(statements.PUT_ATTEMPTS, 9)
+EVENTS: Final = Bulk(statements.PUT_EVENTS, 10, enums=(1, 6))
+
+
+class SqliteStore:
+    """`ports.Store` on one SQLite file. The caller holds the state folder's lock."""
+
+    def __init__(
+        self, connection: Connection, path: Path, instance: str, *, boot_id: str, pid: int, now: Millis
+    ) -> None:
+        self.path = path
+        self.instance = instance  # names this state folder, for ever
+        self._connection = connection
+        self._life = (boot_id, pid, now)
+
+    @classmethod
+    async def open(cls, path: Path, *, boot_id: str, pid: int, now: Millis) -> Self:
+        """Makes or migrates the store where needed. Raises StoreDamaged or StoreTooNew with nothing touched."""
+        connection = await connect(path)
+        try:
+            instance = await shielded(connection, str(path), read_instance)
+        except BaseException:
+            await connection.close()
+            raise
+        return cls(connection, path, instance, boot_id=boot_id, pid=pid, now=now)
+
+    async def load(self) -> Loaded:
+        boot_id, pid, now = self._life
+        return await self._run(partial(transaction, body=partial(begin_life, boot_id=boot_id, pid=pid, now=now)))
+
+    async def load_run(self, run: RunId) -> Loaded | None:
+        """Only a run that has ended: an open one is with the engine already."""
+        boot_id, _pid, _now = self._life
+        return await self._run(partial(transaction, body=partial(read_ended, boot_id=boot_id, run=run)))
+
+    async def commit(self, writes: Writes) -> None:
+        """The writes must not change until this returns."""
+        if writes:
+            await self._run(partial(transaction, body=partial(write, writes=writes)))
+
+    async def collect(self, before: Millis) -> int:
+        """A run is dropped in many transactions, other commits fit between them; it shows nowhere from the first on."""
+        numbers = await self._run(partial(collection.collectable, before=before))
+        for number in numbers:
+            for step in await self._run(partial(collection.steps, run=number)):
+                await self._run(partial(transaction, body=step))
+        if numbers:
+            await self._run(collection.shrink)
+        return len(numbers)
+
+    async def close(self) -> None:
+        """Checkpoints; the log file is gone afterwards."""
+        await self._connection.close()
+
+    async def _run(self, function: Callable[[sqlite3.Connection], Result]) -> Result:
+        return await shielded(self._connection, str(self.path), function)
+
+
+def read_instance(db: sqlite3.Connection) -> str:
+    (instance,) = db.execute(statements.INSTANCE).fetchone()
+    return str(instance)
+
+
+def begin_life(db: sqlite3.Connection, boot_id: str, pid: int, now: Millis) -> Loaded:
+    db.execute(statements.BEGIN_LIFE, (boot_id, pid, now))
+    return loading.loaded(db, boot_id, [number for (number,) in db.execute(statements.OPEN_RUNS).fetchall()])
+
+
+def read_ended(db: sqlite3.Connection, boot_id: str, run: RunId) -> Loaded | None:
+    found = db.execute(statements.ENDED_RUN, (run,)).fetchone()
+    return None if found is None else loading.loaded(db, boot_id, found)
+
+
+def write(db: sqlite3.Connection, writes: Writes) -> None:
+    """Parents before children, as the foreign keys have it; reopened tasks before their rows are replaced."""
+    if writes.reopened:
+        db.execute(statements.KEEP_REOPENED, (to_json(writes.reopened).decode(),))
+    RUNS.write(db, list(writes.runs.values()))
+    RUN_PLANS.write(
+        db, [(no, plan.workflow, plan.file, plans.run_json(plan), plan.source) for no, plan in writes.new_runs]
+    )
+    JOBS.write(db, list(writes.jobs.values()))
+    JOB_PLANS.write(
+        db, [(no, plan.spec.key, plan.spec.size, plans.job_json(plan)) for no, _run, plan in writes.new_jobs]
+    )
+    TASKS.write(db, list(writes.tasks.values()))
+    ATTEMPTS.write(db, writes.attempts)
+    EVENTS.write(db, writes.events)
