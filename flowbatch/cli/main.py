@@ -102,15 +102,11 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def internal_error(error: Exception) -> int:
-    """A bug: the story for a report, and where we stand. A group is unwrapped where it holds one of our own errors."""
-    if isinstance(error, ExceptionGroup):
-        ours, _ = error.split(FlowbatchError)
-        while isinstance(ours, ExceptionGroup):
-            first = ours.exceptions[0]
-            if isinstance(first, FlowbatchError):
-                click.echo(f"flowbatch: {first}", err=True)
-                return first.exit_code
-            ours = first if isinstance(first, ExceptionGroup) else None
+    """An error of ours may come wrapped in groups by the task groups it passed; anything else is a bug, told in full."""
+    ours = first_of_ours(error)
+    if ours is not None:
+        click.echo(f"flowbatch: {ours}", err=True)
+        return ours.exit_code
     import traceback
 
     traceback.print_exception(error)
@@ -119,3 +115,11 @@ def internal_error(error: Exception) -> int:
         err=True,
     )
     return 70
+
+
+def first_of_ours(error: BaseException) -> FlowbatchError | None:
+    if isinstance(error, FlowbatchError):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for each in error.exceptions if (found := first_of_ours(each)) is not None), None)
+    return None

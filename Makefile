@@ -1,0 +1,41 @@
+# make demo   creates .venv, installs, runs a real workflow (Python 3.11 or later, nothing else)
+# make test   the whole gate: format, lint, types, floors, tests
+# make lint   the first three of these
+# make bench  measures speed and memory against the limits; prints a table, writes bench.json
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+DEV := .venv/.installed-dev
+
+.PHONY: demo test lint bench clean
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "flowbatch needs Python 3.11 or later; set PYTHON=")'
+	$(PYTHON) -m venv .venv
+
+$(STAMP): $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(DEV): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]'
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/flowbatch --state .flowbatch run workflows/census.yaml
+	$(BIN)/flowbatch --state .flowbatch logs last/merge
+
+lint: $(DEV)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest -n 2 -q
+
+bench: $(DEV)
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf .venv .flowbatch

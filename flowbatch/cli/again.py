@@ -1,0 +1,104 @@
+"""`retry` and `resume`: what goes on, goes on in this process, or in the engine that holds the folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import anyio
+import click
+
+from flowbatch.cli.context import Place
+from flowbatch.cli.output import print_json
+from flowbatch.errors import FolderHeld, InputError
+
+if TYPE_CHECKING:
+    from flowbatch.core.state import Run
+    from flowbatch.model.ids import RunId
+    from flowbatch.model.stimuli import Stimulus
+
+
+@click.command()
+@click.argument("address", metavar="RUN[/JOB[:INDICES]]")
+@click.option("--json", "as_json", is_flag=True, help="No progress; one JSON object at the end.")
+@click.pass_obj
+def retry(place: Place, address: str, as_json: bool) -> int:
+    """Run again what failed, and what failed because of it, inside the same run.
+
+    What succeeded stays as it is. Attempt numbers go on, the budget of attempts is fresh, `finally` runs again.
+    """
+    from flowbatch import logs
+    from flowbatch.cli.target import resolve_target
+    from flowbatch.model.stimuli import Retry
+
+    logs.configure()
+    target, arguments = resolve_target(place, address)
+    assert target.run is not None
+    if place.folder.holder() is not None:
+        value = place.ask("retry", **arguments)
+        if as_json:
+            print_json(value)
+        else:
+            click.echo(f"Reopened in the running engine: {', '.join(reopened(value))}")
+        return 0
+    return anyio.run(go_on, place, [target.run], lambda ticket: Retry(ticket, target), as_json)
+
+
+def reopened(value: object) -> list[str]:
+    return [str(key) for key in value["reopened"]] if isinstance(value, dict) else []
+
+
+@click.command()
+@click.argument("run", required=False)
+@click.option("--json", "as_json", is_flag=True, help="No progress; one JSON object at the end.")
+@click.pass_obj
+def resume(place: Place, run: str | None, as_json: bool) -> int:
+    """Continue interrupted runs: what ended stays ended, what still runs is adopted. Without RUN, all of them."""
+    from flowbatch import logs
+    from flowbatch.model.ids import RunId
+    from flowbatch.model.stimuli import Resume
+
+    logs.configure()
+    holder = place.folder.holder()
+    if holder is not None:
+        raise FolderHeld(str(place.folder.path), holder or None)
+    with place.reader() as reader:
+        if run is not None:
+            found = reader.run(run)
+            if found.status != "RUNNING":
+                raise InputError(
+                    f"run {found.id[:8]} has ended: {found.status}; `flowbatch retry` runs what failed again"
+                )
+            ids = [RunId(found.id)]
+        else:
+            ids = [RunId(each.id) for each in reader.open_runs()]
+    if not ids:
+        if as_json:
+            print_json([])
+        else:
+            click.echo("No run is open: there is nothing to resume.")
+        return 0
+    one = RunId(ids[0]) if run is not None else None
+    return anyio.run(go_on, place, ids, lambda ticket: Resume(ticket, one), as_json)
+
+
+async def go_on(place: Place, ids: Sequence[RunId], command: Callable[[int], Stimulus], as_json: bool) -> int:
+    """Opens the engine with every run held, gives it the command, and follows the runs that it sets going."""
+    from flowbatch.app import open_app
+    from flowbatch.cli.follow import follow
+
+    async with open_app(place.folder, place.settings, hold_open_runs=True) as app:
+        found: dict[RunId, Run] = {}
+
+        def catch(_: object) -> None:
+            runs = app.engine.machine.state.runs
+            found.update({run_id: runs[run_id] for run_id in ids if run_id in runs and run_id not in found})
+
+        catch(None)
+        app.engine.observe(catch)
+
+        answer = await app.engine.ask(command)
+        if answer.error is not None:
+            raise InputError(answer.error)
+        catch(None)
+        return await follow(place, app, list(found.values()), as_json=as_json)

@@ -1,0 +1,91 @@
+"""`cancel` and `terminate`: through the engine that holds the folder, else as one for the moment it takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import click
+
+from flowbatch.cli.context import Place
+from flowbatch.cli.output import print_json
+
+
+@click.command()
+@click.argument("address", metavar="RUN[/JOB[:INDICES]]")
+@click.option("--reason", default="", help="Kept as the status reason.")
+@click.option("--json", "as_json", is_flag=True)
+@click.pass_obj
+def cancel(place: Place, address: str, reason: str, as_json: bool) -> int:
+    """Fail what has not started yet; what is STARTING or RUNNING ends by itself."""
+    return change(place, "cancel", address, reason, as_json)
+
+
+@click.command()
+@click.argument("address", metavar="RUN[/JOB[:INDICES]]")
+@click.option("--reason", default="", help="Kept as the status reason.")
+@click.option("--json", "as_json", is_flag=True)
+@click.pass_obj
+def terminate(place: Place, address: str, reason: str, as_json: bool) -> int:
+    """Cancel, and stop what runs: SIGTERM, then SIGKILL after the job's stop_grace."""
+    return change(place, "terminate", address, reason, as_json)
+
+
+def change(place: Place, verb: str, address: str, reason: str, as_json: bool) -> int:
+    from flowbatch import logs
+    from flowbatch.cli.target import resolve_target
+
+    logs.configure()
+    target, arguments = resolve_target(place, address)
+    arguments["reason"] = reason
+    if place.folder.holder() is not None:
+        value = place.ask(verb, **arguments)
+    else:
+        value = anyio.run(change_alone, place, verb, arguments, str(target.run))
+    tell(verb, address, value, as_json)
+    return 0
+
+
+def tell(verb: str, address: str, value: object, as_json: bool) -> None:
+    if as_json:
+        print_json(value)
+        return
+    answer = value if isinstance(value, dict) else {}
+    done = {"cancel": "cancelled", "terminate": "terminated or cancelled"}[verb]
+    if answer.get("changed"):
+        click.echo(f"{address}: {answer['changed']} tasks {done}.")
+    else:
+        click.echo(f"{address}: nothing to {verb}: {answer.get('note', 'what was named has ended already')}.")
+    if answer.get("left_running"):
+        click.echo(f"{answer['left_running']} tasks go on by themselves; `flowbatch resume` follows them to their end.")
+
+
+async def change_alone(place: Place, verb: str, arguments: dict[str, Any], run_id: str) -> object:
+    """Without an engine: does it, waits for what it stopped and for the run's `finally`, but not for what runs on."""
+    from flowbatch.app import open_app
+    from flowbatch.model.ids import RunId
+    from flowbatch.model.status import RunStatus
+
+    async with open_app(place.folder, place.settings, hold_open_runs=True) as app:
+        state = app.engine.machine.state
+        run = state.runs.get(RunId(run_id))
+        value = await app.verbs.call(verb, arguments)
+        if run is None or not isinstance(value, dict):
+            return value
+        whole = arguments.get("job") is None
+        if whole:  # nothing of its main stage waits any more: all that can start is `finally`
+            await app.verbs.call("resume", {"run": run_id})
+        over = anyio.Event()
+
+        def live(*, stopping: bool) -> int:
+            return sum(1 for each in state.live.values() if each.job.run is run and bool(each.halt) is stopping)
+
+        def look(_: object) -> None:
+            settled = not live(stopping=True) and (live(stopping=False) or not whole)
+            if run.status is not RunStatus.RUNNING or settled:
+                over.set()
+
+        app.engine.observe(look)
+        look(None)
+        await over.wait()
+        return {**value, "left_running": live(stopping=False)}

@@ -1,0 +1,85 @@
+"""A workflow file on disk, to a plan: the reading that `spec`, which is pure, leaves to us."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+
+from flowbatch.cli.context import Place
+from flowbatch.engine.secrets import absent
+from flowbatch.errors import InputError, Problem, WorkflowInvalid
+
+if TYPE_CHECKING:
+    from flowbatch.spec.compile import Plan, SourceRequest
+
+SOURCE_BYTES: Final = 16 * 1024 * 1024
+FILE_BYTES: Final = 1024 * 1024 + 1  # one more than a workflow may have, so that the loader sees that it is too long
+
+
+def load_plan(
+    place: Place, file: str, params: Sequence[str], only: Sequence[str] = (), *, run_id: str | None = None
+) -> Plan:
+    """Raises WorkflowInvalid with everything that is wrong in the file, InputError where it cannot be read."""
+    from flowbatch.spec.compile import parse, plan
+
+    path = Path(file)
+    if path.name == "flowbatch.yaml":
+        raise InputError(f"{file}: this name is kept for settings; a workflow needs another one")
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(FILE_BYTES)
+    except OSError as error:
+        raise InputError(f"{file}: the workflow cannot be read: {error.strerror}") from error
+    document = parse(text, file)
+    settings = place.settings
+    made = plan(
+        document,
+        params=parameters(params),
+        run_id=run_id or str(uuid4()),
+        new_id=lambda: str(uuid4()),
+        folder=str(path.absolute().parent),
+        home=str(Path.home()),
+        read_source=read_source,
+        available=settings.environments,
+        queues=settings.queues,
+        root=os.getuid() == 0,
+        only=tuple(only),
+    )
+    missing = [
+        Problem(file, 0, 0, f"jobs.{job.spec.key}.secrets.{name}", why)
+        for job in made.run.jobs
+        for name, source in job.spec.secrets
+        if (why := absent(source)) is not None
+    ]
+    if missing:
+        raise WorkflowInvalid(missing)
+    return made
+
+
+def parameters(words: Sequence[str]) -> dict[str, str]:
+    """`-p name=value`; the last one of a name wins."""
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise InputError(f"-p {word}: a parameter is given as name=value")
+        found[name] = value
+    return found
+
+
+def read_source(request: SourceRequest) -> list[str]:
+    """The lines of a file, or the files of a pattern in order. Raises OSError."""
+    if request.kind == "glob":
+        return sorted(name for name in glob.glob(request.path, recursive=True) if Path(name).is_file())
+    with Path(request.path).open("rb") as stream:
+        data = stream.read(SOURCE_BYTES + 1)
+    if len(data) > SOURCE_BYTES:
+        raise OSError(27, f"is larger than {SOURCE_BYTES // 1024 // 1024} MiB")
+    try:
+        return data.decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise OSError(84, f"is not UTF-8 (byte {error.start})") from error

@@ -1,0 +1,268 @@
+"""Live progress: a line a job on a terminal, plain lines at state changes elsewhere, nothing for `--json`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, Protocol
+
+import anyio
+import click
+
+from flowbatch.cli.output import clean, duration_text, status_text
+from flowbatch.core.state import Job, Run
+from flowbatch.model.events import EventKind, EventRow
+from flowbatch.model.outcome import Outcome
+from flowbatch.model.rows import TaskRow
+from flowbatch.model.status import RunStatus, Status
+from flowbatch.ports import Clock
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+REFRESH_SECONDS: Final = 0.125
+BAR_WIDTH: Final = 24
+CHILD_LINES_MAX: Final = 5  # failed children told one by one, per job
+JOBS_SHOWN_MAX: Final = 30
+
+
+class View(Protocol):
+    def on_turn(self, outcome: Outcome) -> None: ...
+
+    async def refresh(self) -> None:
+        """Never ends by itself."""
+
+    def say(self, text: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def make_view(runs: Sequence[Run], clock: Clock, *, quiet: bool) -> View:
+    if quiet:
+        return Silent()
+    if sys.stdout.isatty():
+        return LiveView(runs, clock)
+    return PlainView(runs, clock)
+
+
+class Silent:
+    """For `--json`: standard output holds one object and nothing else."""
+
+    def on_turn(self, outcome: Outcome) -> None:
+        pass
+
+    async def refresh(self) -> None:
+        await anyio.sleep_forever()
+
+    def say(self, text: str) -> None:
+        click.echo(text, err=True)
+
+    def close(self) -> None:
+        pass
+
+
+class PlainView:
+    """For pipes, files and CI: a line when something changes, a few for failed children, never a line per child."""
+
+    def __init__(self, runs: Sequence[Run], clock: Clock) -> None:
+        self._clock = clock
+        self._jobs = {job.no: job for run in runs for job in run.jobs}
+        self._runs = {run.no: run for run in runs}
+        self._told: dict[int, int] = {}
+        self._begun: set[int] = set()
+
+    def on_turn(self, outcome: Outcome) -> None:
+        lines: list[str] = []
+        for event in outcome.writes.events:
+            if event.kind is EventKind.JOB and event.job in self._jobs:
+                lines += self._job_line(self._jobs[event.job], event)
+            elif event.kind is EventKind.RUN and event.run in self._runs:
+                lines += self._run_line(self._runs[event.run], event)
+        for row in outcome.writes.tasks.values():
+            job = self._jobs.get(row.job)
+            if job is not None and job.array:
+                lines += self._child_lines(job, row)
+        if lines:
+            click.echo("\n".join(lines))
+
+    def _job_line(self, job: Job, event: EventRow) -> list[str]:
+        status = Status(event.status)
+        if status in (Status.RUNNABLE, Status.STARTING, Status.PENDING) and not event.attempt:
+            return []  # it will run at once, or says nothing that RUNNING does not say
+        if status is Status.STARTING:
+            return []
+        detail = ""
+        if status.terminal:
+            counts = f"{job.counts[Status.SUCCEEDED]} of {job.tasks} children succeeded" if job.array else ""
+            code = f"exit {event.exit_code}" if event.exit_code else ""
+            reason = clean(job.status_reason or "") if status is Status.FAILED or job.skipped else ""
+            detail = ", ".join(part for part in (counts, code, reason) if part)
+        elif status is Status.RUNNABLE:
+            detail = f"retry after attempt {event.attempt}: {clean(event.status_reason or '')}"
+        return [self._line(job.spec.key, status.name, detail)]
+
+    def _child_lines(self, job: Job, row: TaskRow) -> list[str]:
+        lines = []
+        if row.status >= Status.RUNNING and job.no not in self._begun:
+            self._begun.add(job.no)
+            lines.append(self._line(job.spec.key, "RUNNING", f"array of {job.tasks}"))
+        if row.status == Status.FAILED and row.attempt:
+            told = self._told[job.no] = self._told.get(job.no, 0) + 1
+            if told <= CHILD_LINES_MAX:
+                code = "" if row.exit_code is None else f"exit {row.exit_code}, "
+                lines.append(
+                    self._line(
+                        f"{job.spec.key}:{row.idx}", "FAILED", f"{code}{clean(row.reason or row.status_reason or '')}"
+                    )
+                )
+            elif told == CHILD_LINES_MAX + 1:
+                lines.append(self._line(job.spec.key, "", "more children fail; the summary counts them"))
+        return lines
+
+    def _run_line(self, run: Run, event: EventRow) -> list[str]:
+        status = RunStatus(event.status)
+        if status is RunStatus.RUNNING:
+            return []
+        return [self._line(f"run {run.id[:8]}", status.name, clean(run.status_reason or ""))]
+
+    def _line(self, name: str, status: str, detail: str) -> str:
+        from flowbatch.cli.output import time_text
+
+        clock = time_text(self._clock.now())[11:]
+        return f"{clock}  {name:<20} {status_text(status):<9}  {detail}".rstrip()
+
+    async def refresh(self) -> None:
+        await anyio.sleep_forever()
+
+    def say(self, text: str) -> None:
+        click.echo(text, err=True)
+
+    def close(self) -> None:
+        pass
+
+
+class LiveView:
+    """For terminals: redrawn some times a second from the engine's own counts, whatever the rate of tasks."""
+
+    def __init__(self, runs: Sequence[Run], clock: Clock) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._clock = clock
+        self._runs = runs
+        self._console: Console = Console(highlight=False)
+        self._messages: list[str] = []
+        self._live = Live(console=self._console, auto_refresh=False, transient=False)
+        self._live.start()
+
+    def on_turn(self, outcome: Outcome) -> None:
+        pass  # drawn by time, not by turn
+
+    async def refresh(self) -> None:
+        while True:
+            self._live.update(self.draw(), refresh=True)
+            await anyio.sleep(REFRESH_SECONDS)
+
+    def say(self, text: str) -> None:
+        self._messages.append(text)
+
+    def close(self) -> None:
+        self._live.update(self.draw(), refresh=True)
+        self._live.stop()
+
+    def draw(self) -> RenderableType:
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        parts: list[RenderableType] = []
+        for run in self._runs:
+            table = Table.grid(padding=(0, 2))
+            shown = sorted(run.jobs, key=interest)[:JOBS_SHOWN_MAX] if len(run.jobs) > JOBS_SHOWN_MAX else run.jobs
+            for job in sorted(shown, key=lambda job: job.no):
+                table.add_row(*self.job_cells(job))
+            parts.append(table)
+            if len(shown) < len(run.jobs):
+                parts.append(Text(f"… and {len(run.jobs) - len(shown)} more jobs", style="dim"))
+            parts.append(Text(self.foot(run), style="bold"))
+        parts += [Text(message, style="yellow") for message in self._messages]
+        return Group(*parts)
+
+    def job_cells(self, job: Job) -> list[RenderableType]:
+        from rich.text import Text
+
+        name = Text(clean(job.spec.key))
+        status = Text(shown_status(job), style=STYLES[shown_status(job)])
+        if not job.array:
+            return [name, status, Text(""), Text(self.took(job), style="dim")]
+        return [name, status, bar(job), Text(self.counts(job))]
+
+    def took(self, job: Job) -> str:
+        if job.started_at is None:
+            return clean(job.status_reason or "") if job.status.terminal else ""
+        end = job.stopped_at if job.stopped_at is not None else self._clock.now()
+        text = duration_text(max(end - job.started_at, 0))
+        return f"{text}  {clean(job.status_reason or '')}" if job.status is Status.FAILED else text
+
+    def counts(self, job: Job) -> str:
+        done, failed = job.counts[Status.SUCCEEDED], job.counts[Status.FAILED]
+        parts = [f"{done + failed}/{job.tasks}"]
+        if failed:
+            parts.append(f"{failed} failed")
+        if job.running:
+            parts.append(f"{job.running} running")
+        rest = job.tasks - done - failed
+        if rest and done and job.started_at is not None and not job.status.terminal:
+            left = (self._clock.now() - job.started_at) * rest // (done + failed)
+            parts.append(f"about {duration_text(left)} left")
+        elif job.status.terminal:
+            parts.append(self.took(job))
+        return "  ".join(parts)
+
+    def foot(self, run: Run) -> str:
+        ended = run.stopped_at if run.stopped_at is not None else self._clock.now()
+        open_jobs = sum(not job.status.terminal for job in run.jobs)
+        state = run.status.name if run.status is not RunStatus.RUNNING else f"{open_jobs} of {len(run.jobs)} jobs open"
+        return f"{clean(run.plan.workflow)}  {run.id[:8]}  {state}  {duration_text(max(ended - run.created_at, 0))}"
+
+
+STYLES: Final = {
+    "SUBMITTED": "dim", "PENDING": "dim", "RUNNABLE": "yellow", "STARTING": "cyan", "RUNNING": "blue",
+    "SUCCEEDED": "green", "FAILED": "red", "SKIPPED": "dim",
+}  # fmt: skip
+
+
+def shown_status(job: Job) -> str:
+    """An array's parent is only ever PENDING: what its children do says more."""
+    if job.skipped:
+        return "SKIPPED"
+    if job.array and not job.status.terminal:
+        for status in (Status.RUNNING, Status.STARTING, Status.RUNNABLE):
+            if job.counts[status]:
+                return status.name
+    return job.status.name
+
+
+def interest(job: Job) -> tuple[int, int]:
+    """What a long list shows first: failures, what runs, what is next, what is done."""
+    if job.status is Status.FAILED:
+        return 0, job.no
+    if job.running:
+        return 1, job.no
+    return (3 if job.status.terminal else 2), job.no
+
+
+def bar(job: Job) -> RenderableType:
+    from rich.text import Text
+
+    if job.tasks == 0:
+        return Text("")
+    text = Text()
+    filled = 0
+    for status, style in ((Status.SUCCEEDED, "green"), (Status.FAILED, "red"), (Status.RUNNING, "blue")):
+        count = job.counts[status]
+        width = min(max(round(count * BAR_WIDTH / job.tasks), 1 if count else 0), BAR_WIDTH - filled)
+        text.append("━" * width, style=style)
+        filled += width
+    text.append("━" * (BAR_WIDTH - filled), style="bright_black")
+    return text

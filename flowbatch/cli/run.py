@@ -1,0 +1,142 @@
+"""`run`: from the file to its end, in this process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+
+import anyio
+import click
+
+from flowbatch.cli.context import Place
+from flowbatch.errors import FolderHeld, InputError
+
+if TYPE_CHECKING:
+    from flowbatch.core.state import Run
+    from flowbatch.model.ids import RunId
+    from flowbatch.spec.compile import Plan
+
+DETACH_SECONDS: Final = 20.0
+DRY_RUN_TASK_MS: Final = 1_000
+
+
+@click.command()
+@click.argument("workflow")
+@click.option("-p", "params", multiple=True, metavar="NAME=VALUE", help="Set a parameter of the workflow.")
+@click.option("--only", multiple=True, metavar="JOB", help="Run this job and what it needs; may be repeated.")
+@click.option("--detach", is_flag=True, help="Run in the background; print the run's id.")
+@click.option("--dry-run", is_flag=True, help="Play it through in virtual time; nothing is started or stored.")
+@click.option("--json", "as_json", is_flag=True, help="No progress; one JSON object at the end.")
+@click.option("--run-id", hidden=True)
+@click.pass_obj
+def run(
+    place: Place,
+    workflow: str,
+    params: Sequence[str],
+    only: Sequence[str],
+    detach: bool,
+    dry_run: bool,
+    as_json: bool,
+    run_id: str | None,
+) -> int:
+    """Run WORKFLOW to its end, with live progress.
+
+    Ctrl-C once waits for what runs and starts nothing new, twice stops it; either way the run is kept and `resume`
+    continues it. Exit code: 0, 1 where a job failed, 2 wrong input, 3 the state folder is held, 130 interrupted.
+    """
+    from flowbatch import logs
+    from flowbatch.cli.load import load_plan
+
+    logs.configure()
+    plan = load_plan(place, workflow, params, only, run_id=run_id)
+    for warning in plan.warnings:
+        click.echo(f"{warning} (warning)", err=True)
+    if detach:
+        return run_detached(place, workflow, params, only, as_json)
+    if dry_run:
+        from flowbatch.cli.dry import run_dry
+
+        return anyio.run(run_dry, place, plan, as_json)
+    return anyio.run(run_here, place, plan, as_json)
+
+
+async def run_here(place: Place, plan: Plan, as_json: bool) -> int:
+    from flowbatch.app import open_app, pinned
+    from flowbatch.cli.follow import follow
+    from flowbatch.model.stimuli import SubmitRun
+
+    settings = place.settings
+    async with open_app(place.folder, settings, hold_open_runs=True) as app:
+        found: list[Run] = []
+        app.engine.observe(lambda _: found.extend(catch(app.engine.machine.state.runs, plan.run.id, found)))
+        answer = await app.engine.ask(
+            lambda ticket: SubmitRun(ticket, pinned(plan.run, plan.environments, plan.queues))
+        )
+        if answer.error is not None:
+            raise InputError(answer.error)
+        return await follow(place, app, found, as_json=as_json)
+
+
+def catch(runs: dict[RunId, Run], run_id: RunId, found: list[Run]) -> list[Run]:
+    """The run as soon as a turn has made it: an ended one leaves the engine's memory in the same turn."""
+    return [] if found or run_id not in runs else [runs[run_id]]
+
+
+def run_detached(place: Place, workflow: str, params: Sequence[str], only: Sequence[str], as_json: bool) -> int:
+    """Starts an engine in the background and waits until the run is durable there."""
+    from flowbatch.app import detach
+    from flowbatch.cli.output import print_json
+
+    holder = place.folder.holder()
+    if holder is not None:
+        raise FolderHeld(str(place.folder.path), holder or None)
+    run_id = str(uuid4())
+    arguments = ["--state", str(place.folder.path)]
+    if place.config is not None:
+        arguments += ["--config", str(Path(place.config).absolute())]
+    arguments += ["run", workflow, "--run-id", run_id]
+    for param in params:
+        arguments += ["-p", param]
+    for job in only:
+        arguments += ["--only", job]
+    child = detach(arguments, place.folder)
+    deadline = time.monotonic() + DETACH_SECONDS
+    while not is_stored(place, run_id):
+        code = child.poll()
+        if code is not None and not is_stored(place, run_id):
+            raise InputError(f"the engine ended at once, with {code}: see {place.folder.engine_log}")
+        if time.monotonic() > deadline:
+            raise InputError(
+                f"the engine (process {child.pid}) has not taken the run yet: see {place.folder.engine_log}"
+            )
+        time.sleep(0.02)
+    if as_json:
+        print_json({"run": run_id, "pid": child.pid})
+    else:
+        click.echo(run_id)
+        click.echo(f"Runs in the background (process {child.pid}). See `flowbatch runs`, `flowbatch logs`.", err=True)
+    return 0
+
+
+def is_stored(place: Place, run_id: str) -> bool:
+    if not place.folder.exists():
+        return False
+    with place.reader() as reader:
+        return reader.has_run(run_id)
+
+
+def as_fake(plan: Plan) -> Plan:
+    """The same plan for the fake backend: what has no `x-fake` takes a second of virtual time and succeeds."""
+    from flowbatch.model.jobspec import FakeScript
+
+    script = FakeScript(duration_ms=DRY_RUN_TASK_MS)
+    jobs = tuple(
+        replace(job, spec=replace(job.spec, secrets=(), fake=job.spec.fake or script)) for job in plan.run.jobs
+    )
+    places = tuple(replace(place, backend="fake") for place in plan.run.environments)
+    run = replace(plan.run, jobs=jobs, environments=places)
+    return replace(plan, run=run, environments=tuple(replace(place, backend="fake") for place in plan.environments))

@@ -1,0 +1,27 @@
+"""An address on the command line, to what the engine understands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flowbatch.cli.context import Place
+from flowbatch.model.ids import JobId, RunId
+from flowbatch.model.stimuli import Target
+
+
+def resolve_target(place: Place, address: str) -> tuple[Target, dict[str, Any]]:
+    """The target, and the same as arguments of a verb. Raises InputError where the address means nothing here."""
+    with place.reader() as reader:
+        found = reader.resolve(address)
+    target = Target(
+        RunId(found.run_id),
+        None if found.job_id is None else JobId(found.job_id),
+        found.indices,
+        found.failed,
+    )
+    return target, {
+        "run": target.run,
+        "job": target.job,
+        "indices": None if target.indices is None else [list(span) for span in target.indices],
+        "failed": target.failed,
+    }

@@ -1,0 +1,105 @@
+"""flowbatch.yaml: environments, queues and limits, beside the state folder or named by `--config` (semantics.md 13)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from flowbatch.errors import InputError, Problem, WorkflowInvalid
+from flowbatch.model.jobspec import Environment, Queue
+from flowbatch.model.resources import Resources
+
+FILE: Final = "flowbatch.yaml"
+MEMORY_SHARE: Final = 0.85
+RETENTION_MS_MIN: Final = 24 * 3600 * 1000
+LOG_CAP_BYTES: Final = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    environments: tuple[Environment, ...]
+    queues: tuple[Queue, ...]
+    log_cap_bytes: int = LOG_CAP_BYTES
+    retention_ms: int | None = None  # None: for ever
+    child_events: bool = False
+    file: str | None = None
+
+
+def machine() -> Resources:
+    """The default environment: the CPUs that this process may use, and 85 % of the memory."""
+    return Resources(len(os.sched_getaffinity(0)) * 1000, int(memory_mib() * MEMORY_SHARE))
+
+
+def memory_mib() -> int:
+    """Of this machine, or of the control group that we are in where that is less."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            text = Path(limit).read_text(encoding="ascii").strip()
+        except OSError:
+            continue  # the other version of cgroups, or none
+        if text.isdigit():
+            total = min(total, int(text))
+    return total // (1024 * 1024)
+
+
+def defaults() -> Settings:
+    return Settings((Environment("default", "local", machine()),), (Queue("default"),))
+
+
+def read_settings(state_folder: Path, config: str | None) -> Settings:
+    """The named file, else flowbatch.yaml beside the state folder, else the defaults. Raises WorkflowInvalid, InputError."""
+    path = Path(config) if config is not None else state_folder.parent / FILE
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        if config is None:
+            return with_variables(defaults())
+        raise InputError(f"{path}: there is no such settings file; --config and FLOWBATCH_CONFIG name one") from None
+    except OSError as error:
+        raise InputError(f"{path}: the settings cannot be read: {error.strerror}") from error
+    return with_variables(parse_settings(text, str(path)))
+
+
+def parse_settings(text: bytes, file: str) -> Settings:
+    from flowbatch.spec.settings_schema import SettingsModel, places  # pydantic only where there is a file
+    from flowbatch.spec.validation import validate
+    from flowbatch.spec.yaml import load
+
+    positions = load(text, file)
+    checked = validate(positions.root if positions.root is not None else {}, SettingsModel, positions)
+    if checked.problems or checked.model is None:
+        raise WorkflowInvalid(checked.problems or [Problem(file, 1, 1, "", "a mapping of settings is needed")])
+    model = checked.model
+    environments, queues, problems = places(model, machine(), positions)
+    if problems:
+        raise WorkflowInvalid(problems)
+    base = defaults()
+    limits = model.limits
+    return Settings(
+        environments or base.environments,
+        queues,
+        limits.log * 1024 * 1024 if limits is not None and limits.log else LOG_CAP_BYTES,
+        model.retention,
+        bool(model.events is not None and model.events.children),
+        file,
+    )
+
+
+def with_variables(settings: Settings) -> Settings:
+    """FLOWBATCH_CHILD_EVENTS=1 and FLOWBATCH_LOG_CAP (MiB) win over the file."""
+    from dataclasses import replace
+
+    children = os.environ.get("FLOWBATCH_CHILD_EVENTS")
+    cap = os.environ.get("FLOWBATCH_LOG_CAP")
+    if children is not None:
+        if children not in ("0", "1"):
+            raise InputError(f"FLOWBATCH_CHILD_EVENTS is 0 or 1, not {children!r}")
+        settings = replace(settings, child_events=children == "1")
+    if cap is not None:
+        if not cap.isdigit() or int(cap) < 1:
+            raise InputError(f"FLOWBATCH_LOG_CAP is a whole number of MiB from 1, not {cap!r}")
+        settings = replace(settings, log_cap_bytes=int(cap) * 1024 * 1024)
+    return settings
