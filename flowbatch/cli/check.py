@@ -1,0 +1,221 @@
+"""`check`: everything that is wrong with a workflow, or the plan of what `run` would do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from flowbatch.cli.context import Place
+from flowbatch.cli.output import clean, print_json, print_table
+from flowbatch.errors import InputError, Problem, WorkflowInvalid
+
+if TYPE_CHECKING:
+    from flowbatch.model.ids import JobId
+    from flowbatch.model.jobspec import Environment, JobPlan, JobSpec, Queue
+    from flowbatch.spec.compile import Plan
+
+NAMED_MAX: Final = 5  # jobs that a note names before it counts them
+
+
+@click.command()
+@click.argument("workflow")
+@click.option("-p", "params", multiple=True, metavar="NAME=VALUE", help="Set a parameter of the workflow.")
+@click.option("--only", multiple=True, metavar="JOB", help="This job and what it needs; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="The plan, or the problems, as one JSON object.")
+@click.option("--aws", is_flag=True, help="What AWS Batch would treat otherwise (not yet).")
+@click.pass_obj
+def check(place: Place, workflow: str, params: Sequence[str], only: Sequence[str], as_json: bool, aws: bool) -> int:
+    """Validate WORKFLOW and print its plan: jobs in their order, sizes, resources, needs. Nothing is started or stored.
+
+    All problems are told at once, each with file, line and column; the exit code then is 2.
+    """
+    from flowbatch.cli.load import load_plan
+
+    if aws:
+        raise InputError("check --aws: not yet; without it, the workflow itself is checked")
+    try:
+        plan = load_plan(place, workflow, params, only)
+    except WorkflowInvalid as error:
+        if as_json:
+            print_json({"valid": False, "problems": [problem_object(problem) for problem in error.problems]})
+        raise
+    if as_json:
+        print_json(plan_object(plan))
+        return 0
+    print_plan(plan)
+    for warning in plan.warnings:
+        click.echo(f"{warning} (warning)", err=True)
+    return 0
+
+
+def problem_object(problem: Problem) -> dict[str, object]:
+    return {
+        "file": problem.file,
+        "line": problem.line,
+        "column": problem.column,
+        "path": problem.path,
+        "message": problem.message,
+    }
+
+
+def plan_object(plan: Plan) -> dict[str, object]:
+    run = plan.run
+    keys = {job.id: job.spec.key for job in run.jobs}
+    return {
+        "valid": True,
+        "workflow": run.workflow,
+        "file": run.file,
+        "params": dict(run.params),
+        "deadline_ms": run.deadline_ms,
+        "jobs": [job_object(job, keys) for job in run.jobs],
+        "environments": [environment_object(each) for each in plan.environments],
+        "queues": [queue_object(each) for each in plan.queues],
+        "notes": notes(plan),
+        "warnings": [problem_object(warning) for warning in plan.warnings],
+    }
+
+
+def job_object(job: JobPlan, keys: dict[JobId, str]) -> dict[str, object]:
+    """`keys`: names of jobs by id."""
+    spec = job.spec
+    return {
+        "job": spec.key,
+        "finally": job.stage == "finally",
+        "array": spec.size,
+        "queue": spec.queue,
+        "command": list(spec.command),
+        "image": spec.image,
+        "vcpus": spec.resources.vcpus_milli / 1000,
+        "memory_mib": spec.resources.memory_mib,
+        "gpus": spec.resources.gpus,
+        "needs": [{"job": keys.get(n.job, n.job), "when": n.when.value, "each": n.each} for n in spec.needs],
+        "sequential": spec.sequential,
+        "max_running": spec.max_running,
+        "tolerate": spec.tolerate,
+        "priority": spec.priority,
+        "attempts": spec.retry.attempts,
+        "timeout_ms": spec.timeout_ms,
+        "workdir": spec.workdir,
+        "env": dict(spec.env),
+        "secrets": [name for name, _ in spec.secrets],
+    }
+
+
+def environment_object(place: Environment) -> dict[str, object]:
+    return {
+        "environment": place.name,
+        "backend": place.backend,
+        "vcpus": place.capacity.vcpus_milli / 1000,
+        "memory_mib": place.capacity.memory_mib,
+        "gpus": place.capacity.gpus,
+        "enabled": place.enabled,
+    }
+
+
+def queue_object(queue: Queue) -> dict[str, object]:
+    return {
+        "queue": queue.name,
+        "priority": queue.priority,
+        "environments": list(queue.environments),
+        "max_running": queue.max_running,
+        "enabled": queue.enabled,
+    }
+
+
+def print_plan(plan: Plan) -> None:
+    from flowbatch.cli.drawings import in_order, needs_text, nodes_of
+
+    run = plan.run
+    tasks = sum(job.spec.tasks for job in run.jobs)
+    click.echo(f"{clean(run.workflow)} is valid: {counted(len(run.jobs), 'job')}, {counted(tasks, 'task')}.")
+    if run.params:
+        click.echo("Parameters: " + clean(", ".join(f"{name}={value}" for name, value in run.params)))
+    if run.deadline_ms is not None:
+        click.echo(f"Deadline: {span_text(run.deadline_ms)} from its creation, finally excepted.")
+    click.echo()
+    nodes = nodes_of(run.jobs)
+    ordered = [*in_order([n for n in nodes if not n.last]), *in_order([n for n in nodes if n.last])]
+    specs = {job.spec.key: job.spec for job in run.jobs}
+    places = {queue.name: queue.environments for queue in plan.queues}
+    headers = ["JOB", "SIZE", "EACH TASK", "QUEUE", "TIMEOUT", "ATTEMPTS", "NEEDS"]
+    rows = []
+    for node in ordered:
+        spec = specs[node.name]
+        where = f"{spec.queue} → {', '.join(places.get(spec.queue, ()))}"
+        needs = needs_text(node).removeprefix("← ") or ("all of the above" if node.last else "-")
+        timeout = "-" if spec.timeout_ms is None else span_text(spec.timeout_ms)
+        size = "-" if spec.size is None else str(spec.size)
+        name = node.name + (" (finally)" if node.last else "")
+        rows.append([name, size, str(spec.resources), where, timeout, str(spec.retry.attempts), needs])
+    print_table(headers, rows)
+    details = [(node.name, words) for node in ordered if (words := details_of(specs[node.name]))]
+    if details:
+        click.echo()
+        for name, words in details:
+            click.echo(clean(f"{name}: {'; '.join(words)}"))
+    click.echo()
+    used = {name for job in run.jobs for name in places.get(job.spec.queue, ())}
+    for place in plan.environments:
+        if place.name in used:
+            state = "" if place.enabled else " (disabled)"
+            click.echo(clean(f"Environment {place.name} ({place.backend}): {place.capacity}{state}"))
+    for note in notes(plan):
+        click.echo(f"Note: {clean(note)}")
+
+
+def details_of(spec: JobSpec) -> list[str]:
+    """What the table has no room for."""
+    words = ["its children run one after the other"] if spec.sequential else []
+    if spec.max_running is not None:
+        words.append(f"at most {spec.max_running} run at once")
+    if spec.tolerate:
+        words.append(f"{spec.tolerate} may fail")
+    if spec.chunk > 1:
+        words.append(f"{spec.chunk} items a child")
+    policy = spec.retry
+    if policy.attempts > 1 and policy.backoff_first_ms:
+        words.append(f"backoff {span_text(policy.backoff_first_ms)}..{span_text(policy.backoff_last_ms)}")
+    if policy.attempts > 1 and policy.rules:
+        words.append(counted(len(policy.rules), "retry rule"))
+    if spec.secrets:
+        words.append(f"secrets {', '.join(name for name, _ in spec.secrets)}")
+    return words
+
+
+def notes(plan: Plan) -> list[str]:
+    """What is legal and may surprise."""
+    found = []
+    bare = [job.spec.key for job in plan.run.jobs if not job.spec.resources.memory_mib]
+    if bare:
+        found.append(f"memory is omitted in {some(bare)}: it reserves nothing and limits nothing.")
+    empty = [job.spec.key for job in plan.run.jobs if job.spec.size == 0]
+    if empty:
+        found.append(f"{some(empty)}: an array of 0 succeeds without an attempt, once its needs are met.")
+    disabled = {queue.name for queue in plan.queues if not queue.enabled}
+    held = [job.spec.key for job in plan.run.jobs if job.spec.queue in disabled]
+    if held:
+        found.append(f"{some(held)}: the queue is disabled, so that nothing of it starts.")
+    return found
+
+
+def some(names: Sequence[str]) -> str:
+    """`a, b and c`, or the first of many and how many more."""
+    if len(names) > NAMED_MAX:
+        return f"{', '.join(names[:NAMED_MAX])} and {len(names) - NAMED_MAX} more"
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def span_text(ms: int) -> str:
+    """As a workflow file has it: `500ms`, `90s`, `20m`, `1h30m`."""
+    if ms % 1000:
+        return f"{ms}ms"
+    hours, rest = divmod(ms // 1000, 3600)
+    minutes, seconds = divmod(rest, 60)
+    parts: Iterable[tuple[int, str]] = ((hours, "h"), (minutes, "m"), (seconds, "s"))
+    return "".join(f"{number}{unit}" for number, unit in parts if number) or "0s"
