@@ -21,6 +21,7 @@ FLOORS: dict[str, int] = {
     "backends": 3,
     "clock": 3,
     "logs": 3,
+    "tasklogs": 3,
     "settings": 3,
     "folder": 3,
     "app": 5,
@@ -92,7 +93,9 @@ def test_imports_go_down_only(path: Path) -> None:
             assert top in sys.stdlib_module_names or top in SPEC_THIRD_PARTY, f"{relative} imports {name}"
             assert top not in IMPURE_MODULES, f"{relative} imports {name}"
         if path.is_relative_to(SUPERVISOR):
-            assert top in sys.stdlib_module_names, f"{relative} imports {name}"
+            # Its own modules, which it makes importable without flowbatch's __init__.
+            own = name.startswith("flowbatch.backends.supervisor")
+            assert own or top in sys.stdlib_module_names, f"{relative} imports {name}"
 
 
 def test_modules_are_one_noun() -> None:

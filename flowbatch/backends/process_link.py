@@ -1,0 +1,140 @@
+"""The connection to a supervisor: starts one where there is none, greets it, and cuts what it says into lines."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from flowbatch.backends.supervisor import wire
+from flowbatch.errors import BackendUnavailable
+
+_SUPERVISOR = Path(wire.__file__).parent
+_START_S = 30.0  # a machine on its knees; usually 50 ms
+_ATTEMPTS = 20  # to catch a supervisor between its start, its listening and its end
+_PAUSE_S = 0.05
+_DRAIN_S = 30.0
+
+
+class VersionDiffers(Exception):
+    def __init__(self, version: object, pid: object, alive: object) -> None:
+        self.alive = alive
+        super().__init__(f"supervisor {pid} speaks version {version} and still follows {alive} tasks")
+
+
+class Link(asyncio.Protocol):
+    """One connection. `on_lines` gets whole lines, undecoded; `lost` is set when the connection is gone."""
+
+    def __init__(self) -> None:
+        self.lost = asyncio.Event()
+        self.greeting: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self.on_lines: Callable[[list[bytes]], None] | None = None
+        self._transport: asyncio.WriteTransport | None = None
+        self._rest = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n") if self._rest else data.split(b"\n")
+        if not self.greeting.done() and lines:
+            self.greeting.set_result(json.loads(lines.pop(0)))
+        if lines and self.on_lines is not None:
+            self.on_lines(lines)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set()
+        if not self.greeting.done():
+            self.greeting.set_exception(ConnectionResetError("the supervisor hung up before its greeting"))
+
+    def write(self, data: bytes) -> None:
+        """On a connection that is gone the data is dropped: `lost` says so, and whoever sent it sends it again."""
+        if self._transport is not None and not self.lost.is_set():
+            self._transport.write(data)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+
+async def connect(folder: Path, base_env: dict[str, str]) -> Link:
+    """Raises BackendUnavailable; waits for a supervisor of another version to finish its tasks, for a while."""
+    deadline = anyio.current_time() + _DRAIN_S
+    while True:
+        try:
+            return await _connect_or_start(folder, base_env)
+        except VersionDiffers as error:
+            if anyio.current_time() > deadline:
+                raise BackendUnavailable(
+                    f"{folder}: {error}; wait for them with the flowbatch that started them, or stop them"
+                ) from None
+            await anyio.sleep(_PAUSE_S * 10)
+
+
+async def _connect_or_start(folder: Path, base_env: dict[str, str]) -> Link:
+    problem: Exception = ConnectionRefusedError()
+    for attempt in range(_ATTEMPTS):
+        try:
+            return await _greet(folder, base_env)
+        except OSError as error:
+            # None is there, or it goes just now.
+            problem = error
+        if attempt:
+            await anyio.sleep(_PAUSE_S)
+        await anyio.to_thread.run_sync(_start, folder)
+    raise BackendUnavailable(f"{folder}: the supervisor takes no connection: {problem}{_last_words(folder)}")
+
+
+async def _greet(folder: Path, base_env: dict[str, str]) -> Link:
+    loop = asyncio.get_running_loop()
+    _, link = await loop.create_unix_connection(Link, wire.socket_path(str(folder)))
+    link.write(json.dumps({"flowbatch": wire.PROTOCOL, "env": base_env}).encode() + b"\n")
+    try:
+        hello = await link.greeting
+    except BaseException:
+        link.close()
+        raise
+    if hello["flowbatch"] != wire.PROTOCOL:
+        link.close()
+        raise VersionDiffers(hello["flowbatch"], hello.get("pid"), hello.get("alive"))
+    return link
+
+
+def _start(folder: Path) -> None:
+    """Its environment is empty: what tasks get comes with each connection, and no secret of ours stays in a long-lived process."""
+    command = [sys.executable, "-I", "-S", str(_SUPERVISOR), str(folder)]
+    try:
+        done = subprocess.run(
+            command,
+            env={"XDG_RUNTIME_DIR": os.environ.get("XDG_RUNTIME_DIR", "")},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            timeout=_START_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BackendUnavailable(f"{folder}: the supervisor cannot be started: {error}") from None
+    if done.returncode != 0:
+        text = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise BackendUnavailable(
+            f"{folder}: the supervisor cannot be started: {text[-1] if text else f'exit code {done.returncode}'}"
+        )
+
+
+def _last_words(folder: Path) -> str:
+    try:
+        lines = (folder / "errors.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        return ""  # it had none
+    return f" ({lines[-1]})" if lines else ""

@@ -1,0 +1,89 @@
+"""From a command line to a supervisor in the background: one per folder, under a lock that lasts as long as it lives."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import gc
+import os
+import signal
+import socket
+import sys
+import traceback
+
+from flowbatch.backends.supervisor import recovery, wire
+from flowbatch.backends.supervisor.journal import Journal
+from flowbatch.backends.supervisor.loop import Supervisor
+from flowbatch.backends.supervisor.memory import find_cgroup
+from flowbatch.backends.supervisor.proctable import ProcTable
+
+_IDLE_S = 3.0
+_BACKLOG = 16
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def main(arguments: list[str]) -> int:
+    folder = arguments[0]
+    idle_s = float(arguments[1]) if len(arguments) > 1 else _IDLE_S
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return 0  # its holder listens, or is about to
+    path = wire.socket_path(folder)
+    listener = _listen(path)
+    if os.fork():
+        os._exit(0)  # the lock and the listening socket live on in the child
+    _detach(folder)
+    try:
+        _supervise(folder, listener, idle_s)
+    except Exception:
+        traceback.print_exc()
+        return 1
+    # Unlinked before the lock is let go: a successor's socket is never taken away.
+    os.unlink(path)
+    return 0
+
+
+def _listen(path: str) -> socket.socket:
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass  # the last one tidied up
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    listener.bind(path)
+    os.umask(mask)
+    listener.listen(_BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+def _detach(folder: str) -> None:
+    os.setsid()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    errors = os.open(os.path.join(folder, "errors.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.dup2(errors, 2)
+    os.close(null)
+    os.close(errors)
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        sys.stderr.write("flowbatch: not a subreaper: what escapes from a task is found by its environment alone\n")
+
+
+def _supervise(folder: str, listener: socket.socket, idle_s: float) -> None:
+    journal = Journal(os.path.join(os.path.realpath(folder), "journal"), recovery.boot_id())
+    journal.open()
+    table, cgroups = ProcTable(), find_cgroup()
+    recovery.lose_unended(journal, table, cgroups)
+    supervisor = Supervisor(listener, journal, table, cgroups, idle_s)
+    # Nothing that lives so long holds a cycle: full collections would only cost.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 1000)
+    supervisor.run()
