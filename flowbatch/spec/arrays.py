@@ -5,15 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Final
 
 from flowbatch.errors import Problem
 from flowbatch.spec.findings import Findings
 from flowbatch.spec.needs import Draft
-from flowbatch.spec.places import absolute
+from flowbatch.spec.places import Surroundings
 from flowbatch.spec.positions import Path
 from flowbatch.spec.quantities import span
 from flowbatch.spec.scalars import shown, text_of
@@ -56,9 +56,8 @@ SINGLE: Final = Children()
 class Sizer:
     """Called job by job, each after what it needs."""
 
-    def __init__(self, folder: str, home: str, read_source: ReadSource, findings: Findings) -> None:
-        self.folder = folder
-        self.home = home
+    def __init__(self, around: Surroundings, read_source: ReadSource, findings: Findings) -> None:
+        self.around = around
         self.read_source = read_source
         self.findings = findings
         self.sizes: dict[str, Children | None] = {}  # None: could not be told, and was reported
@@ -69,6 +68,8 @@ class Sizer:
             children: Children | None = SINGLE
         else:
             children = self._array(draft, draft.layer.array or ArrayModel(), inherits=bool(each))
+        if draft.broken and children is SINGLE:
+            children = None  # it may have been meant as an array
         self.sizes[draft.key] = children
         return children
 
@@ -167,25 +168,31 @@ class Sizer:
             items = _items(array.items or [], path, self.findings)
         else:
             items = self._read(draft, array, source, path)
-        if items is None or not self._bounded(len(items), chunk, path) or not self._readable(items, chunk, path):
+        if items is None or not self._bounded(len(items), chunk, path):
+            return None
+        if source != "size" and not self._readable(
+            axes.values() if axes is not None else [items], len(items), chunk, path
+        ):
             return None
         return math.ceil(len(items) / chunk), tuple(items)
 
     def _read(self, draft: Draft, array: ArrayModel, source: str, path: Path) -> list[Item] | None:
         written = str(array.lines if source == "lines" else array.glob)
-        folder = self.folder if source == "lines" else re.sub(r"([*?\[])", r"[\1]", self.folder)
-        place = absolute(written, folder, self.home)
+        folder = self.around.folder
+        if source == "glob":
+            folder = re.sub(r"([*?\[])", r"[\1]", folder)  # only what the file's author wrote is a pattern
+        place = replace(self.around, folder=folder).absolute(written)
         try:
             found = self.read_source(SourceRequest(draft.key, source, place, self.findings.positions.problem(path, "")))
         except (OSError, UnicodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            self.findings.problem(path, f"{place} cannot be read: {(reason or str(error)).lower()}")
+            self.findings.problem(path, f"{place} cannot be read: {reason or error}")
             return None
         if source == "lines":
             found = [line.rstrip("\r\n") for line in found if line.strip()]
         elif not written.startswith(("/", "~")) and draft.layer.workdir is None:
-            start = len(self.folder.rstrip("/")) + 1  # as a shell in the job's folder would have it
-            found = [place[start:] if place.startswith(self.folder) else place for place in found]
+            prefix = self.around.folder.rstrip("/") + "/"  # as a shell in the job's folder would have it
+            found = [place.removeprefix(prefix) for place in found]
         if not found:
             self.findings.warn(path, "gives no children; the job will succeed without doing anything")
         return [*found]
@@ -202,17 +209,22 @@ class Sizer:
             return True
         return False
 
-    def _readable(self, items: list[Item], chunk: int, path: Path) -> bool:
-        texts = [text for item in items for text in (item.values() if isinstance(item, dict) else (item,))]
-        if sum(map(len, texts)) > ITEM_TEXT_MAX:
+    def _readable(self, columns: Iterable[Sequence[Item]], count: int, chunk: int, path: Path) -> bool:
+        """A matrix is judged by its axes, each value of which comes back in many items."""
+        characters = 0
+        for column in columns:
+            text = "".join("".join(item.values()) if isinstance(item, dict) else item for item in column)
+            characters += len(text) * count // max(1, len(column))
+            if chunk > 1 and "\n" in text:
+                self.findings.problem(path, "an item holds a line end; with `chunk` each item is a line of a file")
+                return False
+            if "\0" in text:
+                self.findings.problem(path, "an item holds a NUL character, which cannot be passed to a program")
+                return False
+        if characters > ITEM_TEXT_MAX:
             self.findings.problem(path, f"the items have more than {ITEM_TEXT_MAX:,} characters together")
-        elif any("\0" in text for text in texts):
-            self.findings.problem(path, "an item holds a NUL character, which cannot be passed to a program")
-        elif chunk > 1 and any("\n" in text for text in texts):
-            self.findings.problem(path, "an item holds a line end; with `chunk` each item is a line of a file")
-        else:
-            return True
-        return False
+            return False
+        return True
 
 
 def _axes(matrix: Mapping[str, object], path: Path, findings: Findings) -> dict[str, list[str]] | None:

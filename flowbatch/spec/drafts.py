@@ -132,7 +132,7 @@ def _judge_secrets(secrets: Mapping[str, SecretModel], broken: _Broken, findings
 def _judge_job(job: Draft, secrets: set[str], findings: Findings) -> None:
     layer = job.layer
     for variable, name in (layer.secrets or {}).items():
-        path = findings.positions.first(layer.paths(f"secrets.{variable}", "secrets"))
+        path = findings.positions.first([(*origin, variable) for origin in layer.paths("secrets")])
         if name not in secrets:
             findings.unknown(path, "secret", name, secrets)
         if layer.env and variable in layer.env:
@@ -142,8 +142,7 @@ def _judge_job(job: Draft, secrets: set[str], findings: Findings) -> None:
     if layer.retry is not None and layer.memory_mib is None and not job.broken:
         for index, rule in enumerate(layer.retry.rules):
             if rule.memory_factor is not None:
-                keys = [
-                    f"{retry}.{rules}" for retry in ("retry", "retryStrategy") for rules in ("rules", "evaluateOnExit")
-                ]
-                path = (*findings.positions.first(layer.paths(*keys)), index, "memory")
+                retries = layer.paths("retry", "retryStrategy")
+                lists = [(*origin, rules) for origin in retries for rules in ("rules", "evaluateOnExit")]
+                path = (*findings.positions.first(lists), index, "memory")
                 findings.problem(path, f"of job {job.key!r} has no memory to multiply; give it `memory`")

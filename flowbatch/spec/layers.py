@@ -73,7 +73,7 @@ class Layer:
 
     def paths(self, *keys: str) -> list[Path]:
         """Where a value may have been written, the most likely first."""
-        return [(*origin, *key.split(".")) for origin in self.origins for key in keys]
+        return [(*origin, key) for origin in self.origins for key in keys]
 
 
 _MERGED: Final = (

@@ -15,11 +15,19 @@ from flowbatch.spec.schema import EnvironmentModel, QueueModel
 DEFAULT = "default"
 
 
-def absolute(path: str, folder: str, home: str) -> str:
-    """Of a path as the file has it: below the workflow's folder, or from `~`."""
-    if path == "~" or path.startswith("~/"):
-        path = posixpath.join(home, path[2:])
-    return posixpath.normpath(posixpath.join(folder, path))
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Of the workflow: its folder, its user's home, and whether jobs may run as others."""
+
+    folder: str
+    home: str
+    root: bool = False
+
+    def absolute(self, path: str) -> str:
+        """Of a path as the file has it: below the workflow's folder, or from `~`."""
+        if path == "~" or path.startswith("~/"):
+            path = posixpath.join(self.home, path[2:])
+        return posixpath.normpath(posixpath.join(self.folder, path))
 
 
 def environment_of(name: str, model: EnvironmentModel, machine: Resources) -> Environment:

@@ -4,20 +4,17 @@ A layer is what `defaults`, `definitions` and `jobs` have in common; which keys 
 spellings stand beside the short ones and mean the same; both at once in one mapping are refused later (layers.py).
 """
 
-from __future__ import annotations
-
-from typing import Annotated, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator
 
 from flowbatch.spec.scalars import shown
 from flowbatch.spec.schema_parts import (
+    CONTAINERS,
     Array,
     AwsArrayModel,
     ContainerModel,
     FakeModel,
-    Later,
-    LaterContainer,
     LostModel,
     Needs,
     PairModel,
@@ -39,16 +36,9 @@ from flowbatch.spec.values import (
     SizeMib,
     Text,
     VcpusMilli,
-    refuse_later,
 )
 
 Priority = Annotated[int, Field(ge=0, le=9999)]
-_NODES: Final = refuse_later("multi-node jobs come with a later release of flowbatch; leave it out")
-_FAIR: Final = refuse_later("fair-share scheduling comes with a later release of flowbatch; leave it out")
-_TOKENS: Final = refuse_later("consumable resources come with a later release of flowbatch; leave them out")
-Nodes = Annotated[None, _NODES]
-Fair = Annotated[None, _FAIR]
-Tokens = Annotated[None, _TOKENS]
 
 
 def _secrets(value: object) -> object:
@@ -74,6 +64,23 @@ Secrets = Annotated[
 
 class LayerModel(Strict):
     """A job, or what is merged under one."""
+
+    LATER: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(
+            (
+                "image", "pull", "volumes", "ulimits", "shm", "tmpfs", "readonly", "network", "privileged", "init",
+                "swap", "devices", "log", "cpu", "containers", "ecsProperties", "eksProperties", "platformCapabilities",
+                "propagateTags",
+            ),
+            CONTAINERS,
+        ),
+        **dict.fromkeys(("nodes", "nodeProperties", "nodeOverrides"), "multi-node jobs come with a later release"),
+        **dict.fromkeys(("share", "shareIdentifier"), "fair-share scheduling comes with a later release"),
+        **dict.fromkeys(
+            ("tokens", "consumableResourceProperties", "consumableResourcePropertiesOverride"),
+            "consumable resources come with a later release",
+        ),
+    }  # fmt: skip
 
     uses: str | None = Field(None, description="The definition this job is made from.")
     queue: Name | None = Field(None, description="The queue it waits in; `default` unless given.")
@@ -125,34 +132,6 @@ class LayerModel(Strict):
     )
     stop_timeout: int | None = Field(None, alias="stopTimeout", ge=1, description="AWS's `stop_grace`, in seconds.")
     type: Literal["container"] | None = Field(None, description="AWS's type of a definition.")
-
-    image: LaterContainer = None
-    pull: LaterContainer = None
-    volumes: LaterContainer = None
-    ulimits: LaterContainer = None
-    shm: LaterContainer = None
-    tmpfs: LaterContainer = None
-    readonly: LaterContainer = None
-    network: LaterContainer = None
-    privileged: LaterContainer = None
-    init: LaterContainer = None
-    swap: LaterContainer = None
-    devices: LaterContainer = None
-    log: LaterContainer = None
-    cpu: LaterContainer = None
-    containers: LaterContainer = None
-    ecs_properties: LaterContainer = Field(None, alias="ecsProperties")
-    eks_properties: LaterContainer = Field(None, alias="eksProperties")
-    platform_capabilities: LaterContainer = Field(None, alias="platformCapabilities")
-    propagate_tags: LaterContainer = Field(None, alias="propagateTags")
-    nodes: Nodes = None
-    node_properties: Nodes = Field(None, alias="nodeProperties")
-    node_overrides: Nodes = Field(None, alias="nodeOverrides")
-    share: Fair = None
-    share_identifier: Fair = Field(None, alias="shareIdentifier")
-    tokens: Tokens = None
-    consumables: Tokens = Field(None, alias="consumableResourceProperties")
-    consumables_override: Tokens = Field(None, alias="consumableResourcePropertiesOverride")
 
 
 class ParamModel(Strict):
@@ -210,6 +189,12 @@ State = Annotated[
 class EnvironmentModel(Strict):
     """A compute environment: where jobs run, and how much of it there is."""
 
+    LATER: ClassVar[dict[str, str]] = {
+        "min_vcpus": "environments of a changing size come with a later release",
+        "cpu": CONTAINERS,
+        "nodes": "environments of several nodes come with a later release",
+    }
+
     backend: Backend = Field("local", description="local (each job by its kind), process, or fake.")
     vcpus: VcpusMilli | None = Field(None, description="vCPUs it offers; this machine's unless given.")
     max_vcpus: VcpusMilli | None = Field(None, description="The long spelling of `vcpus`.")
@@ -218,24 +203,31 @@ class EnvironmentModel(Strict):
     state: State | None = Field(None, description="disabled: nothing new starts here.")
     type: Annotated[str, PlainValidator(_managed, json_schema_input_type=Literal["managed"])] | None = None
     spot: Annotated[bool, PlainValidator(_not_spot, json_schema_input_type=Literal[False])] | None = None
-    min_vcpus: Later = None
-    cpu: LaterContainer = None
-    nodes: Later = None
 
 
 class QueueModel(Strict):
     """A job queue over environments, which are tried in order."""
 
+    LATER: ClassVar[dict[str, str]] = {
+        "policy": "fair-share scheduling comes with a later release",
+        "limits": "limits of a queue come with a later release",
+    }
+
     priority: int = Field(1, ge=0, le=1_000_000, description="A higher one is served first.")
     environments: Listed[Name] | None = Field(None, description="Tried in this order; all of the file's unless given.")
     state: State | None = Field(None, description="disabled: nothing of it starts.")
     max_running: int | None = Field(None, ge=1, description="At most so many attempts of it run at once.")
-    policy: Fair = None
-    limits: Later = None
 
 
 class WorkflowModel(Strict):
     """A workflow: jobs, what they need, and where they run."""
+
+    LATER: ClassVar[dict[str, str]] = {
+        "schedule": "schedules come with a later release",
+        "start": "it belongs to `serve`, which comes with a later release",
+        "notify": "notifications come with a later release",
+        "volumes": CONTAINERS,
+    }
 
     flowbatch: Literal[1] = Field(1, description="The version of this format.")
     name: Name | None = Field(None, description="The workflow's name; the file's unless given.")
@@ -250,10 +242,6 @@ class WorkflowModel(Strict):
     finally_: dict[Name, LayerModel] | None = Field(
         None, alias="finally", description="Jobs that always run, last. ${{ run.status }} is known here."
     )
-    schedule: Annotated[None, refuse_later("schedules come with a later release of flowbatch; leave it out")] = None
-    start: Annotated[None, refuse_later("it belongs to `serve`, a later release of flowbatch; leave it out")] = None
-    notify: Annotated[None, refuse_later("notifications come with a later release of flowbatch; leave it out")] = None
-    volumes: LaterContainer = None
 
 
 JOB_ONLY: Final = frozenset(

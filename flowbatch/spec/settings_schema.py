@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 from pydantic import Field, PlainValidator
 
@@ -13,7 +13,7 @@ from flowbatch.spec.findings import Findings
 from flowbatch.spec.places import Places, judge_places
 from flowbatch.spec.positions import Positions
 from flowbatch.spec.schema import EnvironmentModel, QueueModel
-from flowbatch.spec.schema_parts import Later, Strict
+from flowbatch.spec.schema_parts import Strict
 from flowbatch.spec.values import Name, SizeMib
 
 DAY_MS: Final = 24 * 3600 * 1000
@@ -47,6 +47,11 @@ class EventsModel(Strict):
 class SettingsModel(Strict):
     """The settings of an engine, in flowbatch.yaml beside its state folder."""
 
+    LATER: ClassVar[dict[str, str]] = {
+        "notify": "notifications come with a later release",
+        "keys": "keys belong to `serve`, which comes with a later release",
+    }
+
     environments: dict[Name, EnvironmentModel] | None = Field(None, description="Compute environments.")
     queues: dict[Name, QueueModel] | None = Field(None, description="Job queues.")
     limits: LimitsModel | None = Field(None, description="Limits.")
@@ -55,8 +60,6 @@ class SettingsModel(Strict):
         None,
         description="How long ended runs are kept, at least 24h (`90d`); for ever unless given. See `flowbatch gc`.",
     )
-    notify: Later = None
-    keys: Later = None
 
 
 def places(

@@ -148,7 +148,10 @@ def _problem(details: ErrorDetails, path: Path, model: type[BaseModel], position
     kind, loc = details["type"], details["loc"]
     if kind == "extra_forbidden":
         key = str(path[-1])
-        hint = did_you_mean(key, _keys(model, path[:-1])) or "; keys of your own begin with x-"
+        holder = _model_at(model, path[:-1])
+        if holder is not None and key in (later := getattr(holder, "LATER", {})):
+            return positions.problem(path, f"not yet: {later[key]}; leave it out", at_key=True)
+        hint = did_you_mean(key, _keys(holder)) or "; keys of your own begin with x-"
         return positions.problem(path, f"unknown key {key!r}{hint}", at_key=True)
     if kind == "missing":
         return positions.problem(path, f"{str(loc[-1])!r} is missing", at_key=True)
@@ -211,21 +214,23 @@ _SENTENCES: Final[dict[str, Callable[[ErrorDetails], str]]] = {
 }
 
 
-def _keys(model: type[BaseModel], path: Path) -> list[str]:
-    """The keys that the mapping at this path may have."""
+def _keys(model: type[BaseModel] | None) -> list[str]:
+    return [info.alias or name for name, info in model.model_fields.items()] if model is not None else []
+
+
+def _model_at(model: type[BaseModel], path: Path) -> type[BaseModel] | None:
+    """The model of the mapping at this path."""
     current, skip = model, 0
     for step in path:
         if skip:
             skip -= 1
             continue
-        for name, info in current.model_fields.items():
-            if (info.alias or name) == step:
-                found = _model_in(info.annotation, 0)
-                if found is None:
-                    return []
-                current, skip = found
-                break
-    return [info.alias or name for name, info in current.model_fields.items()]
+        info = next((info for name, info in current.model_fields.items() if (info.alias or name) == step), None)
+        found = None if info is None else _model_in(info.annotation, 0)
+        if found is None:
+            return None
+        current, skip = found
+    return current
 
 
 def _model_in(annotation: object, nesting: int) -> tuple[type[BaseModel], int] | None:

@@ -129,12 +129,3 @@ ExitPattern = Annotated[
     PlainValidator(_exit_pattern),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^[0-9]*\*?$"}]}),
 ]
-
-
-def refuse_later(what: str) -> PlainValidator:
-    """For a field whose issue has not landed: it parses, and is refused with the reason."""
-
-    def refuse(_: object) -> None:
-        raise ValueError(f"not yet: {what}")
-
-    return PlainValidator(refuse, json_schema_input_type=object)

@@ -1,0 +1,135 @@
+"""From a drafted job to the spec that the engine runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from flowbatch.model.ids import JobId
+from flowbatch.model.jobspec import JobSpec, Need, RetryPolicy, SecretSource
+from flowbatch.model.resources import Resources
+from flowbatch.spec import parameters
+from flowbatch.spec.arrays import Children
+from flowbatch.spec.expressions import Value
+from flowbatch.spec.findings import Findings
+from flowbatch.spec.needs import Draft
+from flowbatch.spec.places import DEFAULT, Places, Surroundings
+from flowbatch.spec.references import refs_in
+from flowbatch.spec.scalars import text_of
+from flowbatch.spec.schema import SecretModel
+
+JOB_TEXT_MAX: Final = 1 << 20  # characters of a job's command and environment; Linux passes about 2 MB to a program
+RUN_TEXT_MAX: Final = 64 << 20
+_VCPUS_MILLI: Final = 1000
+_STOP_GRACE_MS: Final = 30_000
+_NOTHING: Final = ("/bin/sh", "-c", ":")  # of a job that only the fake backend is meant for
+
+
+class SpecMaker:
+    """Called for every job of a run. Without `places`, which are wrong themselves then, nothing is placed."""
+
+    def __init__(
+        self,
+        ids: Mapping[str, JobId],
+        secrets: Mapping[str, SecretModel],
+        values: Mapping[str, Value],
+        places: Places | None,
+        around: Surroundings,
+        findings: Findings,
+    ) -> None:
+        self.ids = ids
+        self.places = places
+        self.around = around
+        self.findings = findings
+        self.env = tuple((parameters.variable(name), text_of(value)) for name, value in values.items())
+        self.secrets = {name: self.source(secret) for name, secret in secrets.items()}
+        self.text = 0  # characters of all commands and environments
+
+    def source(self, secret: SecretModel) -> SecretSource:
+        return SecretSource(
+            env=secret.env,
+            file=None if secret.file is None else self.around.absolute(secret.file),
+            command=None if secret.command is None else tuple(secret.command),
+        )
+
+    def spec(self, job: Draft, children: Children | None) -> JobSpec | None:
+        """None where something is wrong with the job; reported."""
+        queue = self.queue(job)
+        self.judge_words(job)
+        if queue is None or children is None or job.broken:
+            return None
+        layer = job.layer
+        retry = layer.retry or RetryPolicy()
+        secrets = layer.secrets or {}
+        spec = JobSpec(
+            key=job.key,
+            queue=queue,
+            command=layer.command or _NOTHING,
+            resources=Resources(
+                _VCPUS_MILLI if layer.vcpus_milli is None else layer.vcpus_milli,
+                layer.memory_mib or 0,
+                layer.gpus or 0,
+            ),
+            size=children.size,
+            needs=tuple(Need(self.ids[edge.key], edge.when, edge.each) for edge in job.edges),
+            sequential=children.sequential,
+            max_running=children.max_running,
+            tolerate=children.tolerate,
+            priority=layer.priority or 0,
+            env=self.env + tuple(layer.env.items()) if layer.env else self.env,
+            secrets=tuple((variable, self.secrets[name]) for variable, name in secrets.items() if name in self.secrets),
+            parameters=tuple(layer.parameters.items()) if layer.parameters else (),
+            items=children.items,
+            chunk=children.chunk,
+            workdir=self.around.folder if layer.workdir is None else self.around.absolute(layer.workdir),
+            timeout_ms=layer.timeout_ms,
+            stop_grace_ms=_STOP_GRACE_MS if layer.stop_grace_ms is None else layer.stop_grace_ms,
+            retry=replace(retry, lost_free=layer.lost_free) if layer.lost_free else retry,
+            tags=tuple(layer.tags.items()) if layer.tags else (),
+            user=layer.user,
+            fake=layer.fake,
+        )
+        self.judge_size(job, spec)
+        return spec
+
+    def queue(self, job: Draft) -> str | None:
+        name = job.layer.queue or DEFAULT
+        if self.places is None:
+            return None
+        if name not in self.places.queues:
+            path = self.findings.positions.first(job.layer.paths("queue", "jobQueue"))
+            self.findings.unknown(path, "queue", name, self.places.queues)
+            return None
+        return name
+
+    def judge_words(self, job: Draft) -> None:
+        layer, findings = job.layer, self.findings
+        if layer.user is not None and not self.around.root:
+            path = findings.positions.first(layer.paths("user", "containerOverrides", "containerProperties"))
+            findings.problem(path, "a process can run as another user only where flowbatch runs as root; leave it out")
+        for name in refs_in(layer.command or ()):
+            if name not in (layer.parameters or {}):
+                path = findings.positions.first(layer.paths("command", "script", "containerOverrides"))
+                findings.warn(path, f"Ref::{name} has no value in `parameters` and will be passed as it stands")
+
+    def judge_size(self, job: Draft, spec: JobSpec) -> None:
+        layer, findings = job.layer, self.findings
+        misfit = None if self.places is None else self.places.misfit(spec)
+        if misfit is not None:
+            keys = ("memory", "vcpus", "gpus", "resourceRequirements", "containerOverrides", "containerProperties")
+            path = findings.positions.first([*layer.paths(*keys), layer.origins[0]])
+            findings.problem(path, misfit, at_key=path == layer.origins[0])
+        text = sum(map(len, spec.command))
+        for pairs in (spec.env, spec.parameters, spec.tags):
+            for name, value in pairs:
+                text += len(name) + len(value)
+        self.text += text
+        if text > JOB_TEXT_MAX:
+            said = f"its command and environment have {text:,} characters; at most {JOB_TEXT_MAX:,} can be passed"
+            findings.problem(layer.origins[0], said, at_key=True)
+
+    def judge_whole(self) -> None:
+        if self.text > RUN_TEXT_MAX:
+            said = f"the commands and environments have more than {RUN_TEXT_MAX:,} characters together"
+            self.findings.problem(("jobs",), said, at_key=True)
