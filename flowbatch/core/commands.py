@@ -22,11 +22,11 @@ def find(state: State, target: Target) -> tuple[Run | None, list[Job]] | str:
     """The run and the jobs that a target means, or a sentence that says why there are none."""
     if target.job is not None:
         job = state.jobs.get(target.job)
-        if job is None:
+        if job is None or job.status.terminal:
             return f"job {target.job} has ended, or was never here"
         return job.run, [job]
     run = state.runs.get(target.run or RunId(""))
-    if run is None:
+    if run is None or run.status is not RunStatus.RUNNING:
         return f"run {target.run} has ended, or was never here"
     return run, run.jobs
 

@@ -19,6 +19,8 @@ from typing import Final
 from flowbatch.core import runs
 from flowbatch.core.state import Edge, Job, State
 from flowbatch.core.turn import Turn
+from flowbatch.errors import InvalidTransition
+from flowbatch.model.ending import Verdict
 from flowbatch.model.jobspec import When
 from flowbatch.model.status import Status
 
@@ -213,6 +215,8 @@ def cascade(state: State, source: Job, edge: Edge, lo: int, hi: int, out: Turn) 
 
 def end_child(state: State, job: Job, index: int, status: Status, reason: str, out: Turn) -> None:
     """One waiting task ends, without (a further) attempt."""
+    if job.status_of(index) == Status.RUNNABLE:
+        state.place_wanted = True  # it may have held a reservation
     job.move(index, status)
     odd = job.odd.get(index)
     if odd is not None:
@@ -223,7 +227,7 @@ def end_child(state: State, job: Job, index: int, status: Status, reason: str, o
         out.child_event(job, index, status, None, reason)
     else:
         job.status_reason = reason
-    child_ended(job, index, index + 1, out)
+    child_ended(job, index, out)
 
 
 def drop_odd(job: Job, index: int) -> None:
@@ -239,6 +243,7 @@ def end_range(state: State, job: Job, lo: int, hi: int, status: Status, reason: 
             runs_of_resting = [(0, job.tasks)] if inside == job.tasks else resting_ranges(job)
             if job.rest is Status.RUNNABLE and status is Status.SUCCEEDED:
                 raise AssertionError("a RUNNABLE job is never skipped")
+            state.place_wanted = state.place_wanted or job.rest is Status.RUNNABLE
             job.move_resting(status)
             job.rest_reason, job.rest_at = reason, out.now
             out.touch(job)
@@ -248,11 +253,13 @@ def end_range(state: State, job: Job, lo: int, hi: int, status: Status, reason: 
                         out.child_event(job, index, status, None, reason)
                 elif not job.array:
                     job.status_reason = reason
-                child_ended(job, first, last, out)
-    if not job.ended():
-        for index in range(lo, hi):
-            if job.status_of(index) <= Status.RUNNABLE:
-                end_child(state, job, index, status, reason, out)
+                tell_children(job, first, last, out)
+            if job.ended():
+                finish(job, out)
+                return
+    for index in range(lo, hi):
+        if job.status_of(index) <= Status.RUNNABLE:
+            end_child(state, job, index, status, reason, out)
 
 
 def end_waiting(state: State, job: Job, status: Status, reason: str, out: Turn) -> None:
@@ -274,35 +281,43 @@ def skip(state: State, job: Job, reason: str, out: Turn) -> None:
 # --- ends
 
 
-def child_ended(job: Job, lo: int, hi: int, out: Turn) -> None:
-    """Tasks [lo, hi) are terminal now: tells those who wait for single children, and ends the job with its last one."""
+def tell_children(job: Job, lo: int, hi: int, out: Turn) -> None:
+    """Tasks [lo, hi) are terminal now: those who wait for single children will hear of it."""
     if job.per_child or job.spec.sequential:
         out.settled_children.append((job, lo, hi))
+
+
+def child_ended(job: Job, index: int, out: Turn, verdict: Verdict | None = None) -> None:
+    """One task is terminal now; the job ends with its last one."""
+    tell_children(job, index, index + 1, out)
     if job.ended():
-        finish(job, out)
+        finish(job, out, verdict)
 
 
-def finish(job: Job, out: Turn) -> None:
-    """Every task of the job has ended."""
+def finish(job: Job, out: Turn, verdict: Verdict | None = None) -> None:
+    """Every task of the job has ended. What the user stopped is not excused by `tolerate`."""
+    failed = job.counts[Status.FAILED]
     if not job.array:
-        close(job, Status(job.status_of(0)), out)
-    elif job.counts[Status.FAILED] > job.spec.tolerate:
+        close(job, Status(job.status_of(0)), out, verdict)
+    elif failed > job.spec.tolerate or (failed and (job.cancelled or job.terminated)):
         job.status_reason = CHILD_FAILED
         close(job, Status.FAILED, out)
     else:
         close(job, Status.SUCCEEDED, out)
 
 
-def close(job: Job, status: Status, out: Turn) -> None:
+def close(job: Job, status: Status, out: Turn, verdict: Verdict | None = None) -> None:
+    if job.status.terminal:
+        raise InvalidTransition(f"{job.spec.key} ({job.id}): {job.status.name} → {status.name}")
     job.status = status
     job.stopped_at = out.now
     out.touch(job)
-    out.job_event(job, attempt=None if job.array else job.attempts[0] or None)
+    out.job_event(job, verdict, None if job.array else job.attempts[0] or None)
     out.settled_jobs.append(job)
 
 
-def set_single_status(job: Job, status: Status, out: Turn) -> None:
+def set_single_status(job: Job, status: Status, out: Turn, verdict: Verdict | None = None) -> None:
     """The job of a single follows its one task; its end goes through `finish`."""
     job.status = status
     out.touch(job)
-    out.job_event(job, attempt=job.attempts[0] or None)
+    out.job_event(job, verdict, job.attempts[0] or None)

@@ -45,7 +45,8 @@ def check_job(state: State, job: Job) -> None:
         if job.tasks:
             assert job.status.terminal == job.ended(), f"{name}: parent {job.status.name}, counts {job.counts}"
         if job.status is Status.FAILED and job.tasks:
-            assert job.counts[Status.FAILED] > job.spec.tolerate, f"{name}: FAILED within its tolerance"
+            stopped = job.cancelled or job.terminated
+            assert job.counts[Status.FAILED] > (0 if stopped else job.spec.tolerate), f"{name}: FAILED, but tolerated"
             assert job.status_reason == CHILD_FAILED, f"{name}: {job.status_reason}"
     else:
         assert job.status == job.status_of(0), f"{name}: {job.status.name}, its task {job.cells[0] & 7}"
@@ -89,12 +90,14 @@ def ready_tasks(state: State, now: Millis) -> set[tuple[str, int, int]]:
     for name, queue in state.queues.items():
         for group in queue.groups.values():
             for entry in group.heap:
-                found |= {
-                    (name, entry.job_no, i) for i in runnable(entry.job, entry.lo, entry.hi, group.key.shape, now)
-                }
+                if state.jobs.get(entry.job.id) is entry.job:  # not of a run that has left
+                    found |= {
+                        (name, entry.job_no, i) for i in runnable(entry.job, entry.lo, entry.hi, group.key.shape, now)
+                    }
     for job in state.jobs.values():
-        for _, lo, hi in job.parked:
-            found |= {(job.spec.queue, job.no, i) for i in runnable(job, lo, hi, job.resources_of(lo), now)}
+        for shape, parked in job.parked.items():
+            for entry in parked:
+                found |= {(job.spec.queue, job.no, i) for i in runnable(job, entry.lo, entry.hi, shape, now)}
     for timer in state.timers.heap:
         held = state.jobs.get(timer.subject[0]) if timer.kind is TimerKind.BACKOFF else None  # type: ignore[call-overload]
         odd = held.odd.get(timer.subject[1]) if held is not None else None

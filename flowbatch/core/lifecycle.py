@@ -69,13 +69,23 @@ def on_exited(state: State, fact: Exited, out: Turn) -> None:
         return
     if live.status is Status.STARTING and fact.evidence.start_error is None and fact.started_at is not None:
         begin(state, live, fact.started_at, out)  # so that RUNNING is seen before the end
-    end(state, live, classify(fact.evidence, live.halt, live.halt_reason), fact.at, out)
+    halt = Halt.NONE if ended_in_time(live, fact.at) else live.halt
+    end(state, live, classify(fact.evidence, halt, live.halt_reason), fact.at, out)
+
+
+def ended_in_time(live: Live, at: Millis) -> bool:
+    """Our timer came first only because the news came late: the engine was down, or busy, when the attempt ended."""
+    timeout_ms = live.job.spec.timeout_ms
+    if live.halt is not Halt.TIMEOUT or timeout_ms is None or live.started_at is None:
+        return False
+    return at < live.started_at + timeout_ms
 
 
 def end(state: State, live: Live, verdict: Verdict, at: Millis, out: Turn) -> None:
     """An attempt has ended: its capacity is free, and its task succeeds, fails or goes back to RUNNABLE."""
     release(state, live)
     out.effects.append(Forget(live.key, live.backend))
+    at = Millis(max(at, live.started_at or 0))  # the clocks of two machines, or of one that was set back
     if verdict.end is EndClass.SUCCESS:
         settle_task(state, live, Status.SUCCEEDED, verdict, at, out)
         return
@@ -122,7 +132,7 @@ def settle_task(state: State, live: Live, status: Status, verdict: Verdict, at: 
         out.child_event(job, idx, status, verdict, verdict.status_reason)
     else:
         job.status_reason = verdict.status_reason
-    dependencies.child_ended(job, idx, idx + 1, out)
+    dependencies.child_ended(job, idx, out, verdict)
 
 
 def requeue(state: State, live: Live, verdict: Verdict, again: Again, at: Millis, out: Turn) -> None:
@@ -133,7 +143,8 @@ def requeue(state: State, live: Live, verdict: Verdict, again: Again, at: Millis
         odd = job.oddity(idx)
         odd.base += 0 if again.counts else 1
         odd.lost += 1 if again.free_loss else 0
-        odd.not_before = Millis(at + again.delay_ms) if again.delay_ms else None
+        # an end seen late has waited already; one that is stamped ahead of our clock waits no longer for it
+        odd.not_before = Millis(min(at, out.now) + again.delay_ms) if again.delay_ms else None
         if again.memory_factor != 1.0:
             odd.memory_mib = grown_memory(state, live, again.memory_factor)
     out.past_attempt(live, verdict, at)
@@ -142,7 +153,7 @@ def requeue(state: State, live: Live, verdict: Verdict, again: Again, at: Millis
         out.child_event(job, idx, Status.RUNNABLE, verdict, verdict.status_reason)
     else:
         job.status_reason = verdict.status_reason
-        dependencies.set_single_status(job, Status.RUNNABLE, out)
+        dependencies.set_single_status(job, Status.RUNNABLE, out, verdict)
     wait_or_queue(state, live.key)
 
 
@@ -170,4 +181,5 @@ def halt(state: State, live: Live, why: Halt, reason: str | None, out: Turn) -> 
         live.halt_reason = reason
         live.changed = state.turn
         out.live_row(live)
+    live.stop_told = True
     out.effects.append(Stop(live.key, live.backend, live.job.spec.stop_grace_ms, live.halt))

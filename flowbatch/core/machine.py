@@ -54,9 +54,9 @@ class Machine:
             dependencies.settle(state, out)
         scheduler.place(state, out)
         outcome = out.outcome()
-        for run in out.runs.values():
-            if run.status is not RunStatus.RUNNING:
-                evict(state, run.id)
+        for run_id in {*out.reloaded, *(run.id for run in out.runs.values())}:
+            if state.runs[run_id].status is not RunStatus.RUNNING:
+                evict(state, run_id)
         return outcome
 
     def next_deadline(self) -> Millis | None:
@@ -83,8 +83,7 @@ def dispatch(state: State, stimulus: Stimulus, out: Turn) -> None:
         case Retry():
             reopening.on_retry(state, stimulus, out)
         case Reload():
-            if not any(plan.id in state.runs for _, plan in stimulus.loaded.runs):
-                recovery.restore(state, stimulus.loaded)
+            recovery.on_reload(state, stimulus, out)
         case Resume():
             recovery.on_resume(state, stimulus, out)
         case Drain():
@@ -111,11 +110,11 @@ def on_timer(state: State, timer: Timer, out: Turn) -> None:
             on_backoff_over(state, TaskKey(JobId(name), number), timer.at)
         case TimerKind.DEADLINE:
             run = state.runs.get(RunId(name))
-            if run is not None and run.generation == number:
+            if run is not None and run.generation == number and not run.held:
                 commands.on_deadline(state, run, out)
         case TimerKind.FINALLY:
             run = state.runs.get(RunId(name))
-            if run is not None and run.generation == number:
+            if run is not None and run.generation == number and not run.held:
                 commands.on_finally_limit(state, run, out)
         case _:
             assert_never(timer.kind)

@@ -3,6 +3,9 @@
 A queue has a group per (priority, shape, kind); a group is a heap of ranges `(front, job number, first index)`: retries (front
 0) before the rest (1), then the order of submission. Placing k tasks of a range is one division. Entries are not searched for
 when a task is cancelled: an index that is no longer RUNNABLE is passed over when its turn comes.
+
+What `max_running` holds back is parked with the job, a heap per shape. While the job is below its limit, each shape that has
+parked entries has one of its entries in the group too, so that the end of a task brings back one entry and not all.
 """
 
 from __future__ import annotations
@@ -50,12 +53,12 @@ class Group:
             entry = self.heap[0]
             job = entry.job
             limit = job.spec.max_running
-            first = next_runnable(job.cells, entry.lo, entry.hi)
+            first = first_ready(job, entry.lo, entry.hi, self.key.shape)
             if first < 0 or (job.run is not None and job.run.held):
-                heapq.heappop(self.heap)  # a held run finds its ready work again by its cells, when it is resumed
+                self.drop(entry)  # a held run finds its ready work again by its cells, when it is resumed
             elif limit is not None and job.running >= limit:
                 heapq.heappop(self.heap)
-                job.parked.append((entry.front, first, entry.hi))
+                heapq.heappush(job.parked.setdefault(self.key.shape, []), entry._replace(lo=first))
             elif first != entry.lo:
                 entry = entry._replace(lo=first)
                 heapq.heapreplace(self.heap, entry)
@@ -68,9 +71,39 @@ class Group:
     def take(self, entry: Entry, upto: int) -> None:
         """The head entry has been worked through to before `upto`."""
         if upto >= entry.hi:
-            heapq.heappop(self.heap)
+            self.drop(entry)
         else:
             heapq.heapreplace(self.heap, entry._replace(lo=upto))
+
+    def drop(self, entry: Entry) -> None:
+        """The head entry is of no more use; what its job has parked may follow it."""
+        heapq.heappop(self.heap)
+        parked = entry.job.parked.get(self.key.shape)
+        if parked:
+            heapq.heappush(self.heap, unparked(entry.job, self.key.shape, parked))
+
+
+def unparked(job: Job, shape: Resources, parked: list[Entry]) -> Entry:
+    """Takes the first parked entry of that shape."""
+    entry = heapq.heappop(parked)
+    if not parked:
+        del job.parked[shape]
+    return entry
+
+
+def first_ready(job: Job, lo: int, hi: int, shape: Resources) -> int:
+    """The first index in [lo, hi) that may start in this shape, or -1. One that has grown, or waits for its backoff, has an
+    entry or a timer of its own."""
+    index = next_runnable(job.cells, lo, hi)
+    if job.odd or shape != job.spec.resources:
+        while index >= 0 and not belongs_here(job, index, shape):
+            index = next_runnable(job.cells, index + 1, hi)
+    return index
+
+
+def belongs_here(job: Job, index: int, shape: Resources) -> bool:
+    odd = job.odd.get(index)
+    return (odd is None or odd.not_before is None) and job.resources_of(index) == shape
 
 
 def next_runnable(cells: bytearray, lo: int, hi: int) -> int:
@@ -91,15 +124,17 @@ class QueueState:
 
     def add(self, job: Job, lo: int, hi: int, *, front: int, shape: Resources) -> None:
         """The RUNNABLE children [lo, hi) of the job become ready."""
-        key = GroupKey(job.spec.priority, shape, job.spec.kind)
+        self.seq += 1
+        self.push(shape, Entry(front, job.no, lo, self.seq, hi, job))
+
+    def push(self, shape: Resources, entry: Entry) -> None:
+        key = GroupKey(entry.job.spec.priority, shape, entry.job.spec.kind)
         group = self.groups.get(key)
         if group is None:
             group = self.groups[key] = Group(key)
-        self.seq += 1
-        heapq.heappush(group.heap, Entry(front, job.no, lo, self.seq, hi, job))
+        heapq.heappush(group.heap, entry)
 
     def unpark(self, job: Job) -> None:
-        """A child of the job has ended: what its max_running held back is ready again."""
-        parked, job.parked = job.parked, []
-        for front, lo, hi in parked:
-            self.add(job, lo, hi, front=front, shape=job.resources_of(lo))
+        """A child of the job has ended: of each shape that its max_running held back, one entry is ready again."""
+        for shape, parked in list(job.parked.items()):
+            self.push(shape, unparked(job, shape, parked))

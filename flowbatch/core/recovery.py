@@ -4,8 +4,8 @@ Recovery has no code path of its own: a life begins with `rebuild`, each backend
 with the ordinary facts. The same census runs every 30 seconds for ever. Four laws, each found by simulation (design.md §9):
 
 a. A census carries the turn in which it was asked; attempts that changed since are left alone.
-b. Only the first census of a life launches a STARTING attempt again, and only one that an earlier life placed: within a
-   life each launch is answered exactly once.
+b. A census launches a STARTING attempt again only where an earlier life placed it, and so once a life: within a life each
+   launch is answered exactly once.
 c. Calls about one attempt are serialised by the backend; duplicates are dropped there.
 d. "Launch failed" is answered only once it is certain that nothing of that name exists.
 
@@ -26,7 +26,7 @@ from flowbatch.model.ids import AttemptKey, Millis, RunId, TaskKey
 from flowbatch.model.jobspec import JobPlan, RunPlan, Stage
 from flowbatch.model.rows import JobRow, Loaded, RunRow, TaskRow
 from flowbatch.model.status import RunStatus, Status
-from flowbatch.model.stimuli import Census, Exited, Observation, Resume, Started
+from flowbatch.model.stimuli import Census, Exited, Observation, Reload, Resume, Started
 
 
 def rebuild(loaded: Loaded, *, enforcing: frozenset[str] = frozenset(), child_events: bool = False) -> State:
@@ -43,11 +43,19 @@ def rebuild(loaded: Loaded, *, enforcing: frozenset[str] = frozenset(), child_ev
     return state
 
 
-def restore(state: State, loaded: Loaded) -> None:
+def on_reload(state: State, stimulus: Reload, out: Turn) -> None:
+    """An ended run is here again, for a Retry of this turn; where none reopens it, it leaves with the turn."""
+    if not any(plan.id in state.runs for _, plan in stimulus.loaded.runs):
+        restore(state, stimulus.loaded, replace=False)  # places as they were then: the present ones hold
+        out.reloaded += [plan.id for _, plan in stimulus.loaded.runs]
+
+
+def restore(state: State, loaded: Loaded, *, replace: bool = True) -> None:
     """Adds the loaded runs to the state. Work that is PENDING or RUNNABLE finds its place again by its cells alone."""
     runs: dict[int, Run] = {}
     jobs: dict[int, Job] = {}
     for run_row, run_plan in loaded.runs:
+        state.add_places(run_plan.environments, run_plan.queues, replace=replace)
         runs[run_row.no] = restore_run(state, run_row, run_plan)
     for job_row, job_plan in loaded.jobs:
         jobs[job_row.no] = restore_job(state, runs, job_row, job_plan)
@@ -63,10 +71,7 @@ def restore(state: State, loaded: Loaded) -> None:
             job.unmet = submission.count_unmet(job)
             restore_ready(state, job)
     for run in runs.values():
-        if run.status is RunStatus.RUNNING:
-            arm_deadline(state, run)
-            if run.stage is Stage.FINALLY:
-                arm_finally(state, run)
+        restore_deadlines(state, run)
     state.place_wanted = True
 
 
@@ -75,7 +80,6 @@ def restore_run(state: State, row: RunRow, plan: RunPlan) -> Run:
         row.no, plan, row.created_at, RunStatus(row.status), Stage(row.stage), Halt(row.stop), bool(row.cancelled),
         row.generation, row.status_reason, row.deadline_at, row.finally_at, row.stopped_at,
     )  # fmt: skip
-    state.add_places(plan.environments, plan.queues)
     state.runs[RunId(row.id)] = run
     return run
 
@@ -133,15 +137,28 @@ def restore_ready(state: State, job: Job) -> None:
         index += 1
 
 
+def resume(state: State, run: Run) -> None:
+    """What passed while the run was held was dropped: its ready work and its deadlines are found again."""
+    run.held = False
+    for job in run.jobs:
+        if not job.status.terminal:
+            restore_ready(state, job)
+    restore_deadlines(state, run)
+    state.place_wanted = True
+
+
+def restore_deadlines(state: State, run: Run) -> None:
+    if run.status is RunStatus.RUNNING:
+        arm_deadline(state, run)
+        if run.stage is Stage.FINALLY:
+            arm_finally(state, run)
+
+
 def on_resume(state: State, command: Resume, out: Turn) -> None:
     """A run that an earlier life left open goes on; without a name, all of them do."""
     runs = [run for run in state.runs.values() if run.held and command.run in (None, run.id)]
     for run in runs:
-        run.held = False
-        for job in run.jobs:
-            if not job.status.terminal:
-                restore_ready(state, job)
-    state.place_wanted = True
+        resume(state, run)
     out.answer(command.ticket, value=[run.id for run in runs])
 
 
@@ -150,8 +167,6 @@ def on_resume(state: State, command: Resume, out: Turn) -> None:
 
 def on_census(state: State, census: Census, out: Turn) -> None:
     """Holds what a backend has against what we think it has; see the table in design.md §9."""
-    first = census.backend not in state.counted
-    state.counted.add(census.backend)
     seen: set[TaskKey] = set()
     for observation in census.observations:
         live = lifecycle.live_of(state, observation.key)
@@ -163,7 +178,7 @@ def on_census(state: State, census: Census, out: Turn) -> None:
             confirm(state, live, observation, out)
     for live in [live for live in state.live.values() if live.backend == census.backend]:
         if live.key.task not in seen and live.changed <= census.asked:
-            miss(state, live, first, out)
+            miss(state, live, out)
 
 
 def dismiss(state: State, backend: str, observation: Observation, out: Turn) -> None:
@@ -184,16 +199,15 @@ def confirm(state: State, live: Live, observation: Observation, out: Turn) -> No
         return
     if observation.started_at is not None:
         lifecycle.on_started(state, Started(live.key, observation.started_at, observation.handle), out)
-    if live.halt is not Halt.NONE and live.changed == 0:
-        live.changed = state.turn  # once a life: the call before the crash may have been lost
-        out.effects.append(Stop(live.key, live.backend, live.job.spec.stop_grace_ms, live.halt))
+    if live.halt is not Halt.NONE and not live.stop_told:
+        lifecycle.halt(state, live, live.halt, live.halt_reason, out)
 
 
-def miss(state: State, live: Live, first: bool, out: Turn) -> None:
+def miss(state: State, live: Live, out: Turn) -> None:
     """Ours, and the backend knows nothing of it."""
     before_boot = live.life < state.same_boot_since
     if live.status is Status.STARTING and not before_boot:
-        if not first or live.life == state.life:
+        if live.life == state.life:
             return
         if live.halt is not Halt.NONE:
             lifecycle.on_exited(state, Exited(live.key, out.now, Evidence()), out)  # never begun, and not wanted

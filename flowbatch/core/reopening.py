@@ -6,59 +6,95 @@ fresh, what succeeded stays. What failed because of it is reopened with it, and 
 
 from __future__ import annotations
 
-from flowbatch.core import submission
+from flowbatch.core import recovery, submission
 from flowbatch.core.commands import clipped
 from flowbatch.core.runs import arm_deadline
-from flowbatch.core.state import Job, Odd, Run, State
+from flowbatch.core.state import ROW, Job, Odd, Run, State
 from flowbatch.core.turn import Turn
 from flowbatch.model.ending import Halt
-from flowbatch.model.ids import Millis
+from flowbatch.model.ids import Millis, RunId
 from flowbatch.model.jobspec import Stage
+from flowbatch.model.rows import AttemptRow
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.model.stimuli import Retry, Target
 
 
 def on_retry(state: State, command: Retry, out: Turn) -> None:
-    job = state.jobs.get(command.target.job) if command.target.job is not None else None
-    run = job.run if job is not None else state.runs.get(command.target.run) if command.target.run is not None else None
+    target = command.target
+    job = state.jobs.get(target.job) if target.job is not None else None
+    run = job.run if job is not None else state.runs.get(target.run or RunId("")) if target.job is None else None
     if run is None:
         out.answer(command.ticket, "only jobs of a run can be reopened, and this run is not known here")
         return
-    jobs = chosen(run, job)
-    if not jobs:
-        what = f"job {job.spec.key} is {job.status.name}" if job is not None else f"run {run.id} has no FAILED job"
-        out.answer(command.ticket, f"{what}: there is nothing to retry")
+    refused = refusal(run, job, target)
+    main = chosen(run, job)
+    refused = refused or held_back(main)
+    if refused is not None:
+        out.answer(command.ticket, refused)
         return
-    reopen_run(state, run, out)
     again = [each for each in run.jobs if each.stage is Stage.FINALLY and each.status.terminal]
-    for each in jobs:
-        reopen_job(each, command.target if each is job else None, out)
+    if run.held:
+        recovery.resume(state, run)
+    reopen_run(state, run, out)
+    for each in main:
+        reopen_job(each, target if each is job else None, out)
     for each in again:
         reopen_whole(each, out)
-    for each in dict.fromkeys([*jobs, *again]):
+    reopened = [*main, *again]
+    for each in reopened:
         submission.count_open(each)
-        each.status = Status.PENDING
         out.touch(each)
         out.job_event(each)
-    for each in dict.fromkeys([*jobs, *again]):
-        submission.enter(state, each, out)
+    for each in reopened:
+        for edge in each.dependants:  # those that wait, and had counted this end
+            if not edge.job.status.terminal:
+                edge.job.unmet = submission.count_unmet(edge.job)
+    submission.enter(state, reopened, out)
     out.settled_runs.append(run)
-    out.answer(command.ticket, value={"reopened": [each.spec.key for each in jobs]})
+    out.answer(command.ticket, value={"reopened": [each.spec.key for each in reopened]})
+
+
+def refusal(run: Run, job: Job | None, target: Target) -> str | None:
+    """Why nothing can be reopened, in a sentence."""
+    if run.status is RunStatus.RUNNING and run.stage is Stage.FINALLY:
+        return f"the `finally` jobs of run {run.id} are at work: retry once the run has ended"
+    if job is None:
+        return None if run.failed else f"run {run.id} has no FAILED job: there is nothing to retry"
+    if job.status is not Status.FAILED:
+        return f"job {job.spec.key} is {job.status.name}: there is nothing to retry"
+    ranges = ranges_of(job, target)
+    if job.tasks and not any(job.status_of(i) == Status.FAILED for lo, hi in ranges for i in range(lo, hi)):
+        return f"none of these children of {job.spec.key} is FAILED: there is nothing to retry"
+    return None
+
+
+def ranges_of(job: Job, target: Target | None) -> list[tuple[int, int]]:
+    if target is None or target.indices is None or not job.array:
+        return [(0, job.tasks)]
+    return clipped(job, target.indices)
 
 
 def chosen(run: Run, job: Job | None) -> list[Job]:
-    """The FAILED jobs of the main stage, or the named one with everything that failed because of it."""
+    """The FAILED jobs of the main stage, or the named one with everything that failed because of it. (`finally` runs again whole.)"""
     if job is None:
         return [each for each in run.jobs if each.status is Status.FAILED and each.stage is Stage.MAIN]
-    if job.status is not Status.FAILED:
-        return []
     found, queue = {job.no: job}, [job]
     while queue:
         for edge in queue.pop().dependants:
             if edge.job.status is Status.FAILED and edge.job.no not in found:
                 found[edge.job.no] = edge.job
                 queue.append(edge.job)
-    return sorted(found.values(), key=lambda each: each.no)
+    return [each for _, each in sorted(found.items()) if each.stage is Stage.MAIN]
+
+
+def held_back(jobs: list[Job]) -> str | None:
+    """A job that has begun because of an end cannot see that end undone."""
+    for job in jobs:
+        for edge in job.dependants:
+            other = edge.job
+            if not other.status.terminal and other.counts[Status.PENDING] != other.tasks:
+                return f"{other.spec.key} has begun after {job.spec.key}, and is not over: retry once it has ended"
+    return None
 
 
 def reopen_run(state: State, run: Run, out: Turn) -> None:
@@ -79,60 +115,69 @@ def reopen_run(state: State, run: Run, out: Turn) -> None:
 def reopen_job(job: Job, target: Target | None, out: Turn) -> None:
     """FAILED tasks (of the target's ranges, if it names some) are PENDING again."""
     reset(job)
-    ranges = [(0, job.tasks)] if target is None or target.indices is None else clipped(job, target.indices)
+    ranges = ranges_of(job, target)
     if job.rest is Status.FAILED:
-        settle_rest(job, ranges, out)
+        resting = job.resting()
+        if sum(job.cells.count(Status.FAILED, lo, hi) for lo, hi in ranges) == resting:
+            wait_again(job)
     for lo, hi in ranges:
         for index in range(lo, hi):
             if job.status_of(index) == Status.FAILED:
                 reopen_task(job, index, out)
 
 
-def settle_rest(job: Job, ranges: list[tuple[int, int]], out: Turn) -> None:
-    """Resting children that failed unstarted: all wait again, unless ranges leave some of them out."""
-    resting = job.resting()
-    if sum(job.cells.count(Status.FAILED, lo, hi) for lo, hi in ranges) == resting:
-        job.counts[Status.FAILED] -= resting
-        job.counts[Status.PENDING] += resting
-        job.cells = job.cells.translate(bytes(Status.PENDING if code == Status.FAILED else code for code in range(256)))
-        job.rest, job.rest_reason, job.rest_at = Status.PENDING, None, None
-        out.touch(job)
-
-
 def reopen_whole(job: Job, out: Turn) -> None:
     """A `finally` job: every task of it runs again, also what succeeded."""
-    if job.run is not None and job.status is Status.FAILED:
-        job.run.failed -= 1
+    reset(job)
     job.skipped = False
-    reset(job, failed=False)
     if job.rest.terminal:
-        job.counts[job.rest] -= job.resting()
-        job.counts[Status.PENDING] += job.resting()
-        was = job.rest
-        job.cells = job.cells.translate(bytes(Status.PENDING if code == was else code for code in range(256)))
-        job.rest, job.rest_reason, job.rest_at = Status.PENDING, None, None
+        wait_again(job)
     for index in range(job.tasks):
         if job.status_of(index) >= Status.SUCCEEDED:
             reopen_task(job, index, out)
 
 
-def reset(job: Job, *, failed: bool = True) -> None:
+def wait_again(job: Job) -> None:
+    """All resting children, which ended unstarted, are PENDING again and go on resting."""
+    was, resting = job.rest, job.resting()
+    job.counts[was] -= resting
+    job.counts[Status.PENDING] += resting
+    job.cells = job.cells.translate(bytes(Status.PENDING if code == was else code for code in range(256)))
+    job.rest, job.rest_reason, job.rest_at = Status.PENDING, None, None
+
+
+def reset(job: Job) -> None:
+    if job.status is Status.FAILED and job.run is not None:
+        job.run.failed -= 1
+    job.status = Status.PENDING
     job.generation += 1
     job.cancelled = job.terminated = False
     job.status_reason = None
     job.stopped_at = None
-    if failed and job.run is not None:
-        job.run.failed -= 1
 
 
 def reopen_task(job: Job, index: int, out: Turn) -> None:
-    old = job.cells[index] & 7
-    job.counts[old] -= 1
+    job.counts[job.status_of(index)] -= 1
     job.counts[Status.PENDING] += 1
-    job.cells[index] = Status.PENDING | 8
+    job.cells[index] = Status.PENDING | ROW
     tried = job.attempts[index]
     if tried:
         job.odd[index] = Odd(base=tried)
-        out.writes.reopened.append((job.no, index, index))
+        keep_last_attempt(job, index, out)
     out.waiting_row(job, index, Status.PENDING)
-    out.child_event(job, index, Status.PENDING, None, None) if job.array else None
+    if job.array:
+        out.child_event(job, index, Status.PENDING, None, None)
+
+
+def keep_last_attempt(job: Job, index: int, out: Turn) -> None:
+    """The row is about to be reused. The store copies it, unless the end is of this very turn and the store has not seen it."""
+    row = out.writes.tasks.get((job.no, index))
+    if row is None:
+        out.writes.reopened.append((job.no, index, index))
+    elif row.environment is not None and row.stopped_at is not None:  # an attempt's end, and not that of one who waited
+        out.writes.attempts.append(
+            AttemptRow(
+                job.no, index, row.attempt, row.environment, row.started_at, row.stopped_at, row.exit_code, row.reason,
+                row.status_reason,
+            )
+        )  # fmt: skip

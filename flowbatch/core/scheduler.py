@@ -1,6 +1,6 @@
 """What runs now, and where.
 
-Queues are looked at by descending priority, each once a pass: within a queue the best head first (its `priority`, then
+Queues are looked at by descending priority: within a queue the best head first (its `priority`, then
 retries, then the order of submission), in the first environment of the queue that has room. A job that does not fit lets
 others pass, but from the moment its head did not fit a clock runs: after RESERVE_AFTER_MS it holds a reservation in each of its environments
 (one per environment: the oldest such job of the highest queue), and others may then only use what leaves its share untouched.
@@ -13,7 +13,7 @@ import heapq
 from typing import Final
 
 from flowbatch.core.dependencies import set_single_status
-from flowbatch.core.ready import Entry, Group, QueueState, next_runnable
+from flowbatch.core.ready import Entry, Group, QueueState, first_ready
 from flowbatch.core.runs import main_status
 from flowbatch.core.state import EnvironmentState, Job, Live, State
 from flowbatch.core.turn import Turn
@@ -32,46 +32,82 @@ def place(state: State, out: Turn) -> None:
     if state.draining or not state.place_wanted:
         return
     state.place_wanted = False
-    reserved = reservations(state, out.now)
-    for queue in sorted(state.queues.values(), key=lambda queue: -queue.spec.priority):
+    # Once the holder of a reservation is served, others may have what was kept for it.
+    while pass_over(state, reservations(state, out.now), out):
+        pass
+
+
+def pass_over(state: State, reserved: dict[str, Group], out: Turn) -> bool:
+    """Each queue once, by descending priority. True where the holder of a reservation was served."""
+    levels: dict[int, list[QueuePass]] = {}
+    for queue in state.queues.values():
         if queue.groups:
-            place_queue(state, queue, reserved, out)
+            levels.setdefault(queue.spec.priority, []).append(QueuePass(queue))
+    served = False
+    for priority in sorted(levels, reverse=True):
+        passes = levels[priority]
+        while passes:  # equal priorities: the oldest head first (aws-batch.md §9.2)
+            first = passes[0] if len(passes) == 1 else min(passes, key=QueuePass.age)
+            if not first.heads:
+                passes.remove(first)
+            else:
+                served |= serve(state, first, reserved, out)
+    return served
+
+
+class QueuePass:
+    """The heads of a queue's groups that have not been refused in this pass, as a heap."""
+
+    __slots__ = ("heads", "queue")
+
+    def __init__(self, queue: QueueState) -> None:
+        self.queue = queue
+        self.heads: list[tuple[Head, int, Group]] = []
+        for number, group in enumerate(list(queue.groups.values())):
+            entry = group.head()
+            if entry is not None:
+                self.heads.append((head_key(group, entry), number, group))
+            else:
+                group.blocked_since = None
+                if not group.heap:
+                    del queue.groups[group.key]
+        heapq.heapify(self.heads)
+
+    def age(self) -> int:
+        """The number of the job at the head; a queue that has none comes last."""
+        return self.heads[0][0][2] if self.heads else 2**63
 
 
 def head_key(group: Group, entry: Entry) -> Head:
     return (-group.key.priority, entry.front, entry.job_no, entry.lo)
 
 
-def place_queue(state: State, queue: QueueState, reserved: dict[str, Group], out: Turn) -> None:
-    heads: list[tuple[Head, int, Group]] = []
-    for number, group in enumerate(list(queue.groups.values())):
-        entry = group.head()
-        if entry is None:
-            group.blocked_since = None
-            if not group.heap:
-                del queue.groups[group.key]
-        else:
-            heads.append((head_key(group, entry), number, group))
-    heapq.heapify(heads)
-    while heads:
-        limit = queue.spec.max_running
-        if limit is not None and queue.live >= limit:
-            return
-        _, number, group = heads[0]
-        entry = group.head()
-        if entry is None:
+def serve(state: State, here: QueuePass, reserved: dict[str, Group], out: Turn) -> bool:
+    """Starts what it can of the best head, or lets it wait. True where it held a reservation and was served."""
+    queue, heads = here.queue, here.heads
+    limit = queue.spec.max_running
+    if limit is not None and queue.live >= limit:
+        heads.clear()
+        return False
+    key, number, group = heads[0]
+    entry = group.head()
+    if entry is None:
+        heapq.heappop(heads)
+    elif head_key(group, entry) != key:  # what stood there has been held back by its max_running meanwhile
+        heapq.heapreplace(heads, (head_key(group, entry), number, group))
+    elif place_entry(state, queue, group, entry, reserved, out):
+        group.blocked_since = None
+        following = group.head()
+        if following is None:
             heapq.heappop(heads)
-        elif place_entry(state, queue, group, entry, reserved, out):
-            group.blocked_since = None
-            following = group.head()
-            if following is None:
-                heapq.heappop(heads)
-            else:
-                heapq.heapreplace(heads, (head_key(group, following), number, group))
         else:
-            if group.blocked_since is None:
-                group.blocked_since = out.now
-            heapq.heappop(heads)
+            heapq.heapreplace(heads, (head_key(group, following), number, group))
+        return group in reserved.values()
+    else:
+        if group.blocked_since is None:
+            group.blocked_since = out.now
+        heapq.heappop(heads)
+    return False
 
 
 def place_entry(
@@ -87,22 +123,15 @@ def place_entry(
         if queue.spec.max_running is not None:
             room = min(room, queue.spec.max_running - queue.live)
         while room > 0 and index >= 0:
-            if belongs_here(job, index, shape):
-                start(state, queue, job, index, environment, backend, shape, out)
-                room -= 1
+            start(state, queue, job, index, environment, backend, shape, out)
+            room -= 1
             started += 1
-            index = next_runnable(job.cells, index + 1, entry.hi)
+            index = first_ready(job, index + 1, entry.hi, shape)
         if index < 0:
             break
     if started:
         group.take(entry, entry.hi if index < 0 else index)
     return started > 0
-
-
-def belongs_here(job: Job, index: int, shape: Resources) -> bool:
-    """False where a task has grown or waits for its backoff: then it has an entry, or a timer, of its own."""
-    odd = job.odd.get(index)
-    return odd is None or (odd.not_before is None and job.resources_of(index) == shape)
 
 
 def room_for(environment: EnvironmentState, group: Group, shape: Resources, reserved: dict[str, Group]) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from flowbatch.core.ready import QueueState
+from flowbatch.core.ready import Entry, QueueState
 from flowbatch.core.timers import Timers
 from flowbatch.errors import InvalidTransition
 from flowbatch.model.ending import Halt
@@ -80,6 +80,7 @@ class Live:
     halt: Halt = Halt.NONE
     halt_reason: str | None = None
     started_at: Millis | None = None
+    stop_told: bool = False  # in this life: a stop of an earlier one may have been lost with it
 
 
 @dataclass(slots=True, eq=False)
@@ -120,7 +121,7 @@ class Job:
     dependants: list[Edge] = field(default_factory=list)
     per_child: bool = False  # somebody waits for single children of it
     running: int = 0  # live children
-    parked: list[tuple[int, int, int]] = field(default_factory=list)  # (front, lo, hi) held back by max_running
+    parked: dict[Resources, list[Entry]] = field(default_factory=dict)  # held back by max_running
 
     @property
     def tasks(self) -> int:
@@ -202,7 +203,6 @@ class State:
     environments: dict[str, EnvironmentState] = field(default_factory=dict)
     queues: dict[str, QueueState] = field(default_factory=dict)
     timers: Timers = field(default_factory=Timers)
-    counted: set[str] = field(default_factory=set)  # backends whose first census of this life has come
     place_wanted: bool = False  # something became ready, or capacity came free
     enforcing: frozenset[str] = frozenset()  # backends that enforce timeouts themselves
     child_events: bool = False
@@ -210,19 +210,21 @@ class State:
     def queue_of(self, job: Job) -> QueueState:
         return self.queues[job.spec.queue]
 
-    def add_places(self, environments: tuple[Environment, ...], queues: tuple[Queue, ...]) -> None:
+    def add_places(
+        self, environments: tuple[Environment, ...], queues: tuple[Queue, ...], *, replace: bool = True
+    ) -> None:
         """Adds or replaces environments and queues by name; what they hold stays."""
         for environment in environments:
             known = self.environments.get(environment.name)
             if known is None:
                 self.environments[environment.name] = EnvironmentState(environment)
-            else:
+            elif replace:
                 known.spec = environment
         for queue in queues:
             held = self.queues.get(queue.name)
             if held is None:
                 self.queues[queue.name] = QueueState(queue)
-            else:
+            elif replace:
                 held.spec = queue
         self.place_wanted = True
 

@@ -6,6 +6,7 @@ from array import array
 from dataclasses import replace
 
 from flowbatch.core import dependencies
+from flowbatch.core.dependencies import satisfied
 from flowbatch.core.runs import arm_deadline
 from flowbatch.core.state import Edge, Job, Run, State
 from flowbatch.core.turn import Turn
@@ -21,11 +22,12 @@ def on_submit_run(state: State, command: SubmitRun, out: Turn) -> None:
     if plan.id in state.runs:
         out.answer(command.ticket, value=plan.id)  # the same submission again
         return
-    state.add_places(plan.environments, plan.queues)
-    missing = sorted({job.spec.queue for job in plan.jobs} - state.queues.keys())
+    known = {queue.name for queue in plan.queues} | state.queues.keys()
+    missing = sorted({job.spec.queue for job in plan.jobs} - known)
     if missing:
         out.answer(command.ticket, f"unknown queue {missing[0]!r}")
         return
+    state.add_places(plan.environments, plan.queues)
     deadline = None if plan.deadline_ms is None else Millis(out.now + plan.deadline_ms)
     run = Run(state.next_run, replace(plan, jobs=()), out.now, deadline_at=deadline)
     state.next_run += 1
@@ -38,8 +40,7 @@ def on_submit_run(state: State, command: SubmitRun, out: Turn) -> None:
         connect(state, job)
         count_open(job)
     arm_deadline(state, run)
-    for job in run.jobs:
-        enter(state, job, out)
+    enter(state, run.jobs, out)
     out.settled_runs.append(run)  # a run without jobs ends at once
     out.answer(command.ticket, value=plan.id)
 
@@ -84,23 +85,28 @@ def count_open(job: Job) -> None:
 
 def count_unmet(job: Job) -> int:
     """Needs of the whole job that are not satisfied, and the gate of `finally` while it is closed."""
-    unmet = sum(1 for source, when in job.wholes if not dependencies.satisfied(when, source.status))
+    unmet = sum(1 for source, when in job.wholes if not satisfied(when, source.status))
     if job.stage is Stage.FINALLY and job.run is not None and job.run.stage is Stage.MAIN:
         unmet += 1
     return unmet
 
 
-def enter(state: State, job: Job, out: Turn) -> None:
-    """A job, new or reopened, takes its place: PENDING with unmet needs, else RUNNABLE (an array's parent: PENDING)."""
-    job.unmet = count_unmet(job)
-    waits = job.unmet or job.array or job.sources
-    if waits and job.status is not Status.PENDING:
-        job.status = Status.PENDING
-        out.touch(job)
-        out.job_event(job)
-    for source, when in job.wholes:
-        if dependencies.satisfied(when, source.status) is False:
-            dependencies.give_up_waiting(state, job, when, source, out)
-            return
-    if job.unmet == 0:
-        dependencies.release(state, job, out)
+def enter(state: State, jobs: list[Job], out: Turn) -> None:
+    """Jobs, new or reopened, take their places: PENDING with unmet needs, else RUNNABLE (an array's parent: PENDING).
+
+    All needs are counted before anything moves: a job that ends here (an array of none) is counted as met once, when it settles.
+    """
+    for job in jobs:
+        job.unmet = count_unmet(job)
+        if job.status is not Status.PENDING and (job.unmet or job.array):
+            job.status = Status.PENDING
+            out.touch(job)
+            out.job_event(job)
+    for job in jobs:
+        if job.status.terminal:
+            continue
+        lost = next(((source, when) for source, when in job.wholes if satisfied(when, source.status) is False), None)
+        if lost is not None:
+            dependencies.give_up_waiting(state, job, lost[1], lost[0], out)
+        elif job.unmet == 0:
+            dependencies.release(state, job, out)

@@ -9,7 +9,7 @@ from flowbatch.core.state import Job, Live, Odd, Run, State
 from flowbatch.model.effects import Answer, Effect
 from flowbatch.model.ending import Halt, Verdict
 from flowbatch.model.events import EventKind, EventRow
-from flowbatch.model.ids import Millis
+from flowbatch.model.ids import Millis, RunId
 from flowbatch.model.jobspec import JobPlan, RunPlan
 from flowbatch.model.outcome import Outcome
 from flowbatch.model.rows import AttemptRow, JobRow, RunRow, TaskRow, Writes
@@ -31,6 +31,7 @@ class Turn:
     settled_children: deque[tuple[Job, int, int]] = field(default_factory=deque)  # [lo, hi) became terminal
     settled_jobs: deque[Job] = field(default_factory=deque)
     settled_runs: deque[Run] = field(default_factory=deque)
+    reloaded: list[RunId] = field(default_factory=list)
 
     # --- rows
 

@@ -80,7 +80,6 @@ class World:
         self.effects: list[Effect] = []
         self.outcome = Outcome(0)
         self.tell(Configure(environments or (environment(),), queues or (queue(),)))
-        self.machine.state.counted.update({"fake", "process"})
 
     @property
     def state(self) -> State:
