@@ -12,7 +12,6 @@ from pathlib import Path
 
 import anyio
 
-from flowbatch import logs
 from flowbatch.backends.fake import FakeBackend
 from flowbatch.backends.process import ProcessBackend
 from flowbatch.clock import SystemClock
@@ -118,6 +117,3 @@ def detach(arguments: list[str], folder: StateFolder) -> subprocess.Popen[bytes]
             stderr=out,
             start_new_session=True,
         )
-
-
-configure_logs = logs.configure

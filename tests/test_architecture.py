@@ -20,7 +20,7 @@ FLOORS: dict[str, int] = {
     "store": 3,
     "backends": 3,
     "clock": 3,
-    "logs": 3,
+    "logs": 2,
     "tasklogs": 3,
     "settings": 3,
     "folder": 3,

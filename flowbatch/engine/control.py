@@ -7,14 +7,11 @@ import os
 from typing import Final
 
 import anyio
-import structlog
 from anyio.abc import SocketStream, TaskStatus
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from flowbatch.engine.verbs import Verbs
 from flowbatch.errors import FlowbatchError
-
-log = structlog.get_logger(__name__)
 
 LINE_BYTES: Final = 1024 * 1024
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import anyio
-import structlog
 from anyio.abc import TaskGroup
 
 from flowbatch.engine.orders import OrderDesk
@@ -17,8 +16,6 @@ from flowbatch.model.ending import Evidence
 from flowbatch.model.ids import AttemptKey, Millis
 from flowbatch.model.stimuli import LaunchFailed
 from flowbatch.ports import Backend, Clock, LaunchOrder, Report
-
-log = structlog.get_logger(__name__)
 
 
 class Executor:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import anyio
-import structlog
 from anyio.abc import TaskGroup, TaskStatus
 
 from flowbatch.core.machine import Machine
@@ -15,6 +14,7 @@ from flowbatch.engine.executor import Executor
 from flowbatch.engine.inbox import Inbox
 from flowbatch.engine.orders import OrderDesk
 from flowbatch.errors import BackendUnavailable, StoreFull
+from flowbatch.logs import Logger
 from flowbatch.model.effects import Answer
 from flowbatch.model.ids import Millis
 from flowbatch.model.outcome import Outcome
@@ -23,7 +23,7 @@ from flowbatch.model.status import RunStatus
 from flowbatch.model.stimuli import Census, Reload, Retry, Stimulus, Tick
 from flowbatch.ports import Backend, Clock, Fact, Store
 
-log = structlog.get_logger(__name__)
+log = Logger(__name__)
 
 TURN_STIMULI: Final = 5_000  # in one turn at most
 CENSUS_EVERY_MS: Final = 30_000
