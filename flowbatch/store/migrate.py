@@ -70,12 +70,13 @@ def version_of(path: Path) -> int | None:
         raise translated(error, str(path)) from error
 
 
-def examined(db: sqlite3.Connection, path: Path, size: int, *, logged: bool) -> int | None:
+def identified(db: sqlite3.Connection, path: Path) -> int | None:
+    """The version that an open database says it has; None where a life ended, or goes on, before its first migration."""
     (application_id,) = db.execute("PRAGMA application_id").fetchone()
     (version,) = db.execute("PRAGMA user_version").fetchone()
     (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if application_id == version == tables == 0:
-        return None  # a life ended between making the file and its first migration
+        return None
     if application_id != APPLICATION_ID:
         raise StoreDamaged(f"{path}: not a store of flowbatch; choose another folder with --state")
     if version > latest():
@@ -83,6 +84,13 @@ def examined(db: sqlite3.Connection, path: Path, size: int, *, logged: bool) -> 
             f"{path}: written by a newer flowbatch (store version {version}, this one knows {latest()}); "
             f"upgrade flowbatch, or choose another folder with --state"
         )
+    return int(version)
+
+
+def examined(db: sqlite3.Connection, path: Path, size: int, *, logged: bool) -> int | None:
+    version = identified(db, path)
+    if version is None:
+        return None
     (pages,) = db.execute("PRAGMA page_count").fetchone()
     (page_size,) = db.execute("PRAGMA page_size").fetchone()
     if not logged and pages * page_size > size:
@@ -91,7 +99,7 @@ def examined(db: sqlite3.Connection, path: Path, size: int, *, logged: bool) -> 
         (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise StoreDamaged(f"{path}: the store is damaged ({verdict}); restore a backup")
-    return int(version)
+    return version
 
 
 def opened(path: Path, steps: Sequence[Migration] | None = None) -> sqlite3.Connection:

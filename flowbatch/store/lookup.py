@@ -1,0 +1,100 @@
+"""Addresses, held against what the store has."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Final
+
+from flowbatch.errors import InputError
+from flowbatch.model import addresses
+from flowbatch.store import queries, views
+from flowbatch.store.results import Found, JobView, RunView
+
+if TYPE_CHECKING:
+    from flowbatch.model.addresses import Address
+    from flowbatch.store.reader import Reader
+
+SHOWN: Final = 4  # of runs that share a prefix
+WORKFLOWS_MAX: Final = 1000
+
+
+def resolve(source: Reader, text: str) -> Found:
+    address = addresses.parse(text)
+    if address.node is not None:
+        raise InputError(f"{text!r}: jobs of several nodes are not there yet")
+    if address.run is None:
+        job = source.job(address.job or "")
+        if job is None:
+            raise InputError(f"{text!r}: no job has this id; `flowbatch jobs RUN --json` lists ids")
+        return within(text, address, run_of(source, job), job)
+    if addresses.UUID.fullmatch(address.run) and address.job is None and not source.has_run(address.run):
+        job = source.job(address.run)
+        if job is not None:
+            return Found(run_of(source, job), job)
+    found = run(source, address.run)
+    if address.job is None:
+        return Found(found)
+    return within(text, address, found, job_of(source, found, address.job))
+
+
+def run(source: Reader, name: str) -> RunView:
+    """A workflow of exactly that name comes before a prefix: nobody names one after the first letters of an id."""
+    [(number,)] = source.rows(queries.NEWEST_RUN_OF_WORKFLOW, name)
+    if number is None and name == "last":
+        [(number,)] = source.rows(queries.NEWEST_RUN)
+        if number is None:
+            raise InputError("'last': nothing has run here yet")
+    if number is not None:
+        return views.run_view(source.rows(queries.RUN_BY_NO, number)[0])
+    return run_by_prefix(source, name)
+
+
+def run_by_prefix(source: Reader, name: str) -> RunView:
+    """A whole id is a prefix too."""
+    prefix = name.lower()
+    rows = source.rows(queries.RUNS_BY_PREFIX, prefix, prefix + "\uffff", SHOWN)
+    if len(rows) == 1:
+        return views.run_view(rows[0])
+    if rows:
+        ids = ", ".join(row[1] for row in rows[: SHOWN - 1]) + (", …" if len(rows) == SHOWN else "")
+        raise InputError(f"{name!r}: several runs begin so: {ids}; give more of the id")
+    names = [workflow for (workflow,) in source.rows(queries.WORKFLOWS, WORKFLOWS_MAX)]
+    raise InputError(f"{name!r}: no run has this id or workflow{hint(name, [*names, 'last'])}")
+
+
+def run_of(source: Reader, job: JobView) -> RunView | None:
+    if job.row.run is None:
+        return None
+    rows = source.rows(queries.RUN_BY_NO, job.row.run)
+    if not rows:
+        raise InputError(f"{job.id!r}: its run is being deleted")
+    return views.run_view(rows[0])
+
+
+def job_of(source: Reader, found: RunView, name: str) -> JobView:
+    jobs = source.jobs(found)
+    for job in jobs:
+        if name in (job.name, job.id):
+            return job
+    names = [job.name for job in jobs]
+    raise InputError(f"run {found.id} ({found.workflow}) has no job {name!r}{hint(name, names)}")
+
+
+def within(text: str, address: Address, found: RunView | None, job: JobView) -> Found:
+    """The children and the attempt that are named lie within the job."""
+    if job.size is None and (address.indices is not None or address.failed):
+        raise InputError(f"{text!r}: {job.name} is a single job; leave out what follows the colon")
+    for first, last in address.indices or ():
+        if last >= job.tasks:
+            beyond = first if first >= job.tasks else last
+            have = f"0 to {job.tasks - 1}" if job.tasks else "none"
+            raise InputError(f"{text!r}: {job.name} has no child {beyond}; its indices are {have}")
+    result = Found(found, job, address.indices, address.failed, address.attempt)
+    if address.attempt is not None and result.index is None:
+        raise InputError(f"{text!r}: an attempt is that of one child: {job.name}:INDEX#{address.attempt}")
+    return result
+
+
+def hint(name: str, names: list[str]) -> str:
+    close = get_close_matches(name, names, n=1, cutoff=0.6)
+    return f" (did you mean {close[0]!r}?)" if close else ""

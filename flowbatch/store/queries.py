@@ -1,0 +1,206 @@
+"""The SQL of the readers, whole and readable. Nothing here may scan `task` or `event`: a test looks at each plan.
+
+A run counts only with its plan: one without is being collected.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+PRAGMAS: Final = """
+PRAGMA query_only = ON;
+PRAGMA busy_timeout = 5000;
+PRAGMA mmap_size = 0;
+PRAGMA trusted_schema = OFF;
+"""
+
+# --- runs
+
+RUNS: Final = """
+SELECT run.no, run.id, run.status, run.stage, run.stop, run.cancelled, run.generation, run.status_reason, run.created_at,
+  run.deadline_at, run.finally_at, run.stopped_at,
+  run_plan.workflow, run_plan.file
+FROM run
+JOIN run_plan ON run_plan.run = run.no
+WHERE run.no < ?
+ORDER BY run.no DESC
+LIMIT ?
+"""
+
+OPEN_RUNS: Final = """
+SELECT run.no, run.id, run.status, run.stage, run.stop, run.cancelled, run.generation, run.status_reason, run.created_at,
+  run.deadline_at, run.finally_at, run.stopped_at,
+  run_plan.workflow, run_plan.file
+FROM run INDEXED BY run_open
+JOIN run_plan ON run_plan.run = run.no
+WHERE run.status = 0
+ORDER BY run.no
+LIMIT ?
+"""
+
+RUN_BY_NO: Final = """
+SELECT run.no, run.id, run.status, run.stage, run.stop, run.cancelled, run.generation, run.status_reason, run.created_at,
+  run.deadline_at, run.finally_at, run.stopped_at,
+  run_plan.workflow, run_plan.file
+FROM run
+JOIN run_plan ON run_plan.run = run.no
+WHERE run.no = ?
+"""
+
+RUN_BY_ID: Final = """
+SELECT run.no, run.id, run.status, run.stage, run.stop, run.cancelled, run.generation, run.status_reason, run.created_at,
+  run.deadline_at, run.finally_at, run.stopped_at,
+  run_plan.workflow, run_plan.file
+FROM run
+JOIN run_plan ON run_plan.run = run.no
+WHERE run.id = ?
+"""
+
+RUNS_BY_PREFIX: Final = """
+SELECT run.no, run.id, run.status, run.stage, run.stop, run.cancelled, run.generation, run.status_reason, run.created_at,
+  run.deadline_at, run.finally_at, run.stopped_at,
+  run_plan.workflow, run_plan.file
+FROM run
+JOIN run_plan ON run_plan.run = run.no
+WHERE run.id >= ? AND run.id < ?
+ORDER BY run.id
+LIMIT ?
+"""
+
+NEWEST_RUN: Final = "SELECT max(run) FROM run_plan"
+NEWEST_RUN_OF_WORKFLOW: Final = "SELECT max(run) FROM run_plan WHERE workflow = ?"
+WORKFLOWS: Final = "SELECT DISTINCT workflow FROM run_plan ORDER BY workflow LIMIT ?"
+PLAN_OF_RUN: Final = "SELECT plan, source FROM run_plan WHERE run = ?"
+PLANS_OF_JOBS: Final = """
+SELECT job_plan.plan
+FROM job
+JOIN job_plan ON job_plan.job = job.no
+WHERE job.run = ?
+ORDER BY job.no
+"""
+ENDED_BEFORE: Final = """
+SELECT count(*)
+FROM run INDEXED BY run_by_stop
+JOIN run_plan ON run_plan.run = run.no
+WHERE run.stopped_at < ?
+"""
+
+# --- jobs
+
+JOBS_OF_RUN: Final = """
+SELECT job.no, job.id, job.run, job.stage, job.status, job.rest, job.rest_reason, job.rest_at, job.generation,
+  job.cancelled, job.terminated, job.skipped, job.status_reason, job.created_at, job.started_at, job.stopped_at,
+  job_plan.name, job_plan.size
+FROM job
+JOIN job_plan ON job_plan.job = job.no
+WHERE job.run = ?
+ORDER BY job.no
+"""
+
+JOB_BY_ID: Final = """
+SELECT job.no, job.id, job.run, job.stage, job.status, job.rest, job.rest_reason, job.rest_at, job.generation,
+  job.cancelled, job.terminated, job.skipped, job.status_reason, job.created_at, job.started_at, job.stopped_at,
+  job_plan.name, job_plan.size
+FROM job
+JOIN job_plan ON job_plan.job = job.no
+WHERE job.id = ?
+"""
+
+PLAN_OF_JOB: Final = "SELECT plan FROM job_plan WHERE job = ?"
+
+COUNTS_OF_RUN: Final = """
+SELECT task.job, task.status, count(*)
+FROM job
+CROSS JOIN task
+WHERE job.run = ? AND task.job = job.no
+GROUP BY task.job, task.status
+"""
+
+COUNTS_OF_JOB: Final = """
+SELECT task.job, task.status, count(*)
+FROM task
+WHERE task.job = ?
+GROUP BY task.job, task.status
+"""
+
+# --- tasks and attempts
+
+TASKS_BETWEEN: Final = """
+SELECT job, idx, status, attempt, base, lost, memory_mib, environment, life, halt, not_before, started_at, stopped_at,
+  exit_code, reason, status_reason
+FROM task
+WHERE job = ? AND idx BETWEEN ? AND ?
+ORDER BY idx
+"""
+
+ATTEMPTS_OF_TASK: Final = """
+SELECT job, idx, attempt, environment, started_at, stopped_at, exit_code, reason, status_reason
+FROM attempt
+WHERE job = ? AND idx = ?
+ORDER BY attempt
+"""
+
+# `min` makes the other bare columns those of its row.
+FAILURES_OF_RUN: Final = """
+SELECT task.job, task.exit_code, task.reason, task.status_reason, count(*), min(task.idx), task.attempt
+FROM job
+CROSS JOIN task
+WHERE job.run = ? AND task.job = job.no AND task.status = 6
+GROUP BY task.job, task.exit_code, task.reason, task.status_reason
+ORDER BY task.job, count(*) DESC, min(task.idx)
+LIMIT ?
+"""
+
+# --- events
+
+EVENTS: Final = """
+SELECT event.seq, event.at, event.kind, event.run, event.job, event.idx, event.attempt, event.status, event.exit_code,
+  event.reason, event.status_reason,
+  run.id, job.id, job_plan.name
+FROM event
+LEFT JOIN run ON run.no = event.run
+LEFT JOIN job ON job.no = event.job
+LEFT JOIN job_plan ON job_plan.job = event.job
+WHERE event.seq > ?
+ORDER BY event.seq
+LIMIT ?
+"""
+
+EVENTS_OF_RUN: Final = """
+SELECT event.seq, event.at, event.kind, event.run, event.job, event.idx, event.attempt, event.status, event.exit_code,
+  event.reason, event.status_reason,
+  run.id, job.id, job_plan.name
+FROM event NOT INDEXED
+LEFT JOIN run ON run.no = event.run
+LEFT JOIN job ON job.no = event.job
+LEFT JOIN job_plan ON job_plan.job = event.job
+WHERE event.run = ? AND event.seq > ? AND event.seq <= ?
+ORDER BY event.seq
+LIMIT ?
+"""
+
+# The first of a run's events is its own. After the last one of an ended run there is nothing of it.
+SPAN_OF_RUN: Final = """
+SELECT min(event.seq), max(event.seq)
+FROM event INDEXED BY event_by_run
+WHERE event.run = ? AND event.kind <> 3
+"""
+
+LAST_SEQ: Final = "SELECT coalesce(max(seq), 0) FROM event"
+
+# --- the file
+
+FILE: Final = """
+SELECT
+  (SELECT page_count FROM pragma_page_count),
+  (SELECT page_size FROM pragma_page_size),
+  (SELECT freelist_count FROM pragma_freelist_count),
+  (SELECT user_version FROM pragma_user_version),
+  (SELECT id FROM instance),
+  (SELECT coalesce(max(no), 0) FROM life),
+  (SELECT count(*) FROM run),
+  (SELECT count(*) FROM run INDEXED BY run_open WHERE status = 0),
+  (SELECT count(*) FROM job),
+  (SELECT coalesce(max(seq), 0) - coalesce(min(seq), 1) + 1 FROM event)
+"""
+QUICK_CHECK: Final = "PRAGMA quick_check(20)"

@@ -1,0 +1,146 @@
+"""Everything that people ask of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Final
+
+from flowbatch.model.ids import Millis
+from flowbatch.model.jobspec import JobPlan, RunPlan
+from flowbatch.model.status import RunStatus, Status
+from flowbatch.store import loading, lookup, plans, queries, views
+from flowbatch.store.results import AttemptView, Event, FailureGroup, Found, JobView, RunView, TaskView
+from flowbatch.store.session import Session
+
+WINDOW: Final = 1000  # children read at once
+GROUPS_MAX: Final = 200
+FOR_EVER: Final = 2**62
+
+
+class Reader(Session):
+    """Runs, jobs, tasks, attempts and events. Use it in a `with`."""
+
+    # --- runs
+
+    def runs(self, *, limit: int = 50, before: int | None = None) -> list[RunView]:
+        """The newest first; `before` is the `no` of the last one of the page before."""
+        return [views.run_view(row) for row in self.rows(queries.RUNS, FOR_EVER if before is None else before, limit)]
+
+    def open_runs(self, *, limit: int = 1000) -> list[RunView]:
+        """In order of submission."""
+        return [views.run_view(row) for row in self.rows(queries.OPEN_RUNS, limit)]
+
+    def has_run(self, run_id: str) -> bool:
+        return bool(self.rows(queries.RUN_BY_ID, run_id))
+
+    def run(self, name: str) -> RunView:
+        """By id, unique prefix, workflow name (its newest) or `last`. Raises InputError."""
+        with self.snapshot():
+            return lookup.run(self, name)
+
+    def resolve(self, address: str) -> Found:
+        """Raises InputError that says which part of the address means nothing here."""
+        with self.snapshot():
+            return lookup.resolve(self, address)
+
+    def ended_before(self, before: Millis) -> int:
+        """How many runs `collect` would take."""
+        return int(self.rows(queries.ENDED_BEFORE, before)[0][0])
+
+    def plan(self, run: RunView) -> RunPlan:
+        """The whole plan, jobs and source included, as it was submitted."""
+        with self.snapshot():
+            [(plan, source)] = self.rows(queries.PLAN_OF_RUN, run.no)
+            jobs = tuple(loading.whole(plans.job_plan, text) for (text,) in self.rows(queries.PLANS_OF_JOBS, run.no))
+        return replace(loading.whole(plans.run_plan, plan), jobs=jobs, source=source)
+
+    def source(self, run: RunView) -> str:
+        """The text of the workflow file that the run was started from."""
+        [(_plan, source)] = self.rows(queries.PLAN_OF_RUN, run.no)
+        return str(source)
+
+    # --- jobs and tasks
+
+    def jobs(self, run: RunView) -> list[JobView]:
+        with self.snapshot():
+            counts = self._counts(queries.COUNTS_OF_RUN, run.no)
+            return [views.job_view(row, counts) for row in self.rows(queries.JOBS_OF_RUN, run.no)]
+
+    def job(self, job_id: str) -> JobView | None:
+        for row in self.rows(queries.JOB_BY_ID, job_id):
+            return views.job_view(row, self._counts(queries.COUNTS_OF_JOB, row[0]))
+        return None
+
+    def job_plan(self, job: JobView) -> JobPlan:
+        [(plan,)] = self.rows(queries.PLAN_OF_JOB, job.no)
+        return loading.whole(plans.job_plan, plan)
+
+    def tasks(
+        self, job: JobView, indices: Iterable[tuple[int, int]] | None = None, *, status: Status | None = None
+    ) -> Iterator[TaskView]:
+        """Its children in order, those that rest included; of a single, itself. Read a window at a time."""
+        if status is not None and not job.counts.get(status):
+            return
+        for first, last in ((0, job.tasks - 1),) if indices is None else indices:
+            for low in range(first, min(last, job.tasks - 1) + 1, WINDOW):
+                high = min(low + WINDOW - 1, last, job.tasks - 1)
+                left = {row[1]: loading.task_row(row) for row in self.rows(queries.TASKS_BETWEEN, job.no, low, high)}
+                for index in range(low, high + 1):
+                    view = views.task_view(job, index, left.get(index))
+                    if status is None or view.status is status:
+                        yield view
+
+    def task(self, job: JobView, index: int = 0) -> TaskView:
+        rows = self.rows(queries.TASKS_BETWEEN, job.no, index, index)
+        return views.task_view(job, index, loading.task_row(rows[0]) if rows else None)
+
+    def attempts(self, job: JobView, index: int = 0) -> list[AttemptView]:
+        """Oldest first; the last one may be under way."""
+        with self.snapshot():
+            found = [views.attempt_view(job.id, row) for row in self.rows(queries.ATTEMPTS_OF_TASK, job.no, index)]
+            for row in self.rows(queries.TASKS_BETWEEN, job.no, index, index):
+                task = loading.task_row(row)
+                known = {each.key.attempt for each in found}
+                if task.attempt and task.attempt not in known and not task.status.waiting:
+                    found.append(views.last_attempt(job.id, task))
+        return found
+
+    def failures(self, run: RunView) -> list[FailureGroup]:
+        """FAILED tasks in groups that failed alike, job by job, the largest first; tolerated ones are among them."""
+        with self.snapshot():
+            jobs = {job.no: job for job in self.jobs(run)}
+            rows = self.rows(queries.FAILURES_OF_RUN, run.no, GROUPS_MAX)
+        groups = []
+        for no, job in jobs.items():
+            alike = [views.failure_group(job, row) for row in rows if row[0] == no]
+            resting = job.counts.get(Status.FAILED, 0) - sum(group.count for group in alike)
+            if job.row.rest is Status.FAILED and resting > 0:
+                reason = job.row.rest_reason
+                alike.append(FailureGroup(job.id, job.name, job.size, None, None, reason, resting, None))
+            groups += alike
+        return groups
+
+    # --- events
+
+    def events(self, *, after: int = 0, run: RunView | None = None, limit: int = 1000) -> list[Event]:
+        """In order of seq. Fewer than `limit` are all that there are."""
+        if run is None:
+            return [views.event(row) for row in self.rows(queries.EVENTS, after, limit)]
+        with self.snapshot():
+            first, last = self.rows(queries.SPAN_OF_RUN, run.no)[0]
+            if first is None:
+                return []
+            open_now = any(row[2] == RunStatus.RUNNING for row in self.rows(queries.RUN_BY_NO, run.no))
+            until = FOR_EVER if open_now else last
+            rows = self.rows(queries.EVENTS_OF_RUN, run.no, max(after, first - 1), until, limit)
+        return [views.event(row) for row in rows]
+
+    def last_seq(self) -> int:
+        return int(self.rows(queries.LAST_SEQ)[0][0])
+
+    def _counts(self, sql: str, number: int) -> dict[int, dict[Status, int]]:
+        counts: dict[int, dict[Status, int]] = {}
+        for job, status, count in self.rows(sql, number):
+            counts.setdefault(job, {})[loading.STATUSES[status]] = count
+        return counts

@@ -1,0 +1,163 @@
+"""What the readers give: rows with what people want to see beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flowbatch.model.events import EventRow
+from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId
+from flowbatch.model.rows import JobRow, RunRow
+from flowbatch.model.status import RunStatus, Status
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    row: RunRow
+    workflow: str
+    file: str  # absolute path of the workflow file; may be empty
+
+    @property
+    def id(self) -> RunId:
+        return self.row.id
+
+    @property
+    def no(self) -> int:
+        return self.row.no
+
+    @property
+    def status(self) -> RunStatus:
+        return self.row.status
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    row: JobRow
+    name: str  # the job's key in the file
+    size: int | None  # None: a single
+    counts: dict[Status, int]  # of children (a single is its own); statuses that occur, in their order
+
+    @property
+    def id(self) -> JobId:
+        return self.row.id
+
+    @property
+    def no(self) -> int:
+        return self.row.no
+
+    @property
+    def status(self) -> Status:
+        return self.row.status
+
+    @property
+    def tasks(self) -> int:
+        return 1 if self.size is None else self.size
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """A child of an array, or a single; one that still rests has its job's resting status."""
+
+    job_id: JobId
+    job: str  # its name
+    index: int | None  # None: a single
+    status: Status
+    status_reason: str | None
+    exit_code: int | None
+    reason: str | None
+    attempts: int  # begun so far
+    environment: str | None
+    created_at: Millis
+    started_at: Millis | None  # of the last attempt
+    stopped_at: Millis | None
+    not_before: Millis | None  # RUNNABLE, in a retry's backoff
+
+    @property
+    def id(self) -> str:
+        return self.job_id if self.index is None else f"{self.job_id}:{self.index}"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptView:
+    key: AttemptKey
+    environment: str | None
+    started_at: Millis | None
+    stopped_at: Millis | None  # None: it has not ended
+    exit_code: int | None
+    reason: str | None
+    status_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FailureGroup:
+    """Tasks of one job that failed alike. `example` is the first that has an attempt to look at, if any has."""
+
+    job_id: JobId
+    job: str
+    size: int | None
+    exit_code: int | None
+    reason: str | None
+    status_reason: str | None
+    count: int
+    example: AttemptKey | None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    seq: int
+    row: EventRow
+    run_id: RunId | None  # None too where the run has been collected
+    job_id: JobId | None
+    job: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What an address means: it exists, and its indices lie within its job."""
+
+    run: RunView | None  # None: a job without a run
+    job: JobView | None = None
+    indices: tuple[tuple[int, int], ...] | None = None
+    failed: bool = False
+    attempt: int | None = None
+
+    @property
+    def run_id(self) -> RunId | None:
+        return None if self.run is None else self.run.id
+
+    @property
+    def job_id(self) -> JobId | None:
+        return None if self.job is None else self.job.id
+
+    @property
+    def index(self) -> int | None:
+        """Of the one task that is meant: 0 for a single; None where the address means more."""
+        if self.job is None or self.failed:
+            return None
+        if self.indices is None:
+            return 0 if self.job.size is None else None
+        first, last = self.indices[0]
+        return first if len(self.indices) == 1 and first == last else None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The store in figures, for `doctor`."""
+
+    size_bytes: int
+    free_bytes: int  # inside the file, to be used again
+    wal_bytes: int
+    version: int
+    instance: str
+    lives: int
+    runs: int
+    open_runs: int
+    jobs: int
+    events: int  # at most: some may have been collected
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A law of the store that does not hold."""
+
+    law: str
+    example: str

@@ -1,0 +1,66 @@
+"""Rows of the readers' queries, made into what they give."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from flowbatch.model.ids import AttemptKey, JobId
+from flowbatch.model.rows import TaskRow
+from flowbatch.model.status import Status
+from flowbatch.store import loading
+from flowbatch.store.results import AttemptView, Event, FailureGroup, JobView, RunView, TaskView
+
+RUN_COLUMNS: Final = 12
+JOB_COLUMNS: Final = 16
+
+
+def run_view(row: loading.Columns) -> RunView:
+    return RunView(loading.run_row(row[:RUN_COLUMNS]), *row[RUN_COLUMNS:])
+
+
+def job_view(row: loading.Columns, counts: dict[int, dict[Status, int]]) -> JobView:
+    job, (name, size) = loading.job_row(row[:JOB_COLUMNS]), row[JOB_COLUMNS:]
+    found = dict(counts.get(job.no, {}))
+    resting = (1 if size is None else size) - sum(found.values())
+    if resting:
+        found[job.rest] = found.get(job.rest, 0) + resting
+    return JobView(job, name, size, {status: found[status] for status in Status if status in found})
+
+
+def task_view(job: JobView, index: int, row: TaskRow | None) -> TaskView:
+    shown = None if job.size is None else index
+    if row is None:
+        return TaskView(
+            job.id, job.name, shown, job.row.rest, job.row.rest_reason, None, None, 0, None, job.row.created_at, None,
+            job.row.rest_at, None,
+        )  # fmt: skip
+    return TaskView(
+        job.id, job.name, shown, row.status, row.status_reason, row.exit_code, row.reason, row.attempt, row.environment,
+        job.row.created_at, row.started_at, row.stopped_at, row.not_before,
+    )  # fmt: skip
+
+
+def attempt_view(job_id: JobId, columns: loading.Columns) -> AttemptView:
+    row = loading.attempt_row(columns)
+    key = AttemptKey(job_id, row.idx, row.attempt)
+    return AttemptView(
+        key, row.environment, row.started_at, row.stopped_at, row.exit_code, row.reason, row.status_reason
+    )  # fmt: skip
+
+
+def last_attempt(job_id: JobId, row: TaskRow) -> AttemptView:
+    key = AttemptKey(job_id, row.idx, row.attempt)
+    return AttemptView(
+        key, row.environment, row.started_at, row.stopped_at, row.exit_code, row.reason, row.status_reason
+    )  # fmt: skip
+
+
+def failure_group(job: JobView, row: loading.Columns) -> FailureGroup:
+    _job, exit_code, reason, status_reason, count, index, attempt = row
+    example = AttemptKey(job.id, index, attempt) if attempt else None
+    return FailureGroup(job.id, job.name, job.size, exit_code, reason, status_reason, count, example)
+
+
+def event(row: loading.Columns) -> Event:
+    seq, *columns, run_id, job_id, job = row
+    return Event(seq, loading.event_row(columns), run_id, job_id, job)
