@@ -30,8 +30,8 @@ def mermaid(title: str, nodes: Sequence[Node]) -> list[str]:
             arrow = "==>" if edge.each else "-->" if edge.when == When.SUCCESS else "-.->"
             label = f'|"{edge.label}"|' if edge.label else ""
             lines.append(f"  {ids[edge.source]} {arrow}{label} {ids[node.name]}")
-    for status in sorted({node.status for node in nodes if node.status}):
-        members = ",".join(ids[node.name] for node in nodes if node.status == status)
+    for status in sorted({node.look for node in nodes if node.look}):
+        members = ",".join(ids[node.name] for node in nodes if node.look == status)
         lines += [f"  classDef {status} fill:{FILLS[status]},color:#000", f"  class {members} {status}"]
     return lines
 
@@ -80,8 +80,8 @@ def dot_node(name: str, node: Node) -> str:
     options = [f"label={dot_text(label(node))}"]
     if node.size is not None:
         options.append("peripheries=2")
-    if node.status:
-        options.append(f'fillcolor="{FILLS[node.status]}"')
+    if node.look:
+        options.append(f'fillcolor="{FILLS[node.look]}"')
     return f"{name} [{', '.join(options)}];"
 
 

@@ -47,7 +47,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A job as it is drawn. `status` is that of a run; RUNNING for an array of which something runs."""
+    """A job as it is drawn; `status` is there where it belongs to a run."""
 
     name: str
     size: int | None = None
@@ -55,6 +55,13 @@ class Node:
     last: bool = False  # of `finally`
     status: str | None = None
     counts: dict[str, int] = field(default_factory=dict)  # of an array's children
+
+    @property
+    def look(self) -> str | None:
+        """The status to draw: the parent of an array stays PENDING while its children run, which no picture should say."""
+        if self.status == "PENDING" and (self.counts.get("RUNNING") or self.counts.get("STARTING")):
+            return "RUNNING"
+        return self.status
 
     @property
     def size_text(self) -> str:
@@ -117,7 +124,7 @@ class Lanes:
             cells[2 * column] = "│"
         if needed:
             self._join(cells, needed, own, line_of(node))
-        cells[2 * own] = MARKS.get(node.status, "●")
+        cells[2 * own] = MARKS.get(node.look, "●")
         self.open = {column: name for column, name in self.open.items() if self.left[name]}
         self.column[node.name] = own
         if self.left[node.name]:
@@ -169,8 +176,8 @@ def draw_stage(nodes: Sequence[Node]) -> list[str]:
     states = max((len(state_text(node)) for node in ordered), default=0)
     lines = []
     for node, cells in zip(ordered, rows, strict=True):
-        colour = COLOURS.get(node.status or "")
-        mark = MARKS.get(node.status) if colour else None
+        colour = COLOURS.get(node.look or "")
+        mark = MARKS.get(node.look) if colour else None
         own = "".join(click.style(cell, fg=colour) if cell == mark else cell for cell in cells).rstrip()
         own = own + " " * (width - len("".join(cells).rstrip()))
         name = click.style(node.name, fg=colour, bold=node.status is None) + " " * (names - len(node.name))

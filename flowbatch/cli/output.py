@@ -31,6 +31,15 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, ensure_ascii=False, separators=(", ", ": ")))
 
 
+def print_json_list(values: Iterable[object]) -> None:
+    """One document, a list, an element a line; printed as it comes, for it may have a million elements."""
+    before = "["
+    for value in values:
+        click.echo(before + json.dumps(value, ensure_ascii=False, separators=(", ", ": ")), nl=False)
+        before = ",\n "
+    click.echo("[]" if before == "[" else "]")
+
+
 def status_text(status: str) -> str:
     """Coloured on a terminal alone: click strips it elsewhere."""
     return click.style(status, fg=COLOURS.get(status))
