@@ -56,6 +56,7 @@ def resume(place: Place, run: str | None, as_json: bool) -> int:
     """Continue interrupted runs: what ended stays ended, what still runs is adopted. Without RUN, all of them."""
     from flowbatch import logs
     from flowbatch.model.ids import RunId
+    from flowbatch.model.status import RunStatus
     from flowbatch.model.stimuli import Resume
 
     logs.configure()
@@ -65,9 +66,9 @@ def resume(place: Place, run: str | None, as_json: bool) -> int:
     with place.reader() as reader:
         if run is not None:
             found = reader.run(run)
-            if found.status != "RUNNING":
+            if found.status is not RunStatus.RUNNING:
                 raise InputError(
-                    f"run {found.id[:8]} has ended: {found.status}; `flowbatch retry` runs what failed again"
+                    f"run {found.id[:8]} has ended: {found.status.name}; `flowbatch retry` runs what failed again"
                 )
             ids = [RunId(found.id)]
         else:

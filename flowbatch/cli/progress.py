@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import anyio
 import click
 
-from flowbatch.cli.output import clean, duration_text, status_text
+from flowbatch.cli.output import clean, duration_text, time_text
 from flowbatch.core.state import Job, Run
 from flowbatch.model.events import EventKind, EventRow
 from flowbatch.model.outcome import Outcome
@@ -73,15 +73,15 @@ class PlainView:
 
     def on_turn(self, outcome: Outcome) -> None:
         lines: list[str] = []
+        for row in outcome.writes.tasks.values():
+            job = self._jobs.get(row.job)
+            if job is not None and job.array:
+                lines += self._child_lines(job, row)
         for event in outcome.writes.events:
             if event.kind is EventKind.JOB and event.job in self._jobs:
                 lines += self._job_line(self._jobs[event.job], event)
             elif event.kind is EventKind.RUN and event.run in self._runs:
                 lines += self._run_line(self._runs[event.run], event)
-        for row in outcome.writes.tasks.values():
-            job = self._jobs.get(row.job)
-            if job is not None and job.array:
-                lines += self._child_lines(job, row)
         if lines:
             click.echo("\n".join(lines))
 
@@ -126,10 +126,7 @@ class PlainView:
         return [self._line(f"run {run.id[:8]}", status.name, clean(run.status_reason or ""))]
 
     def _line(self, name: str, status: str, detail: str) -> str:
-        from flowbatch.cli.output import time_text
-
-        clock = time_text(self._clock.now())[11:]
-        return f"{clock}  {name:<20} {status_text(status):<9}  {detail}".rstrip()
+        return f"{time_text(self._clock.now())[11:]}  {name:<20}  {status:<9}  {detail}".rstrip()
 
     async def refresh(self) -> None:
         await anyio.sleep_forever()

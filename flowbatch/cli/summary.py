@@ -2,19 +2,87 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
 from flowbatch.cli.output import clean, duration_text, status_text
 from flowbatch.core.state import Job, Run
+from flowbatch.model.ids import AttemptKey, log_name
 from flowbatch.model.status import Status
+from flowbatch.store.reader import Reader
+from flowbatch.store.results import JobView, RunView, TaskView
+from flowbatch.tasklogs import last_lines
 
-if TYPE_CHECKING:
-    from flowbatch.store.reader import Reader
+EXAMPLE_LINES: Final = 5
+LOOKED_INTO_MAX: Final = 200  # failed tasks of a job whose last line is read
+GROUPS_SHOWN_MAX: Final = 10
 
-def print_summary(run, reader, logs): ...
+
+@dataclass
+class Alike:
+    """Failed tasks with the same exit code, reason and last line (numbers in it aside)."""
+
+    job: JobView
+    exit_code: int | None
+    reason: str
+    example: AttemptKey | None
+    lines: list[str]
+    indices: list[int] = field(default_factory=list)
+
+
+def print_summary(run: Run, reader: Reader, logs: Path) -> None:
+    tasks = sum(job.tasks for job in run.jobs)
+    took = duration_text(max((run.stopped_at or run.created_at) - run.created_at, 0))
+    click.echo(
+        f"\nRun {run.id[:8]} of {clean(run.plan.workflow)}: {status_text(run.status.name)} in {took}, "
+        f"{len(run.jobs)} jobs, {tasks} tasks."
+    )
+    groups = failures(reader, reader.run(run.id), logs)
+    for group in groups[:GROUPS_SHOWN_MAX]:
+        print_group(run, group)
+    if len(groups) > GROUPS_SHOWN_MAX:
+        click.echo(f"  … and {len(groups) - GROUPS_SHOWN_MAX} more kinds of failure: flowbatch show {run.id[:8]}")
+
+
+def failures(reader: Reader, run: RunView, logs: Path) -> list[Alike]:
+    """All kinds of failure of the run: what failed by itself first, what failed with it last."""
+    found: list[Alike] = []
+    for job in reader.jobs(run):
+        found += kinds_of(job, reader.tasks(job, status=Status.FAILED), logs)
+    return sorted(found, key=lambda group: group.example is None)
+
+
+def kinds_of(job: JobView, failed: Iterator[TaskView], logs: Path) -> list[Alike]:
+    kinds: dict[tuple[int | None, str, str], Alike] = {}
+    for looked, task in enumerate(failed):
+        key = AttemptKey(job.id, task.index or 0, task.attempts) if task.attempts else None
+        reason = task.reason or task.status_reason or ""
+        lines = last_lines(logs / log_name(key.id), EXAMPLE_LINES) if key and looked < LOOKED_INTO_MAX else []
+        last = re.sub(r"\d+", "#", lines[-1]) if lines else ""
+        known = kinds.get((task.exit_code, reason, last))
+        if known is None:
+            known = kinds[task.exit_code, reason, last] = Alike(job, task.exit_code, reason, key, lines)
+        known.indices.append(task.index or 0)
+    return list(kinds.values())
+
+
+def print_group(run: Run, group: Alike) -> None:
+    job = group.job
+    code = "" if group.exit_code is None else f"exit {group.exit_code}, "
+    count = "" if job.size is None else f"{len(group.indices)} of {job.size} children: "
+    what = f"{clean(job.name)}: {count}{code}{clean(group.reason)}"
+    click.echo(f"  {click.style('✗', fg='red')} {what}")
+    for line in group.lines:
+        click.echo(f"      {clean(line)}")
+    if group.example is not None:
+        address = f"{run.id[:8]}/{job.name}" + ("" if job.size is None else f":{group.example.idx}")
+        click.echo(click.style(f"      flowbatch logs {address}", dim=True))
+
 
 def run_object(run: Run) -> dict[str, Any]:
     """`run --json`: one object."""

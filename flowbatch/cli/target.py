@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from flowbatch.cli.context import Place
-from flowbatch.model.ids import JobId, RunId
 from flowbatch.model.stimuli import Target
 
 
@@ -13,12 +12,7 @@ def resolve_target(place: Place, address: str) -> tuple[Target, dict[str, Any]]:
     """The target, and the same as arguments of a verb. Raises InputError where the address means nothing here."""
     with place.reader() as reader:
         found = reader.resolve(address)
-    target = Target(
-        RunId(found.run_id),
-        None if found.job_id is None else JobId(found.job_id),
-        found.indices,
-        found.failed,
-    )
+    target = Target(found.run_id, found.job_id, found.indices, found.failed)
     return target, {
         "run": target.run,
         "job": target.job,

@@ -1,0 +1,112 @@
+"""The measurements. Each runs in processes of its own; peers take turns with us in the same run, medians are quoted."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench.report import Report
+
+ROOT = Path(__file__).parents[1]
+TIMES = 5
+ENV = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
+def module(name: str, *arguments: object) -> dict[str, Any]:
+    """Runs `python -m bench.NAME` and gives what it prints."""
+    command = [sys.executable, "-m", f"bench.{name}", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, env=ENV, check=True, stdout=subprocess.PIPE)
+    value: dict[str, Any] = json.loads(done.stdout)
+    return value
+
+
+def xargs(count: int, wide: int) -> float:
+    """Processes per second of `xargs -P WIDE -n 1 /bin/true`."""
+    lines = b"x\n" * count
+    begun = time.perf_counter()
+    subprocess.run(["xargs", "-P", str(wide), "-n", "1", "/bin/true"], input=lines, check=True)
+    return count / (time.perf_counter() - begun)
+
+
+def processes(report: Report) -> None:
+    for wide in (8, 2):
+        ours, theirs = [], []
+        for _ in range(TIMES):
+            theirs.append(xargs(5000, wide))
+            ours.append(module("process_tasks", 5000, wide)["tasks_per_s"])
+        ratio = statistics.median(ours) / statistics.median(theirs)
+        was = f"{statistics.median(ours):,.0f}/s, xargs {statistics.median(theirs):,.0f}/s: {ratio:.2f}"
+        must = ">= 0.6 of xargs" if wide == 8 else "(shown)"
+        report.add(f"5,000 x /bin/true, {wide} at a time", must, was, ratio, held=wide != 8 or ratio >= 0.6)
+
+
+def fakes(report: Report) -> None:
+    small = [module("fake_tasks", 10, 10_000) for _ in range(3)]
+    rate = statistics.median(each["tasks_per_s"] for each in small)
+    report.add("100,000 children, fake backend, events", ">= 10,000/s", f"{rate:,.0f}/s", rate, held=rate >= 10_000)
+    large = module("fake_tasks", 100, 10_000)
+    ratio = rate / large["tasks_per_s"]
+    was = f"{large['tasks_per_s']:,.0f}/s: {ratio:.2f} x per task"
+    report.add("1,000,000 children in 100 arrays", "<= 1.2 x per task", was, ratio, held=ratio <= 1.2)
+    peak = large["rss_peak_mib"]
+    report.add("the same: peak RSS", "<= 200 MB", f"{peak * 1.048576:.0f} MB", peak, held=peak * 1.048576 <= 200)
+
+
+def files(report: Report) -> None:
+    found = [module("workflow_files") for _ in range(3)]
+    check = statistics.median(each["check_s"] for each in found)
+    expand = statistics.median(each["expand_s"] for each in found)
+    lines = found[0]["lines"]
+    report.add(f"check of a {lines:,.0f}-line file", "<= 0.3 s", f"{check:.3f} s", check, held=check <= 0.3)
+    report.add("expanding and storing 100 x 10,000", "<= 0.5 s", f"{expand:.3f} s", expand, held=expand <= 0.5)
+
+
+def recovery(report: Report) -> None:
+    seconds = statistics.median(module("recovery")["first_placement_s"] for _ in range(3))
+    report.add(
+        "100,000 unfinished tasks: open to first placement", "<= 1 s", f"{seconds:.3f} s", seconds, held=seconds <= 1
+    )
+
+
+def latency(report: Report) -> None:
+    found = module("slot_latency")
+    p99 = found["p99_ms"]
+    was = f"p50 {found['p50_ms']:.1f} ms, p99 {p99:.1f} ms"
+    report.add("a free slot to the next start, 100,000 waiting", "p99 <= 20 ms", was, p99, held=p99 <= 20)
+
+
+def command_line(report: Report) -> None:
+    flowbatch = str(Path(sys.executable).parent / "flowbatch")
+
+    def timed(*arguments: str) -> float:
+        begun = time.perf_counter()
+        subprocess.run([flowbatch, *arguments], cwd=ROOT, env=ENV, check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - begun
+
+    timed("--help")
+    seconds = statistics.median(timed("--help") for _ in range(7))
+    report.add("flowbatch --help", "<= 100 ms", f"{seconds * 1000:.0f} ms", seconds, held=seconds <= 0.1)
+    runs = []
+    for _ in range(7):
+        with tempfile.TemporaryDirectory(prefix="flowbatch-bench-") as folder:
+            runs.append(timed("--state", f"{folder}/state", "run", "workflows/hello.yaml"))
+    seconds = statistics.median(runs)
+    report.add("flowbatch run workflows/hello.yaml", "<= 0.5 s", f"{seconds:.3f} s", seconds, held=seconds <= 0.5)
+
+
+ALL: dict[str, Callable[[Report], None]] = {
+    "command_line": command_line,
+    "files": files,
+    "recovery": recovery,
+    "latency": latency,
+    "fakes": fakes,
+    "processes": processes,
+}

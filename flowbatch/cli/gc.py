@@ -1,0 +1,95 @@
+"""`gc`: ended runs past their time, their logs and their scratch folders."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Final
+
+import anyio
+import click
+
+from flowbatch.cli.context import Place
+from flowbatch.cli.output import duration_text, print_json
+from flowbatch.clock import SystemClock
+from flowbatch.errors import InputError
+from flowbatch.model.ids import Millis
+
+DAY_MS: Final = 24 * 3600 * 1000
+UNITS: Final = {"h": 3600 * 1000, "d": DAY_MS, "w": 7 * DAY_MS}
+
+
+@click.command()
+@click.option("--older-than", metavar="AGE", help="Runs that ended longer ago (36h, 30d, 8w).  [default: `retention`]")
+@click.option("--dry-run", is_flag=True, help="Only count them.")
+@click.option("--json", "as_json", is_flag=True)
+@click.pass_obj
+def gc(place: Place, older_than: str | None, dry_run: bool, as_json: bool) -> int:
+    """Delete old runs with their logs and scratch folders. Nothing is deleted that ended less than 24 hours ago."""
+    age_ms = age_of(older_than) if older_than is not None else place.settings.retention_ms
+    if age_ms is None:
+        raise InputError("runs are kept for ever here: say --older-than 30d, or set `retention` in flowbatch.yaml")
+    before = Millis(SystemClock().now() - age_ms)
+    with place.reader() as reader:
+        due = reader.ended_before(before)
+    if dry_run:
+        report(as_json, due, 0, f"{due} runs ended longer ago than {duration_text(age_ms)}; nothing was deleted.")
+        return 0
+    files = logs_and_folders(place)  # listed before the store is asked: what is new since then is not among them
+    if place.folder.holder() is not None:
+        runs = place.ask("gc", before=before)
+    else:
+        runs = anyio.run(collect_alone, place, before)
+    freed = sweep(place, files)
+    report(as_json, runs, freed, f"{runs} runs deleted, {freed / 1024 / 1024:.1f} MiB of logs and scratch files freed.")
+    return 0
+
+
+def age_of(text: str) -> int:
+    match = re.fullmatch(r"(\d{1,5})([hdw])", text)
+    if match is None:
+        raise InputError(f"--older-than {text}: an age is a number of hours, days or weeks, such as 36h, 30d or 8w")
+    age_ms = int(match[1]) * UNITS[match[2]]
+    if age_ms < DAY_MS:
+        raise InputError(f"--older-than {text}: records are kept for at least 24h")
+    return age_ms
+
+
+def report(as_json: bool, runs: object, freed: int, text: str) -> None:
+    if as_json:
+        print_json({"runs": runs, "freed_bytes": freed})
+    else:
+        click.echo(text)
+
+
+async def collect_alone(place: Place, before: int) -> int:
+    from flowbatch.app import open_app
+
+    async with open_app(place.folder, place.settings, hold_open_runs=True) as app:
+        return await app.engine.collect(before)
+
+
+def logs_and_folders(place: Place) -> list[Path]:
+    return [*place.folder.logs.glob("*/*"), *place.folder.runs.glob("*")]
+
+
+def sweep(place: Place, paths: list[Path]) -> int:
+    """Removes logs of jobs, and scratch folders of runs, that the store no longer knows. Returns bytes freed."""
+    freed = 0
+    with place.reader() as reader:
+        known: dict[str, bool] = {}
+        for path in paths:
+            scratch = path.parent == place.folder.runs
+            name = path.name if scratch else path.name.split(".", 1)[0]
+            if name not in known:
+                known[name] = reader.has_run(name) if scratch else reader.job(name) is not None
+            if known[name]:
+                continue
+            if scratch:
+                freed += sum(each.lstat().st_size for each in path.rglob("*") if each.is_file())
+                shutil.rmtree(path)
+            else:
+                freed += path.lstat().st_size
+                path.unlink()
+    return freed
