@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import aiosqlite
 import anyio
+import anyio.to_thread
 
 from flowbatch.errors import StoreError
 from flowbatch.store import statements
@@ -30,13 +31,17 @@ class Connection(aiosqlite.Connection):
     """Adds one verb: run a function of the sqlite3 connection on its thread."""
 
     async def call(self, function: Callable[[sqlite3.Connection], Result]) -> Result:
-        result: Result = await self._execute(function, self._conn)  # type: ignore[no-untyped-call]
+        if self._connection is None:
+            raise StoreError("the store is closed")
+        result: Result = await self._execute(function, self._connection)  # type: ignore[no-untyped-call]
         return result
 
 
 async def connect(path: Path) -> Connection:
-    connection = Connection(partial(opened, path), 64)
-    with anyio.CancelScope(shield=True):  # the thread, once started, must be heard of; opening a file ends by itself
+    """Opened before aiosqlite's thread is there: one that fails to open would be left behind, to speak to a closed loop."""
+    db = await anyio.to_thread.run_sync(partial(opened, path))
+    connection = Connection(lambda: db, 64)
+    with anyio.CancelScope(shield=True):  # hands over what is open already
         await connection
     return connection
 
@@ -65,14 +70,20 @@ def begin(db: sqlite3.Connection) -> None:
             return
 
 
-async def shielded(connection: Connection, path: str, function: Callable[[sqlite3.Connection], Result]) -> Result:
+async def shielded(
+    connection: Connection,
+    path: str,
+    function: Callable[[sqlite3.Connection], Result],
+    *,
+    deadline_s: float = DEADLINE_S,
+) -> Result:
     """Runs to its end whatever becomes of the caller, up to the deadline; errors of SQLite come out as flowbatch's own."""
     try:
-        with anyio.fail_after(DEADLINE_S, shield=True):
+        with anyio.fail_after(deadline_s, shield=True):
             return await connection.call(function)
     except sqlite3.Error as error:
         raise translated(error, path) from error
     except TimeoutError as error:
         await connection.interrupt()
-        text = f"{path}: the store has not answered for {DEADLINE_S:g} s; is the disk, or a network mount, hanging?"
+        text = f"{path}: the store has not answered for {deadline_s:g} s; is the disk, or a network mount, hanging?"
         raise StoreError(text) from error

@@ -105,13 +105,14 @@ def examined(db: sqlite3.Connection, path: Path, size: int, *, logged: bool) -> 
 def opened(path: Path, steps: Sequence[Migration] | None = None) -> sqlite3.Connection:
     """A connection that may write, to a store of this version."""
     steps = migrations() if steps is None else steps
-    version = version_of(path)
     try:
+        version = version_of(path)
         if version is None:
             create(path)
         elif version < steps[-1].number:
             back_up(path, version)
-        db = sqlite3.connect(uri(path, mode="rw"), uri=True, isolation_level=None)
+        # The thread that opens it is not the one that will use it.
+        db = sqlite3.connect(uri(path, mode="rw"), uri=True, isolation_level=None, check_same_thread=False)
     except sqlite3.Error as error:
         raise translated(error, str(path)) from error
     except OSError as error:
