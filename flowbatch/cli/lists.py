@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from flowbatch.store.reader import Reader
     from flowbatch.store.results import JobView, RunView, TaskView
 
+JOB_HEADERS: Final = ("JOB", "STATUS", "CHILDREN", "ATTEMPTS", "EXIT", "STARTED", "TOOK", "REASON")
 RUNS_SHOWN: Final = 20
 PAGE: Final = 500
 CHILDREN_SHOWN: Final = 1000  # in a table; a program gets all
@@ -124,7 +125,7 @@ def print_jobs(place: Place, reader: Reader, run: RunView, only: Status | None, 
     if not rows:
         click.echo("There is no such job in this run." if only is not None else "This run has no jobs.")
         return
-    print_table(["JOB", "STATUS", "CHILDREN", "ATTEMPTS", "EXIT", "STARTED", "TOOK", "REASON"], rows)
+    print_table(JOB_HEADERS, rows)
     if left_out:
         click.echo(f"{left_out} children more: --json prints all, --status chooses.", err=True)
     if is_interrupted(run, place.folder.holder()):

@@ -1,0 +1,218 @@
+"""`show`: everything that is known of a run, a job, a child or an attempt."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from flowbatch.cli.context import Place
+from flowbatch.cli.output import clean, print_json, print_table, status_text, time_text
+from flowbatch.errors import InputError
+
+if TYPE_CHECKING:
+    from flowbatch.model.jobspec import JobSpec
+    from flowbatch.store.reader import Reader
+    from flowbatch.store.results import AttemptView, Found, JobView, RunView, TaskView
+
+FAILED_SHOWN: Final = 10
+
+
+@click.command()
+@click.argument("address", metavar="RUN[/JOB[:INDEX][#ATTEMPT]]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_obj
+def show(place: Place, address: str, as_json: bool) -> int:
+    """Show a run, a job, a child or an attempt in detail."""
+    from flowbatch.cli import details
+
+    with place.reader() as reader:
+        found = reader.resolve(address)
+        if found.job is None and found.run is not None:
+            if as_json:
+                print_json(details.run_details(place, reader, found.run))
+            else:
+                show_run(place, reader, found.run)
+        elif found.job is not None and found.index is None and found.indices is None and not found.failed:
+            if as_json:
+                print_json(details.job_details(reader, found.run, found.job))
+            else:
+                show_job(reader, found.run, found.job)
+        else:
+            show_task(place, reader, found, address, as_json=as_json)
+    return 0
+
+
+def show_task(place: Place, reader: Reader, found: Found, address: str, *, as_json: bool) -> None:
+    from flowbatch.cli import details
+
+    job, index = found.job, found.index
+    if job is None or index is None:
+        raise InputError(f"{address}: one child is shown at a time; `flowbatch jobs RUN --all` lists them")
+    attempts = reader.attempts(job, index)
+    if found.attempt is not None:
+        attempts = [each for each in attempts if each.key.attempt == found.attempt]
+        if not attempts:
+            raise InputError(f"{address}: there was no attempt {found.attempt}; {had(reader.attempts(job, index))}")
+    task = reader.task(job, index)
+    if as_json:
+        if found.attempt is not None:
+            print_json(details.attempt_object(attempts[0], place.folder.logs))
+        else:
+            print_json(details.task_details(reader, found.run, job, task, attempts, place.folder.logs))
+        return
+    spec = reader.job_plan(job).spec
+    if found.attempt is None:
+        print_task(reader, found.run, job, task, spec)
+        click.echo()
+    print_attempts(place, attempts)
+
+
+def had(attempts: Sequence[AttemptView]) -> str:
+    return f"it has had {len(attempts)}" if attempts else "it has had none yet"
+
+
+def show_run(place: Place, reader: Reader, run: RunView) -> None:
+    from flowbatch.cli.lists import JOB_HEADERS, job_cells
+    from flowbatch.cli.rows import is_interrupted, took_text
+
+    row = run.row
+    plan = reader.plan(run)
+    interrupted = is_interrupted(run, place.folder.holder())
+    note = f" (interrupted; `flowbatch resume {run.id[:8]}`)" if interrupted else ""
+    fields = [
+        ("run", run.id),
+        ("workflow", run.workflow),
+        ("file", run.file),
+        ("status", status_text(run.status.name) + note),
+        ("reason", row.status_reason or ""),
+        ("stage", "finally" if row.stage == "finally" else ""),
+        ("parameters", ", ".join(f"{name}={value}" for name, value in plan.params)),
+        ("created", time_text(row.created_at)),
+        ("deadline", time_text(row.deadline_at) if row.deadline_at else ""),
+        ("ended", time_text(row.stopped_at) if row.stopped_at else ""),
+        ("took", took_text(row.created_at, row.stopped_at) if row.stopped_at else ""),
+        ("retried", f"{row.generation} times" if row.generation else ""),
+    ]
+    print_fields(fields)
+    click.echo()
+    rows = [job_cells(job, reader.task(job) if job.size is None else None) for job in reader.jobs(run)]
+    print_table(JOB_HEADERS, rows)
+
+
+def show_job(reader: Reader, run: RunView | None, job: JobView) -> None:
+    from flowbatch.cli.lists import JOB_HEADERS, job_cells
+    from flowbatch.cli.rows import counts_text
+    from flowbatch.model.status import Status
+
+    row = job.row
+    fields = [
+        ("job", f"{job.name} ({job.id})"),
+        ("run", "" if run is None else f"{run.id} ({run.workflow})"),
+        ("status", status_text(job.status.name)),
+        ("reason", row.status_reason or ""),
+        ("children", counts_text(job.counts) or "none"),
+        ("created", time_text(row.created_at)),
+        ("started", time_text(row.started_at) if row.started_at else ""),
+        ("ended", time_text(row.stopped_at) if row.stopped_at else ""),
+        *spec_fields(reader, run, reader.job_plan(job).spec),
+    ]
+    print_fields(fields)
+    failed = [task for task, _ in zip(reader.tasks(job, status=Status.FAILED), range(FAILED_SHOWN), strict=False)]
+    if failed:
+        click.echo()
+        print_table(
+            JOB_HEADERS,
+            [job_cells(job, task) for task in failed],
+        )
+        if job.counts[Status.FAILED] > len(failed):
+            click.echo(f"… of {job.counts[Status.FAILED]} FAILED children.")
+
+
+def print_task(reader: Reader, run: RunView | None, job: JobView, task: TaskView, spec: JobSpec) -> None:
+    from flowbatch.cli.rows import task_reason
+
+    fields = [
+        ("job", f"{job.name if task.index is None else f'{job.name}:{task.index}'} ({task.id})"),
+        ("run", "" if run is None else f"{run.id} ({run.workflow})"),
+        ("status", status_text(task.status.name)),
+        ("exit code", "" if task.exit_code is None else str(task.exit_code)),
+        ("reason", task_reason(task)),
+        ("not before", time_text(task.not_before) if task.not_before else ""),
+        ("environment", task.environment or ""),
+        ("created", time_text(task.created_at)),
+        ("started", time_text(task.started_at) if task.started_at else ""),
+        ("ended", time_text(task.stopped_at) if task.stopped_at else ""),
+        ("item", item_text(spec, task.index)),
+        *spec_fields(reader, run, spec),
+    ]
+    print_fields(fields)
+
+
+def item_text(spec: JobSpec, index: int | None) -> str:
+    from flowbatch.cli.details import items_of
+
+    items = items_of(spec, index)
+    shown = [item if isinstance(item, str) else " ".join(f"{k}={v}" for k, v in item.items()) for item in items]
+    return ", ".join(shown)
+
+
+def spec_fields(reader: Reader, run: RunView | None, spec: JobSpec) -> list[tuple[str, str]]:
+    from flowbatch.cli.check import details_of, span_text
+
+    needs = ""
+    if run is not None and spec.needs:
+        from flowbatch.cli.drawings import needs_text, nodes_of
+
+        nodes = {node.name: node for node in nodes_of(reader.plan(run).jobs)}
+        needs = needs_text(nodes[spec.key]).removeprefix("← ")
+    return [
+        ("needs", needs),
+        ("queue", spec.queue),
+        ("resources", str(spec.resources)),
+        ("image", spec.image or ""),
+        ("command", shlex.join(spec.command)),
+        ("workdir", spec.workdir),
+        ("variables", " ".join(f"{name}={shlex.quote(value)}" for name, value in spec.env)),
+        ("parameters", ", ".join(f"{name}={value}" for name, value in spec.parameters)),
+        ("attempts", f"{spec.retry.attempts} at most"),
+        ("timeout", "" if spec.timeout_ms is None else f"{span_text(spec.timeout_ms)} an attempt"),
+        ("more", "; ".join(details_of(spec))),
+        ("tags", ", ".join(f"{name}={value}" for name, value in spec.tags)),
+    ]
+
+
+def print_attempts(place: Place, attempts: Sequence[AttemptView]) -> None:
+    from flowbatch.cli.rows import took_text
+    from flowbatch.model.ids import log_name
+
+    if not attempts:
+        click.echo("No attempt has begun yet.")
+        return
+    rows = [
+        [
+            str(each.key.attempt),
+            each.environment or "-",
+            time_text(each.started_at),
+            took_text(each.started_at, each.stopped_at),
+            "-" if each.exit_code is None else str(each.exit_code),
+            each.reason or each.status_reason or ("" if each.stopped_at else "under way"),
+        ]
+        for each in attempts
+    ]
+    print_table(["ATTEMPT", "ENVIRONMENT", "STARTED", "TOOK", "EXIT", "REASON"], rows)
+    click.echo()
+    for each in attempts:
+        path = place.folder.logs / log_name(each.key.id)
+        click.echo(f"log of attempt {each.key.attempt}: {path}" + ("" if path.exists() else " (there is none)"))
+
+
+def print_fields(fields: Sequence[tuple[str, str]]) -> None:
+    """Those that say something; the names in a column of their own."""
+    shown = [(name, text) for name, text in fields if text]
+    width = max(len(name) for name, _ in shown)
+    for name, text in shown:
+        value = text if name == "status" else clean(text).replace("\n", "\n" + " " * (width + 2))
+        click.echo(f"{click.style(name.ljust(width), dim=True)}  {value}")
