@@ -49,5 +49,5 @@ def drop_job(db: sqlite3.Connection, job: int) -> None:
 
 
 def shrink(db: sqlite3.Connection) -> None:
-    """Gives freed pages back to the disk; the statement works a page a step, so that it is read to its end."""
-    db.execute(statements.INCREMENTAL_VACUUM).fetchall()
+    """Gives freed pages back to the disk. The statement frees a page a step, and only a script is stepped to its end."""
+    db.executescript(statements.INCREMENTAL_VACUUM)

@@ -181,9 +181,9 @@ LIMIT ?
 
 # The first of a run's events is its own. After the last one of an ended run there is nothing of it.
 SPAN_OF_RUN: Final = """
-SELECT min(event.seq), max(event.seq)
-FROM event INDEXED BY event_by_run
-WHERE event.run = ? AND event.kind <> 3
+SELECT
+  (SELECT seq FROM event INDEXED BY event_by_run WHERE run = ?1 AND kind <> 3 ORDER BY seq LIMIT 1),
+  (SELECT seq FROM event INDEXED BY event_by_run WHERE run = ?1 AND kind <> 3 ORDER BY seq DESC LIMIT 1)
 """
 
 LAST_SEQ: Final = "SELECT coalesce(max(seq), 0) FROM event"

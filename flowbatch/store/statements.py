@@ -167,7 +167,9 @@ DROP_TASKS: Final = "DELETE FROM task WHERE job = ?"
 DROP_JOB_PLAN: Final = "DELETE FROM job_plan WHERE job = ?"
 DROP_JOB: Final = "DELETE FROM job WHERE no = ?"
 EVENTS_TO_DROP: Final = """
-SELECT min(seq), max(seq) FROM event INDEXED BY event_by_run WHERE run = ? AND kind <> 3
+SELECT
+  (SELECT seq FROM event INDEXED BY event_by_run WHERE run = ?1 AND kind <> 3 ORDER BY seq LIMIT 1),
+  (SELECT seq FROM event INDEXED BY event_by_run WHERE run = ?1 AND kind <> 3 ORDER BY seq DESC LIMIT 1)
 """
 DROP_EVENTS: Final = "DELETE FROM event NOT INDEXED WHERE run = ? AND seq BETWEEN ? AND ?"
 DROP_RUN: Final = "DELETE FROM run WHERE no = ?"

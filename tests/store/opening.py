@@ -30,5 +30,6 @@ async def inside(store: SqliteStore, function: Callable[[sqlite3.Connection], Re
 
 
 def query(folder: Path, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(folder / "flowbatch.db")) as db:
+    """A statement from outside, as another program would make it: foreign keys are not looked at."""
+    with closing(sqlite3.connect(folder / "flowbatch.db", isolation_level=None)) as db:
         return db.execute(sql, parameters).fetchall()

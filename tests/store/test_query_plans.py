@@ -1,0 +1,136 @@
+"""Every hot query goes by an index with 50,000 rows there, and none scans `task`, `attempt` or `event`."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from flowbatch.store import queries, statements
+from flowbatch.store.migrate import opened
+
+ROWS = 50_000
+FILL = f"""
+INSERT INTO run (no, id, status, stage, stop, cancelled, generation, created_at, stopped_at)
+  WITH n (i) AS (SELECT value FROM generate) SELECT i, 'run' || i, i % 2, 'main', 0, 0, 0, 0, iif(i % 2, i, NULL) FROM n
+  WHERE i <= 50;
+INSERT INTO run_plan SELECT no, 'flow' || (no % 5), '', '{{}}', '' FROM run;
+INSERT INTO job (no, id, run, stage, status, rest, generation, cancelled, terminated, skipped, created_at)
+  SELECT value, 'job' || value, 1 + (value - 1) / 10, 'main', 1, 1, 0, 0, 0, 0, 0 FROM generate WHERE value <= 500;
+INSERT INTO job_plan SELECT no, 'name' || no, 1000, '{{}}' FROM job;
+INSERT INTO task (job, idx, status, attempt, base, lost, memory_mib, environment, life, halt, stopped_at)
+  SELECT 1 + value / 100, value % 100, 5 + value % 2, 1, 0, 0, 0, 'e', 1, 0, 1 FROM generate WHERE value < {ROWS};
+INSERT INTO attempt (job, idx, attempt, stopped_at) SELECT job, idx, 1, 1 FROM task;
+INSERT INTO event (at, kind, run, job, idx, status)
+  SELECT 0, iif(value % 100, 3, 1 + value % 2), 1 + value % 50, 1 + value / 100, value % 100, 5 FROM generate
+  WHERE value < {ROWS};
+"""
+
+
+@pytest.fixture(scope="module")
+def db(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
+    path: Path = tmp_path_factory.mktemp("plans") / "flowbatch.db"
+    with closing(opened(path)) as db:
+        db.execute("PRAGMA synchronous = OFF")
+        db.execute("CREATE TEMP TABLE generate (value INTEGER PRIMARY KEY)")
+        db.execute(f"WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n LIMIT {ROWS}) "
+                   "INSERT INTO generate SELECT i FROM n")  # fmt: skip
+        db.executescript(f"BEGIN;{FILL}COMMIT;")
+        yield db
+
+
+def plan(db: sqlite3.Connection, sql: str) -> list[str]:
+    return [
+        row[3]
+        for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", [1] * (1 if "?1" in sql else sql.count("?"))).fetchall()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sql", "steps"),
+    [
+        (
+            "RUNS",
+            ["SEARCH run USING INTEGER PRIMARY KEY (rowid<?)", "SEARCH run_plan USING INTEGER PRIMARY KEY (rowid=?)"],
+        ),
+        ("OPEN_RUNS", ["SCAN run USING INDEX run_open", "SEARCH run_plan USING INTEGER PRIMARY KEY (rowid=?)"]),
+        (
+            "RUN_BY_ID",
+            ["SEARCH run USING INDEX run_by_id (id=?)", "SEARCH run_plan USING INTEGER PRIMARY KEY (rowid=?)"],
+        ),
+        ("RUNS_BY_PREFIX", ["SEARCH run USING INDEX run_by_id (id>? AND id<?)"]),
+        ("NEWEST_RUN", ["SEARCH run_plan"]),
+        ("NEWEST_RUN_OF_WORKFLOW", ["SEARCH run_plan USING COVERING INDEX run_plan_by_workflow (workflow=?)"]),
+        ("WORKFLOWS", ["SCAN run_plan USING COVERING INDEX run_plan_by_workflow"]),
+        ("ENDED_BEFORE", ["SEARCH run USING COVERING INDEX run_by_stop (stopped_at<?)"]),
+        ("PLANS_OF_JOBS", ["SEARCH job USING COVERING INDEX job_by_run (run=?)"]),
+        ("JOBS_OF_RUN", ["SEARCH job USING INDEX job_by_run (run=?)"]),
+        ("JOB_BY_ID", ["SEARCH job USING INDEX job_by_id (id=?)"]),
+        (
+            "COUNTS_OF_RUN",
+            ["SEARCH job USING COVERING INDEX job_by_run (run=?)", "SEARCH task USING PRIMARY KEY (job=?)"],
+        ),
+        ("COUNTS_OF_JOB", ["SEARCH task USING PRIMARY KEY (job=?)"]),
+        ("TASKS_BETWEEN", ["SEARCH task USING PRIMARY KEY (job=? AND idx>? AND idx<?)"]),
+        ("ATTEMPTS_OF_TASK", ["SEARCH attempt USING PRIMARY KEY (job=? AND idx=?)"]),
+        (
+            "FAILURES_OF_RUN",
+            ["SEARCH job USING COVERING INDEX job_by_run (run=?)", "SEARCH task USING PRIMARY KEY (job=?)"],
+        ),
+        ("EVENTS", ["SEARCH event USING INTEGER PRIMARY KEY (rowid>?)"]),
+        ("EVENTS_OF_RUN", ["SEARCH event USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"]),
+        ("SPAN_OF_RUN", ["SEARCH event USING INDEX event_by_run (run=?)"]),
+        ("LAST_SEQ", ["SEARCH event"]),
+    ],
+)
+def test_readers(db: sqlite3.Connection, sql: str, steps: list[str]) -> None:
+    check(plan(db, getattr(queries, sql)), steps)
+
+
+@pytest.mark.parametrize(
+    ("sql", "steps"),
+    [
+        ("OPEN_RUNS", ["SCAN run USING INDEX run_open"]),
+        ("ENDED_RUN", ["SEARCH run USING INDEX run_by_id (id=?)"]),
+        ("RUN", ["SEARCH run USING INTEGER PRIMARY KEY (rowid=?)"]),
+        ("JOBS_OF_RUN", ["SEARCH job USING INDEX job_by_run (run=?)"]),
+        ("TASKS_OF_JOB", ["SEARCH task USING PRIMARY KEY (job=?)"]),
+        (
+            "KEEP_REOPENED",
+            ["SCAN span VIRTUAL TABLE INDEX 1:", "SEARCH task USING PRIMARY KEY (job=? AND idx>? AND idx<?)"],
+        ),
+        ("COLLECTABLE", ["SEARCH run USING COVERING INDEX run_by_stop (stopped_at<?)"]),
+        ("JOBS_TO_DROP", ["SEARCH job USING COVERING INDEX job_by_run (run=?)"]),
+        ("DROP_ATTEMPTS", ["SEARCH attempt USING PRIMARY KEY (job=?)"]),
+        ("DROP_TASKS", ["SEARCH task USING PRIMARY KEY (job=?)"]),
+        ("DROP_JOB", ["SEARCH job USING INTEGER PRIMARY KEY (rowid=?)"]),
+        ("DROP_RUN", ["SEARCH run USING INTEGER PRIMARY KEY (rowid=?)"]),
+        ("EVENTS_TO_DROP", ["SEARCH event USING INDEX event_by_run (run=?)"]),
+        ("DROP_EVENTS", ["SEARCH event USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"]),
+    ],
+)
+def test_the_writer(db: sqlite3.Connection, sql: str, steps: list[str]) -> None:
+    check(plan(db, getattr(statements, sql)), steps)
+
+
+def check(found: list[str], steps: list[str]) -> None:
+    assert not [step for step in found if step.startswith(("SCAN task", "SCAN attempt", "SCAN event"))]
+    assert not [step for step in found if "AUTOMATIC" in step]
+    at = 0
+    for step in steps:
+        assert step in found[at:], found
+        at = found.index(step, at) + 1
+
+
+def test_every_query_is_looked_at() -> None:
+    """One that is added must say here how it goes, or why it may go as it likes."""
+    looked_at = {mark.args[1][i][0] for test in (test_readers, test_the_writer) for mark in test.pytestmark  # type: ignore[attr-defined]
+                 for i in range(len(mark.args[1]))}  # fmt: skip
+    free = {"PRAGMAS", "FILE", "QUICK_CHECK", "LIVES", "INSTANCE", "BEFORE_FIRST_TABLE", "WAL", "BEGIN", "COMMIT", "ROLLBACK",
+            "INCREMENTAL_VACUUM", "BEGIN_LIFE"}  # fmt: skip
+    by_key = {"RUN_BY_NO", "PLAN_OF_RUN", "PLAN_OF_JOB", "DROP_RUN_PLAN", "DROP_JOB_PLAN"}
+    names = {name for module in (queries, statements) for name in vars(module) if name.isupper()}
+    assert {name for name in names if not name.startswith("PUT_")} == looked_at | free | by_key
