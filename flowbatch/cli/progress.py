@@ -10,6 +10,7 @@ import anyio
 import click
 
 from flowbatch.cli.output import clean, duration_text, time_text
+from flowbatch.core.ending import EXITED
 from flowbatch.core.state import Job, Run
 from flowbatch.model.events import EventKind, EventRow
 from flowbatch.model.outcome import Outcome
@@ -95,10 +96,12 @@ class PlainView:
         if status.terminal:
             counts = f"{job.counts[Status.SUCCEEDED]} of {job.tasks} children succeeded" if job.array else ""
             code = f"exit {event.exit_code}" if event.exit_code else ""
-            reason = clean(job.status_reason or "") if status is Status.FAILED or job.skipped else ""
+            telling = job.skipped or (status is Status.FAILED and (job.status_reason != EXITED or not code))
+            reason = clean(job.status_reason or "") if telling else ""
             detail = ", ".join(part for part in (counts, code, reason) if part)
         elif status is Status.RUNNABLE:
-            detail = f"retry after attempt {event.attempt}: {clean(event.status_reason or '')}"
+            why = f"exit {event.exit_code}" if event.exit_code is not None else clean(event.status_reason or "")
+            detail = f"to be tried again: attempt {event.attempt} ended with {why}"
         return [self._line(job.spec.key, status.name, detail)]
 
     def _child_lines(self, job: Job, row: TaskRow) -> list[str]:
@@ -109,12 +112,10 @@ class PlainView:
         if row.status == Status.FAILED and row.attempt:
             told = self._told[job.no] = self._told.get(job.no, 0) + 1
             if told <= CHILD_LINES_MAX:
-                code = "" if row.exit_code is None else f"exit {row.exit_code}, "
-                lines.append(
-                    self._line(
-                        f"{job.spec.key}:{row.idx}", "FAILED", f"{code}{clean(row.reason or row.status_reason or '')}"
-                    )
-                )
+                code = "" if row.exit_code is None else f"exit {row.exit_code}"
+                reason = row.reason or ("" if row.status_reason == EXITED else row.status_reason) or ""
+                detail = ", ".join(part for part in (code, clean(reason)) if part)
+                lines.append(self._line(f"{job.spec.key}:{row.idx}", "FAILED", detail))
             elif told == CHILD_LINES_MAX + 1:
                 lines.append(self._line(job.spec.key, "", "more children fail; the summary counts them"))
         return lines
@@ -199,7 +200,8 @@ class LiveView:
             return clean(job.status_reason or "") if job.status.terminal else ""
         end = job.stopped_at if job.stopped_at is not None else self._clock.now()
         text = duration_text(max(end - job.started_at, 0))
-        return f"{text}  {clean(job.status_reason or '')}" if job.status is Status.FAILED else text
+        telling = job.status is Status.FAILED and job.status_reason != EXITED
+        return f"{text}  {clean(job.status_reason or '')}" if telling else text
 
     def counts(self, job: Job) -> str:
         done, failed = job.counts[Status.SUCCEEDED], job.counts[Status.FAILED]

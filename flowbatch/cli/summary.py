@@ -11,6 +11,7 @@ from typing import Any, Final
 import click
 
 from flowbatch.cli.output import clean, duration_text, status_text
+from flowbatch.core.ending import EXITED
 from flowbatch.core.state import Job, Run
 from flowbatch.model.ids import AttemptKey, log_name
 from flowbatch.model.status import Status
@@ -73,10 +74,16 @@ def kinds_of(job: JobView, failed: Iterator[TaskView], logs: Path) -> list[Alike
 
 def print_group(run: Run, group: Alike) -> None:
     job = group.job
-    code = "" if group.exit_code is None else f"exit {group.exit_code}, "
-    count = "" if job.size is None else f"{len(group.indices)} of {job.size} children: "
-    what = f"{clean(job.name)}: {count}{code}{clean(group.reason)}"
-    click.echo(f"  {click.style('✗', fg='red')} {what}")
+    parts = []
+    if job.size is not None:
+        parts.append(f"{len(group.indices)} of {job.size} children")
+    if group.exit_code is not None:
+        parts.append(f"exit {group.exit_code}")
+    if group.reason != EXITED or group.exit_code is None:  # what every ended task says, says nothing here
+        parts.append(clean(group.reason))
+    tolerated = job.status is Status.SUCCEEDED
+    mark = click.style("~", fg="yellow") if tolerated else click.style("✗", fg="red")
+    click.echo(f"  {mark} {clean(job.name)}: {', '.join(parts)}{' (tolerated)' if tolerated else ''}")
     for line in group.lines:
         click.echo(f"      {clean(line)}")
     if group.example is not None:
