@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from flowbatch.core.dependencies import CHILD_FAILED, satisfied
 from flowbatch.core.ready import next_runnable
-from flowbatch.core.state import ROW, Job, Odd, State
+from flowbatch.core.state import NOTHING, ROW, Job, Odd, Run, State
 from flowbatch.core.submission import count_unmet
-from flowbatch.core.timers import TimerKind
-from flowbatch.model.ids import Millis
+from flowbatch.core.timers import Timer, TimerKind
+from flowbatch.model.ending import Halt
+from flowbatch.model.ids import AttemptKey, JobId, Millis
 from flowbatch.model.jobspec import Stage
 from flowbatch.model.resources import Resources
 from flowbatch.model.status import RunStatus, Status
@@ -17,92 +18,147 @@ Canonical = dict[str, object]
 
 def check(state: State) -> None:
     """Raises AssertionError, with what is wrong, where a counter or an index no longer says what the cells say."""
+    live: dict[JobId, int] = {}
+    for each in state.live.values():
+        live[each.key.job] = live.get(each.key.job, 0) + 1
     for job in state.jobs.values():
-        check_job(state, job)
+        check_job(job, live.get(job.id, 0))
     for run in state.runs.values():
-        main = [job for job in run.jobs if job.stage is Stage.MAIN]
-        last = [job for job in run.jobs if job.stage is Stage.FINALLY]
-        assert run.open_main == sum(not job.status.terminal for job in main), f"{run.id}: open_main"
-        assert run.open_finally == sum(not job.status.terminal for job in last), f"{run.id}: open_finally"
-        assert run.failed == sum(job.status is Status.FAILED for job in run.jobs), f"{run.id}: failed"
-        if run.status is RunStatus.RUNNING:
-            assert run.open_main or run.open_finally, f"{run.id}: nothing is open, but it is RUNNING"
+        check_run(run)
     check_capacity(state)
+    check_timers(state)
 
 
-def check_job(state: State, job: Job) -> None:
-    name = f"{job.spec.key} ({job.id})"
-    assert len(job.cells) == job.tasks == len(job.attempts), f"{name}: sizes"
-    for status in Status:
-        held = sum(1 for cell in job.cells if cell & 7 == status)
-        assert job.counts[status] == held, f"{name}: counts[{status.name}] = {job.counts[status]}, cells say {held}"
-    resting = {cell for cell in job.cells if not cell & ROW}
-    assert resting <= {job.rest}, f"{name}: resting cells in {resting}, rest is {job.rest.name}"
-    live = sum(1 for each in state.live.values() if each.job is job)
-    assert job.running == live == job.counts[Status.STARTING] + job.counts[Status.RUNNING], f"{name}: running"
+def check_run(run: Run) -> None:
+    open_main = open_finally = failed = 0
+    for job in run.jobs:
+        if job.status is Status.FAILED:
+            failed += 1
+        elif job.status is not Status.SUCCEEDED:
+            if job.stage is Stage.MAIN:
+                open_main += 1
+            else:
+                open_finally += 1
+    assert run.open_main == open_main, f"{run.id}: open_main"
+    assert run.open_finally == open_finally, f"{run.id}: open_finally"
+    assert run.failed == failed, f"{run.id}: failed"
+    if run.status is RunStatus.RUNNING:
+        assert open_main or open_finally, f"{run.id}: nothing is open, but it is RUNNING"
+
+
+def check_job(job: Job, live: int) -> None:
+    name, cells, counts, status = f"{job.spec.key} ({job.id})", job.cells, job.counts, job.status
+    assert len(cells) == job.tasks == len(job.attempts), f"{name}: sizes"
+    resting = 0
+    for code in range(7):
+        rest = cells.count(code)
+        resting += rest
+        held = rest + cells.count(code | ROW)
+        assert counts[code] == held, f"{name}: counts[{Status(code).name}] = {counts[code]}, cells say {held}"
+    assert resting == cells.count(job.rest), f"{name}: cells rest outside of {job.rest.name}"
+    assert job.running == live == counts[Status.STARTING] + counts[Status.RUNNING], f"{name}: running"
     if job.array:
-        assert job.status in (Status.PENDING, Status.SUCCEEDED, Status.FAILED), f"{name}: parent is {job.status.name}"
-        if job.tasks:
-            assert job.status.terminal == job.ended(), f"{name}: parent {job.status.name}, counts {job.counts}"
-        if job.status is Status.FAILED and job.tasks:
-            stopped = job.cancelled or job.terminated
-            assert job.counts[Status.FAILED] > (0 if stopped else job.spec.tolerate), f"{name}: FAILED, but tolerated"
-            assert job.status_reason == CHILD_FAILED, f"{name}: {job.status_reason}"
+        check_parent(job, name)
     else:
-        assert job.status == job.status_of(0), f"{name}: {job.status.name}, its task {job.cells[0] & 7}"
+        assert status == job.status_of(0), f"{name}: {status.name}, its task {cells[0] & 7}"
     limit = job.spec.max_running
     assert limit is None or job.running <= limit, f"{name}: {job.running} running, max_running {limit}"
-    if not job.status.terminal:
+    if not status.terminal:
         assert job.unmet == count_unmet(job), f"{name}: unmet {job.unmet}, needs say {count_unmet(job)}"
         check_dependencies(job, name)
 
 
+def check_parent(job: Job, name: str) -> None:
+    status, failed = job.status, job.counts[Status.FAILED]
+    assert status in (Status.PENDING, Status.SUCCEEDED, Status.FAILED), f"{name}: parent is {status.name}"
+    if job.tasks:
+        assert status.terminal == job.ended(), f"{name}: parent {status.name}, counts {job.counts}"
+    if status is Status.FAILED and job.tasks:
+        tolerated = 0 if job.cancelled or job.terminated else job.spec.tolerate
+        assert failed > tolerated, f"{name}: FAILED, but tolerated"
+        assert job.status_reason == CHILD_FAILED, f"{name}: {job.status_reason}"
+
+
 def check_dependencies(job: Job, name: str) -> None:
     """Nothing starts before its needs are met, and nothing that can go on is left PENDING."""
-    for index in range(job.tasks):
-        status = job.status_of(index)
-        met = job.unmet == 0 and all(satisfied(when, source.status_of(index)) for source, when in job.sources)
-        if job.spec.sequential and index:
-            met = met and job.status_of(index - 1) == Status.SUCCEEDED
-        if status in (Status.RUNNABLE, Status.STARTING, Status.RUNNING):
-            assert met, f"{name}:{index} is {Status(status).name}, and its needs are not met"
-        elif status <= Status.PENDING:
-            assert not met, f"{name}:{index} is {Status(status).name}, and nothing holds it back"
+    counts = job.counts
+    begun = counts[Status.RUNNABLE] + job.running
+    if job.unmet:
+        assert not begun, f"{name}: {begun} tasks go on, and its needs are not met"
+    elif not job.sources and not job.spec.sequential:
+        assert not counts[Status.PENDING] + counts[Status.SUBMITTED], f"{name}: nothing holds it back"
+    else:
+        for index, cell in enumerate(job.cells):
+            status = cell & 7
+            if status >= Status.SUCCEEDED:
+                continue
+            met = all(satisfied(when, source.cells[index] & 7) for source, when in job.sources)
+            if met and job.spec.sequential and index:
+                met = job.cells[index - 1] & 7 == Status.SUCCEEDED
+            if status >= Status.RUNNABLE:
+                assert met, f"{name}:{index} is {Status(status).name}, and its needs are not met"
+            else:
+                assert not met, f"{name}:{index} is {Status(status).name}, and nothing holds it back"
+
+
+def check_timers(state: State) -> None:
+    """Whatever must wake the engine will."""
+    timers = set(state.timers.heap)
+    for live in state.live.values():
+        timeout_ms = live.job.spec.timeout_ms
+        timed = timeout_ms is not None and live.backend not in state.enforcing and live.halt is Halt.NONE
+        if timed and timeout_ms is not None and live.started_at is not None:
+            due = Timer(Millis(live.started_at + timeout_ms), TimerKind.TIMEOUT, live.key)
+            assert due in timers, f"{live.key.id}: no timer for its timeout"
+    for job in state.jobs.values():
+        for index, odd in job.odd.items():
+            if odd.not_before is not None:
+                due = Timer(odd.not_before, TimerKind.BACKOFF, AttemptKey(job.id, index, job.attempts[index]))
+                assert due in timers, f"{job.spec.key}:{index}: no timer for its backoff"
+    for run in state.runs.values():
+        if run.deadline_at is not None and run.stage is Stage.MAIN and not run.held:
+            due = Timer(run.deadline_at, TimerKind.DEADLINE, (run.id, run.generation, 0))
+            assert due in timers or run.stop is not Halt.NONE, f"{run.id}: no timer for its deadline"
 
 
 def check_capacity(state: State) -> None:
-    for environment in state.environments.values():
-        used, count = Resources(), 0
-        for live in state.live.values():
-            if live.environment is environment:
-                used, count = used.plus(live.resources), count + 1
-        assert environment.used == used, f"{environment.name}: used {environment.used}, live attempts hold {used}"
-        assert environment.live == count, f"{environment.name}: live"
-        assert used.fits(environment.spec.capacity), f"{environment.name}: {used} of {environment.spec.capacity}"
-    for queue in state.queues.values():
-        held = sum(1 for live in state.live.values() if live.job.spec.queue == queue.spec.name)
-        assert queue.live == held, f"queue {queue.spec.name}: live"
+    used: dict[str, tuple[Resources, int]] = {}
+    queued: dict[str, int] = {}
+    for live in state.live.values():
+        held, count = used.get(live.environment.name, (NOTHING, 0))
+        used[live.environment.name] = (held.plus(live.resources), count + 1)
+        queued[live.job.spec.queue] = queued.get(live.job.spec.queue, 0) + 1
+    for name, environment in state.environments.items():
+        held, count = used.get(name, (NOTHING, 0))
+        assert environment.used == held, f"{name}: used {environment.used}, live attempts hold {held}"
+        assert environment.live == count, f"{name}: live"
+        assert held.fits(environment.spec.capacity), f"{name}: {held} of {environment.spec.capacity}"
+    for name, queue in state.queues.items():
+        assert queue.live == queued.get(name, 0), f"queue {name}: live"
 
 
 def ready_tasks(state: State, now: Millis) -> set[tuple[str, int, int]]:
-    """(queue, job number, index) of everything that could be placed, if there were room."""
+    """(queue, job number, index) of everything that could be placed, if there were room; nothing of a held run."""
     found: set[tuple[str, int, int]] = set()
-    for name, queue in state.queues.items():
+
+    def add(job: Job, lo: int, hi: int, shape: Resources) -> None:
+        if state.jobs.get(job.id) is job and not (job.run is not None and job.run.held):
+            found.update((job.spec.queue, job.no, index) for index in runnable(job, lo, hi, shape, now))
+
+    for queue in state.queues.values():
         for group in queue.groups.values():
             for entry in group.heap:
-                if state.jobs.get(entry.job.id) is entry.job:  # not of a run that has left
-                    found |= {
-                        (name, entry.job_no, i) for i in runnable(entry.job, entry.lo, entry.hi, group.key.shape, now)
-                    }
+                add(entry.job, entry.lo, entry.hi, group.key.shape)
     for job in state.jobs.values():
         for shape, parked in job.parked.items():
             for entry in parked:
-                found |= {(job.spec.queue, job.no, i) for i in runnable(job, entry.lo, entry.hi, shape, now)}
+                add(job, entry.lo, entry.hi, shape)
     for timer in state.timers.heap:
-        held = state.jobs.get(timer.subject[0]) if timer.kind is TimerKind.BACKOFF else None  # type: ignore[call-overload]
-        odd = held.odd.get(timer.subject[1]) if held is not None else None
-        if held is not None and odd is not None and odd.not_before == timer.at <= now:
-            found |= {(held.spec.queue, held.no, timer.subject[1])}
+        name, index, _ = timer.subject
+        owner = state.jobs.get(JobId(name)) if timer.kind is TimerKind.BACKOFF else None
+        odd = owner.odd.get(index) if owner is not None else None
+        if owner is not None and odd is not None and odd.not_before == timer.at <= now:
+            add(owner, index, index + 1, owner.resources_of(index))
     return found
 
 

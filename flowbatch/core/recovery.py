@@ -77,7 +77,7 @@ def restore(state: State, loaded: Loaded, *, replace: bool = True) -> None:
 
 def restore_run(state: State, row: RunRow, plan: RunPlan) -> Run:
     run = Run(
-        row.no, plan, row.created_at, RunStatus(row.status), Stage(row.stage), Halt(row.stop), bool(row.cancelled),
+        row.no, plan, row.created_at, row.status, row.stage, row.stop, row.cancelled,
         row.generation, row.status_reason, row.deadline_at, row.finally_at, row.stopped_at,
     )  # fmt: skip
     state.runs[RunId(row.id)] = run
@@ -86,9 +86,9 @@ def restore_run(state: State, row: RunRow, plan: RunPlan) -> Run:
 
 def restore_job(state: State, runs: dict[int, Run], row: JobRow, plan: JobPlan) -> Job:
     job = Job(
-        row.no, row.id, plan.spec, None if row.run is None else runs[row.run], Stage(row.stage), row.created_at,
-        Status(row.status), Status(row.rest), row.rest_reason, row.rest_at, row.generation, bool(row.cancelled),
-        bool(row.terminated), bool(row.skipped), row.status_reason, row.started_at, row.stopped_at,
+        row.no, row.id, plan.spec, None if row.run is None else runs[row.run], row.stage, row.created_at,
+        row.status, row.rest, row.rest_reason, row.rest_at, row.generation, row.cancelled,
+        row.terminated, row.skipped, row.status_reason, row.started_at, row.stopped_at,
     )  # fmt: skip
     submission.adopt(state, job)
     return job
@@ -114,7 +114,7 @@ def restore_live(state: State, job: Job, row: TaskRow) -> None:
     key = AttemptKey(job.id, row.idx, row.attempt)
     live = Live(
         key, job, environment, environment.spec.backend_of(job.spec) or "", job.resources_of(row.idx), row.life,
-        changed=0, status=Status(row.status), halt=Halt(row.halt), halt_reason=row.status_reason,
+        changed=0, status=row.status, halt=row.halt, halt_reason=row.status_reason,
         started_at=row.started_at,
     )  # fmt: skip
     state.live[key.task] = live
@@ -209,6 +209,9 @@ def miss(state: State, live: Live, out: Turn) -> None:
     if live.status is Status.STARTING and not before_boot:
         if live.life == state.life:
             return
+        held = live.job.run is not None and live.job.run.held
+        if live.halt is Halt.NONE and (state.draining or held):
+            live.halt = Halt.INTERRUPT  # nothing new starts: it goes back to RUNNABLE, uncharged
         if live.halt is not Halt.NONE:
             lifecycle.on_exited(state, Exited(live.key, out.now, Evidence()), out)  # never begun, and not wanted
             return

@@ -6,7 +6,7 @@ fresh, what succeeded stays. What failed because of it is reopened with it, and 
 
 from __future__ import annotations
 
-from flowbatch.core import recovery, submission
+from flowbatch.core import dependencies, recovery, submission
 from flowbatch.core.commands import clipped
 from flowbatch.core.runs import arm_deadline
 from flowbatch.core.state import ROW, Job, Odd, Run, State
@@ -119,7 +119,7 @@ def reopen_job(job: Job, target: Target | None, out: Turn) -> None:
     if job.rest is Status.FAILED:
         resting = job.resting()
         if sum(job.cells.count(Status.FAILED, lo, hi) for lo, hi in ranges) == resting:
-            wait_again(job)
+            wait_again(job, out)
     for lo, hi in ranges:
         for index in range(lo, hi):
             if job.status_of(index) == Status.FAILED:
@@ -131,14 +131,18 @@ def reopen_whole(job: Job, out: Turn) -> None:
     reset(job)
     job.skipped = False
     if job.rest.terminal:
-        wait_again(job)
+        wait_again(job, out)
     for index in range(job.tasks):
         if job.status_of(index) >= Status.SUCCEEDED:
             reopen_task(job, index, out)
 
 
-def wait_again(job: Job) -> None:
+def wait_again(job: Job, out: Turn) -> None:
     """All resting children, which ended unstarted, are PENDING again and go on resting."""
+    if job.array and out.state.child_events:
+        for lo, hi in dependencies.resting_ranges(job):
+            for index in range(lo, hi):
+                out.child_event(job, index, Status.PENDING, None, None)
     was, resting = job.rest, job.resting()
     job.counts[was] -= resting
     job.counts[Status.PENDING] += resting

@@ -3,7 +3,7 @@
 Queues are looked at by descending priority: within a queue the best head first (its `priority`, then
 retries, then the order of submission), in the first environment of the queue that has room. A job that does not fit lets
 others pass, but from the moment its head did not fit a clock runs: after RESERVE_AFTER_MS it holds a reservation in each of its environments
-(one per environment: the oldest such job of the highest queue), and others may then only use what leaves its share untouched.
+(one per environment: of the highest queue, the job that has waited longest), and others may then only use what leaves its share untouched.
 The cost of a pass grows with the number of groups (distinct shapes), not with the tasks that wait.
 """
 
@@ -147,7 +147,7 @@ def room_for(environment: EnvironmentState, group: Group, shape: Resources, rese
 
 def reservations(state: State, now: Millis) -> dict[str, Group]:
     """Environment → the group whose head has waited there too long."""
-    best: dict[str, tuple[tuple[int, Head], Group]] = {}
+    best: dict[str, tuple[tuple[int, int, Head], Group]] = {}
     for queue in state.queues.values():
         for group in queue.groups.values():
             if group.blocked_since is None or now - group.blocked_since < RESERVE_AFTER_MS:
@@ -155,7 +155,7 @@ def reservations(state: State, now: Millis) -> dict[str, Group]:
             entry = group.head()
             if entry is None:
                 continue
-            rank = (-queue.spec.priority, head_key(group, entry))
+            rank = (-queue.spec.priority, group.blocked_since, head_key(group, entry))
             for environment, _ in state.places_of(entry.job):
                 if group.key.shape.fits(environment.spec.capacity):
                     held = best.get(environment.spec.name)

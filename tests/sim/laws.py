@@ -1,0 +1,262 @@
+"""What must hold, looked at from outside: rows, effects and the backend's own books, never the core's counters."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from flowbatch.core.ending import HOST_LOST, INTERRUPTED
+from flowbatch.core.ready import Group, GroupKey, first_ready
+from flowbatch.core.scheduler import RESERVE_AFTER_MS
+from flowbatch.core.state import EnvironmentState, Job, State
+from flowbatch.model.effects import Launch
+from flowbatch.model.events import EventKind
+from flowbatch.model.ids import AttemptKey, JobId
+from flowbatch.model.jobspec import Stage, When
+from flowbatch.model.resources import Resources
+from flowbatch.model.rows import AttemptRow, TaskRow, Writes
+from flowbatch.model.status import TRANSITIONS, RunStatus, Status
+from tests.sim.backend import SimBackend
+from tests.sim.store import DictStore
+
+Subject = tuple[int, int | None]  # job number, index of a child
+
+
+class Share(NamedTuple):
+    """What a group's head may have alone."""
+
+    priority: int  # of its queue, negated
+    since: int
+    group: Group
+    shape: Resources
+
+
+def has_ready(group: Group) -> bool:
+    """As `group.head()`, but it leaves the heap alone."""
+    return any(
+        first_ready(each.job, each.lo, each.hi, group.key.shape) >= 0
+        for each in group.heap
+        if each.job.spec.max_running is None or each.job.running < each.job.spec.max_running
+    )
+
+
+class Laws:
+    def __init__(self, store: DictStore, backends: dict[str, SimBackend]) -> None:
+        self.store = store
+        self.backends = backends
+        self.told: dict[Subject, int] = {}  # the last status that an event told
+        self.runs_told: dict[int, int] = {}
+        self.first: dict[tuple[int, int], int] = {}  # attempts of earlier generations
+        self.doomed: set[AttemptKey] = set()  # terminated by an acknowledged command: they may not succeed
+        self.lossy = False  # the world may lose attempts of durable backends
+        self.capacity: dict[str, Resources] = {}
+        self.kept: dict[str, Share] = {}
+        self.since: dict[tuple[str, GroupKey], int] = {}
+
+    # --- before the commit: events against what was told, and rows
+
+    def look_at_writes(self, writes: Writes) -> None:
+        jobs, runs = self.store.jobs, self.store.runs
+        reopened = {n for n, row in writes.jobs.items() if row.generation > (jobs[n].generation if n in jobs else 0)}
+        reopened_runs = {
+            n for n, row in writes.runs.items() if row.generation > (runs[n].generation if n in runs else 0)
+        }
+        self.look_at_events(writes, reopened, reopened_runs)
+        for (no, idx), task in writes.tasks.items():
+            if no in reopened and not task.status.terminal:
+                self.first[no, idx] = task.attempt - (task.status is Status.STARTING)
+            if task.status.terminal:
+                self.look_at_end(task, task.environment is not None)
+        for attempt in writes.attempts:
+            self.look_at_end(attempt, True)
+
+    def look_at_events(self, writes: Writes, reopened: set[int], reopened_runs: set[int]) -> None:
+        """Every path is legal, per generation; the end of a task is told once."""
+        told = self.told
+        for event in writes.events:
+            status = event.status
+            if event.kind is EventKind.RUN:
+                assert event.run is not None
+                before = self.runs_told.get(event.run)
+                legal = before is None or before == RunStatus.RUNNING or event.run in reopened_runs
+                assert legal, f"run {event.run}: {before} → {status}"
+                self.runs_told[event.run] = status
+                continue
+            assert event.job is not None
+            subject = (event.job, event.idx)
+            before = told.get(subject, Status.SUBMITTED if event.idx is None else Status.PENDING)
+            if (before, status) not in TRANSITIONS:
+                again = status == Status.PENDING and before >= Status.SUCCEEDED and event.job in reopened
+                assert again, f"{subject}: {Status(before).name} → {Status(status).name}"
+            told[subject] = status
+        for no, row in writes.jobs.items():
+            assert told.get((no, None)) == row.status, f"job {no} is {row.status.name}, its events say otherwise"
+        for no, run in writes.runs.items():
+            assert self.runs_told.get(no) == run.status, f"run {no}"
+        for (no, idx), task in writes.tasks.items():
+            if (no, idx) in told:
+                assert told[no, idx] == task.status, f"task {no}:{idx} is {task.status.name}, its events say otherwise"
+
+    def look_at_end(self, row: TaskRow | AttemptRow, of_attempt: bool) -> None:
+        """I5: the code on record is the one that came to be; what nobody knows is not guessed."""
+        name = f"{row.job}:{row.idx}#{row.attempt}"
+        if row.stopped_at is not None and row.started_at is not None:
+            assert row.stopped_at >= row.started_at, f"{name}: ended before it began"
+        if not of_attempt:
+            assert row.exit_code is None, f"{name}: an exit code without an attempt"
+            return
+        plan = self.store.job_plans.get(row.job)
+        if plan is None:
+            return
+        key = AttemptKey(plan.id, row.idx, row.attempt)
+        produced = [each.produced[key] for each in self.backends.values() if key in each.produced]
+        if row.exit_code is not None:
+            assert produced == [row.exit_code], f"{name}: exit code {row.exit_code}, the backend says {produced}"
+        if isinstance(row, TaskRow) and row.status is Status.SUCCEEDED:
+            assert produced == [0], f"{name}: SUCCEEDED, the backend says {produced}"
+            assert key not in self.doomed, f"{name}: SUCCEEDED, and it had been terminated"
+        if row.status_reason == HOST_LOST:
+            kept = [each for each in self.backends.values() if each.durable and key in each.produced]
+            assert self.lossy or not kept, f"{name}: lost, but the backend says {produced}"
+
+    # --- effects, once their turn is durable
+
+    def look_at_launch(self, launch: Launch, *, draining: bool, held: bool, stopped: bool) -> None:
+        key = launch.key
+        store = self.store
+        no = next(no for no in self.numbers(key.job))
+        row = store.tasks[no].get(key.idx)
+        assert row is not None, f"{key.id}: launched without a row"
+        assert (row.status, row.attempt) == (Status.STARTING, key.attempt), f"{key.id}: launched, its row says {row}"
+        assert not draining, f"{key.id}: launched while draining"
+        assert not held, f"{key.id}: launched while its run is held"
+        assert stopped or not store.jobs[no].terminated, f"{key.id}: launched, and its job is terminated"
+        self.look_at_attempts(no, key)
+        self.look_at_needs(no, key.idx, launch)
+
+    def numbers(self, job: JobId) -> list[int]:
+        return [no for no, plan in self.store.job_plans.items() if plan.id == job]
+
+    def look_at_attempts(self, no: int, key: AttemptKey) -> None:
+        """Attempts that count ≤ limit per generation; each earlier one is on record."""
+        policy = self.store.job_plans[no].spec.retry
+        charged, free = 0, policy.lost_free
+        for attempt in range(1, key.attempt):
+            row = self.store.attempts.get((no, key.idx, attempt))
+            assert row is not None, f"{key.id}: attempt {attempt} is not on record"
+            if attempt > self.first.get((no, key.idx), 0) and row.status_reason != INTERRUPTED:
+                if row.status_reason == HOST_LOST and free:
+                    free -= 1
+                else:
+                    charged += 1
+        assert charged < policy.attempts, f"{key.id}: {charged} attempts were charged, {policy.attempts} are allowed"
+
+    def look_at_needs(self, no: int, idx: int, launch: Launch) -> None:
+        """No child before its dependencies."""
+        store = self.store
+        plan = store.job_plans[no]
+        for need in plan.spec.needs:
+            source = self.numbers(need.job)[0]
+            status = store.status_of(source, idx) if need.each else store.jobs[source].status
+            wanted = {When.SUCCESS: (5,), When.FAILURE: (6,), When.DONE: (5, 6)}[need.when]
+            assert status in wanted, f"{launch.key.id}: launched, and {need.job} is {Status(status).name}"
+        if plan.spec.sequential and idx:
+            assert store.status_of(no, idx - 1) == Status.SUCCEEDED, f"{launch.key.id}: before its predecessor"
+        if plan.stage is Stage.FINALLY:
+            run = store.jobs[no].run
+            assert run is not None
+            main = [store.jobs[each] for each in store.jobs_of[run] if store.job_plans[each].stage is Stage.MAIN]
+            assert all(each.status.terminal for each in main), f"{launch.key.id}: finally, before the main stage ended"
+            how = RunStatus.FAILED if any(each.status is Status.FAILED for each in main) else RunStatus.SUCCEEDED
+            assert launch.run_status == how.name, f"{launch.key.id}: {launch.run_status}, the main stage {how.name}"
+
+    def look_at_forget(self, key: AttemptKey) -> None:
+        for no in self.numbers(key.job):
+            row = self.store.tasks[no].get(key.idx)
+            live = row is not None and row.status.live and row.attempt == key.attempt
+            assert not live, f"{key.id}: forgotten, and its end is not durable"
+
+    def look_at_capacity(self) -> None:
+        """I4, by the backends' own books."""
+        total: dict[str, list[int]] = {}
+        for backend in self.backends.values():
+            for name, used in backend.used().items():
+                sums = total.setdefault(name, [0, 0, 0])
+                total[name] = [a + b for a, b in zip(sums, used, strict=True)]
+        for name, sums in total.items():
+            assert Resources(*sums).fits(self.capacity[name]), f"{name}: {sums} really used of {self.capacity[name]}"
+
+    # --- the scheduler
+
+    def note_reservations(self, state: State, now: int) -> None:
+        """Before a turn: who has waited long enough to hold what comes free, per environment."""
+        self.kept = {}
+        self.since = {}
+        tied: set[str] = set()
+        for queue in state.queues.values():
+            for group in queue.groups.values():
+                since = group.blocked_since
+                if since is None or now - since < RESERVE_AFTER_MS or not has_ready(group):
+                    continue
+                self.since[queue.spec.name, group.key] = since
+                for environment, _ in state.places_of(group.heap[0].job):
+                    if group.key.shape.fits(environment.spec.capacity):
+                        share = Share(-queue.spec.priority, since, group, group.key.shape)
+                        held = self.kept.get(environment.name)
+                        if held is None or share[:2] < held[:2]:
+                            self.kept[environment.name] = share
+                            tied.discard(environment.name)
+                        elif share[:2] == held[:2]:
+                            tied.add(environment.name)
+        for name in tied:  # which of them holds it is the core's own affair
+            del self.kept[name]
+
+    def look_at_placement(self, state: State, launches: list[Launch], now: int) -> None:
+        if self.kept:
+            for launch in launches:
+                share = self.kept.get(launch.environment)
+                if share is not None and share.group.blocked_since == share.since and has_ready(share.group):
+                    self.look_at_share(state, launch, share)
+        if not state.draining:
+            for job in state.jobs.values():
+                if job.counts[Status.RUNNABLE] and not (job.run is not None and job.run.held):
+                    self.look_at_waiting(state, job, now)
+
+    def look_at_share(self, state: State, launch: Launch, share: Share) -> None:
+        """Who does not come from a higher queue, and has not waited as long, leaves the holder's share alone."""
+        spec = launch.spec
+        queue = state.queues[spec.queue].spec
+        since = self.since.get((queue.name, GroupKey(spec.priority, launch.resources, spec.kind)))
+        if -queue.priority < share.priority or (since is not None and since <= share.since):
+            return
+        free = state.environments[launch.environment].free()
+        for need, have, kept in zip(launch.resources, free, share.shape, strict=True):
+            assert not need or have >= kept, f"{launch.key.id}: took what was kept for {share.shape}"
+
+    def look_at_waiting(self, state: State, job: Job, now: int) -> None:
+        """I8: nothing that could run is left waiting."""
+        queue = state.queues[job.spec.queue]
+        full = queue.spec.max_running is not None and queue.live >= queue.spec.max_running
+        if full or (job.spec.max_running is not None and job.running >= job.spec.max_running):
+            return
+        for index in range(job.tasks):
+            if job.status_of(index) != Status.RUNNABLE:
+                continue
+            odd = job.odd.get(index)
+            if odd is not None and odd.not_before is not None and odd.not_before > now:
+                continue
+            shape = job.resources_of(index)
+            for environment, _ in state.places_of(job):
+                if environment.spec.enabled and shape.fits(environment.free()):
+                    kept = self.spoken_for(state, environment, shape, now)
+                    assert kept, f"{job.id}:{index} waits, and {environment.name} has {environment.free()}"
+
+    def spoken_for(self, state: State, environment: EnvironmentState, shape: Resources, now: int) -> bool:
+        """Some job holds a reservation, and this one would touch it."""
+        for queue in state.queues.values():
+            for group in queue.groups.values():
+                since = group.blocked_since
+                if since is not None and now - since >= RESERVE_AFTER_MS and has_ready(group):
+                    left = environment.free().minus(group.key.shape)
+                    if any(need > have for need, have in zip(shape, left, strict=True) if need):
+                        return True
+        return False

@@ -1,0 +1,199 @@
+"""From a seed: places, plans, and what each attempt will do. No state: the reference and the backend ask the same script."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Final
+
+from flowbatch.model.ids import JobId, RunId
+from flowbatch.model.jobspec import (
+    Action,
+    Environment,
+    JobPlan,
+    JobSpec,
+    Need,
+    Queue,
+    RetryPolicy,
+    Rule,
+    RunPlan,
+    Stage,
+    When,
+)
+from flowbatch.model.resources import Resources
+
+TIMEOUT_MS: Final = 40_000
+WHENS: Final = (When.SUCCESS,) * 6 + (When.FAILURE, When.DONE, When.DONE)
+SHAPES: Final = (
+    Resources(1000),
+    Resources(1000),
+    Resources(500),
+    Resources(250, 256),
+    Resources(2000, 512),
+    Resources(1000, 1024),
+    Resources(3000),
+    Resources(500, 0, 1),
+)
+EXIT: Final = Rule(Action.EXIT, reason="*")
+GROW: Final = Rule(Action.RETRY, reason="OutOfMemory*", memory_factor=2.0)
+RULES: Final[tuple[tuple[Rule, ...], ...]] = (
+    (),
+    (),
+    (GROW,),
+    (Rule(Action.RETRY, status_reason="Host EC2*"), EXIT),
+    (GROW, Rule(Action.EXIT, exit_code="2")),
+    (Rule(Action.EXIT, exit_code="13*"), Rule(Action.RETRY, reason="Cannot*"), EXIT),
+)
+DURATIONS: Final = (0, 1000, 1000, 5000, 5000, 20_000, 35_000)
+CODES: Final = (1, 1, 2, 3, 139)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What one attempt does. `duration_ms` None: until it is stopped."""
+
+    code: int
+    duration_ms: int | None
+    delay_ms: int = 0  # from the launch to the start
+    oom: bool = False
+    refused: bool = False  # the launch fails
+    lost: bool = False  # the backend loses it in the middle
+    stubborn: int = 0  # answers TERM: 0 with 143, 1 with exit 0, 2 only to KILL
+
+
+@dataclass(frozen=True, slots=True)
+class Habit:
+    """How the attempts of a job are drawn."""
+
+    fails: int  # of 256
+    duration_ms: int
+    spread: bool
+    endless: int  # of 256
+    loses: int  # of 256
+
+
+@dataclass(slots=True)
+class Scripts:
+    seed: int
+    habits: dict[JobId, tuple[int, Habit]]
+
+    def of(self, job: JobId, idx: int, attempt: int) -> Script:
+        number, habit = self.habits[job]
+        draw = (self.seed * 31 + number * 1_000_003 + idx * 7919 + attempt * 104_729) * 2_654_435_761
+        draw ^= draw >> 17
+        draw = (draw * 0x9E3779B1) & 0xFFFFFFFFFF
+        delay_ms = (0, 0, 0, 1500)[draw >> 33 & 3]
+        duration: int | None = habit.duration_ms
+        if habit.spread:
+            duration = DURATIONS[(draw >> 25 & 0xFF) % 7]
+        if draw >> 4 & 0xFF < habit.endless:
+            duration = None
+        stubborn = draw >> 2 & 3
+        if draw >> 12 & 0xFF < habit.loses:
+            return Script(0, duration or 1000, delay_ms, lost=True)
+        if draw >> 20 & 0xFF >= habit.fails:
+            return Script(0, duration, delay_ms, stubborn=stubborn)
+        kind = draw >> 28 & 7
+        if kind == 0:
+            return Script(0, 0, delay_ms, refused=True)
+        if kind <= 2:
+            return Script(137, duration, delay_ms, oom=True)
+        return Script(CODES[kind - 3], duration, delay_ms, stubborn=stubborn)
+
+
+@dataclass(slots=True)
+class Places:
+    environments: tuple[Environment, ...]
+    queues: tuple[Queue, ...]
+
+
+def make_places(rng: random.Random) -> Places:
+    """The first environment can run everything; the others only some."""
+    kinds = rng.choice((("process", "process"), ("fake", "fake"), ("process", "fake"), ("fake", "local")))
+    big = Environment("big", kinds[0], Resources(rng.choice((3000, 4000, 6000, 9000)), rng.choice((2048, 4096)), 1))
+    small = Environment("small", kinds[1], Resources(rng.choice((1000, 2000)), 1024))
+    names = rng.choice((("big",), ("big",), ("big", "small"), ("small", "big")))
+    limit = 3 if rng.random() < 0.2 else None
+    queues = [Queue("q0", 1, names, max_running=limit)]
+    for number in range(1, rng.choice((1, 1, 2, 3))):
+        queues.append(Queue(f"q{number}", rng.choice((1, 5)), rng.choice((("big",), ("small", "big")))))
+    return Places((big, small), tuple(queues))
+
+
+class Author:
+    """Writes plans; `calm` ones have no ends but their own, so that their outcome is known."""
+
+    def __init__(self, rng: random.Random, seed: int, places: Places, *, calm: bool) -> None:
+        self.rng = rng
+        self.places = places
+        self.calm = calm
+        self.scripts = Scripts(seed, {})
+        self.size = rng.choice((3, 5, 8, 12))
+
+    def run(self, number: int, jobs: int) -> RunPlan:
+        rng = self.rng
+        main: list[JobPlan] = []
+        for index in range(jobs):
+            main.append(self.job(f"r{number}j{index}", main, Stage.MAIN))
+        last: list[JobPlan] = []
+        for index in range(rng.choice((0, 0, 1, 2))):
+            last.append(self.job(f"r{number}f{index}", last, Stage.FINALLY))
+        plans = [*main, *last]
+        if rng.random() < 0.5:
+            rng.shuffle(plans)
+        deadline = rng.choice((30_000, 90_000)) if not self.calm and rng.random() < 0.15 else None
+        return RunPlan(
+            RunId(f"run{number}"), "flow", tuple(plans), deadline_ms=deadline, environments=self.places.environments,
+            queues=self.places.queues,
+        )  # fmt: skip
+
+    def job(self, key: str, before: list[JobPlan], stage: Stage) -> JobPlan:
+        draw = self.rng.random
+        array = draw() < 0.65 and stage is Stage.MAIN or draw() < 0.2
+        size = None
+        if array:
+            size = self.size if draw() < 0.7 else int(draw() * 4) if draw() < 0.5 else int(draw() * 14)
+        timeout = TIMEOUT_MS if draw() < 0.25 else None
+        long = draw() < 0.15
+        habit = Habit(
+            fails=int((0, 0, 20, 60, 120, 256)[int(draw() * 6)]),
+            duration_ms=DURATIONS[int(draw() * 7)],
+            spread=draw() < 0.4,
+            endless=(60 if timeout else 0) if self.calm else 40 if timeout or long else 0,
+            loses=0 if self.calm or draw() < 0.7 else 60,
+        )
+        job = JobId(key)
+        self.scripts.habits[job] = (len(self.scripts.habits), habit)
+        queues = self.places.queues
+        spec = JobSpec(
+            key,
+            queues[int(draw() * len(queues))].name,
+            ("true",),
+            SHAPES[int(draw() * len(SHAPES))],
+            size,
+            self.needs(before, size),
+            sequential=array and draw() < 0.12,
+            max_running=1 + int(draw() * 3) if array and draw() < 0.25 else None,
+            tolerate=int(draw() * (size or 1)) if array and draw() < 0.3 else 0,
+            priority=5 if draw() < 0.15 else 0,
+            timeout_ms=timeout,
+            retry=self.retry(),
+        )
+        return JobPlan(job, spec, stage)
+
+    def needs(self, before: list[JobPlan], size: int | None) -> tuple[Need, ...]:
+        draw = self.rng.random
+        found: list[Need] = []
+        for other in before[-6:]:
+            if draw() < 0.3 and len(found) < 3:
+                each = size is not None and other.spec.size == size and draw() < 0.7
+                found.append(Need(other.id, WHENS[int(draw() * len(WHENS))], each))
+        return tuple(found)
+
+    def retry(self) -> RetryPolicy:
+        draw = self.rng.random
+        if draw() < 0.4:
+            return RetryPolicy()
+        first = (0, 0, 2000, 10_000)[int(draw() * 4)]
+        free = 0 if draw() < 0.7 else 1
+        return RetryPolicy(1 + int(draw() * 3), first, first * 4, RULES[int(draw() * len(RULES))], free)

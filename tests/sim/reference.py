@@ -1,0 +1,135 @@
+"""The semantics a second time, as a naive recursion over a plan: which task must end how, after how many attempts.
+
+It knows nothing of time, so it is silent (`Ambiguous`) where two causes of an end race each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import ceil
+
+from flowbatch.model.ids import JobId, RunId
+from flowbatch.model.jobspec import Action, JobPlan, JobSpec, RunPlan, Stage, When
+from flowbatch.model.status import RunStatus, Status
+from tests.sim.plans import Script, Scripts
+from tests.sim.store import DictStore
+
+OK, BAD = Status.SUCCEEDED, Status.FAILED
+MISSED = -1  # a `when` that will never fire: skipped
+
+
+class Ambiguous(Exception):
+    """Which of two causes comes first decides, and nothing here knows."""
+
+
+@dataclass(slots=True)
+class Reference:
+    plan: RunPlan
+    scripts: Scripts
+    largest_mib: int
+    jobs: dict[JobId, JobPlan] = field(default_factory=dict)
+    known: dict[JobId, tuple[Status, list[tuple[Status, int]]]] = field(default_factory=dict)
+
+    def outcome(self, job: JobId) -> tuple[Status, list[tuple[Status, int]]]:
+        """Of the job, and of each task with its attempts."""
+        if job not in self.known:
+            self.known[job] = self.evaluate(self.jobs[job].spec, job)
+        return self.known[job]
+
+    def evaluate(self, spec: JobSpec, job: JobId) -> tuple[Status, list[tuple[Status, int]]]:
+        whole = {answer(need.when, self.outcome(need.job)[0]) for need in spec.needs if not need.each}
+        if spec.size == 0:
+            verdict = decide(whole)
+            return (BAD if verdict == BAD else OK), []
+        tasks: list[tuple[Status, int]] = []
+        for idx in range(spec.tasks):
+            causes = set(whole)
+            causes |= {answer(n.when, self.outcome(n.job)[1][idx][0]) for n in spec.needs if n.each}
+            if spec.sequential and idx:
+                causes.add(tasks[idx - 1][0])
+            verdict = decide(causes)
+            if verdict == MISSED:
+                tasks.append((OK, 0))
+            elif verdict == BAD:
+                tasks.append((BAD, 0))
+            else:
+                tasks.append(self.attempts(spec, job, idx))
+        failed = sum(status is BAD for status, _ in tasks)
+        status = tasks[0][0] if spec.size is None else BAD if failed > spec.tolerate else OK
+        return status, tasks
+
+    def attempts(self, spec: JobSpec, job: JobId, idx: int) -> tuple[Status, int]:
+        attempt = 0
+        while True:
+            attempt += 1
+            script = self.scripts.of(job, idx, attempt)
+            if script.duration_ms is None:
+                assert spec.timeout_ms is not None
+                return BAD, attempt  # timed out, and never retried
+            if script.code == 0 and not script.refused:
+                return OK, attempt
+            if attempt >= spec.retry.attempts or not retried(spec, script):
+                return BAD, attempt
+
+
+def retried(spec: JobSpec, script: Script) -> bool:
+    """aws-batch.md §4, over what this script shows."""
+    code = None if script.refused else str(script.code)
+    reason = None
+    if script.refused:
+        reason = "CannotStartContainerError: no such file"
+    elif script.oom:
+        reason = "OutOfMemoryError: Container killed due to memory usage"
+    status_reason = "Task failed to start" if script.refused else "Essential container in task exited"
+    for rule in spec.retry.rules:
+        pairs = ((rule.exit_code, code), (rule.reason, reason), (rule.status_reason, status_reason))
+        if all(pattern is None or like(pattern, value) for pattern, value in pairs):
+            return rule.action is Action.RETRY
+    return True
+
+
+def like(pattern: str, value: str | None) -> bool:
+    if pattern == "*":
+        return True
+    if value is None:
+        return False
+    return value.startswith(pattern[:-1]) if pattern[-1] == "*" else value == pattern
+
+
+def answer(when: When, status: Status) -> int:
+    if when is When.DONE or (status is OK) == (when is When.SUCCESS):
+        return OK
+    return MISSED if when is When.FAILURE else BAD
+
+
+def decide(causes: set[int]) -> int:
+    if MISSED in causes and BAD in causes:
+        raise Ambiguous
+    return BAD if BAD in causes else MISSED if MISSED in causes else OK
+
+
+def compare(store: DictStore, plans: dict[RunId, RunPlan], scripts: Scripts) -> None:
+    for plan in plans.values():
+        largest = max(each.capacity.memory_mib for each in plan.environments)
+        reference = Reference(plan, scripts, largest, {job.id: job for job in plan.jobs})
+        try:
+            expected = {job.id: reference.outcome(job.id) for job in plan.jobs}
+        except Ambiguous:
+            continue
+        no = store.run_no[plan.id]
+        for number in store.jobs_of[no]:
+            job = store.job_plans[number]
+            status, tasks = expected[job.id]
+            assert store.jobs[number].status is status, f"{job.id}: {store.jobs[number].status.name}, not {status.name}"
+            for idx, (want, attempts) in enumerate(tasks):
+                found = Status(store.status_of(number, idx))
+                assert found is want, f"{job.id}:{idx}: {found.name}, not {want.name}"
+                row = store.tasks[number].get(idx)
+                tried = 0 if row is None else row.attempt
+                assert tried == attempts, f"{job.id}:{idx}: {tried} attempts, not {attempts}"
+        failed = any(status is BAD for status, _ in expected.values())
+        want_run = RunStatus.FAILED if failed else RunStatus.SUCCEEDED
+        assert store.runs[no].status is want_run, f"{plan.id}: {store.runs[no].status.name}"
+
+
+__all__ = ["Ambiguous", "Reference", "Stage", "ceil", "compare"]

@@ -1,0 +1,96 @@
+"""A store of dicts that takes Writes as the SQL store does, and gives Loaded back."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from flowbatch.model.events import EventRow
+from flowbatch.model.ids import RunId
+from flowbatch.model.jobspec import JobPlan, RunPlan
+from flowbatch.model.rows import AttemptRow, JobRow, Loaded, RunRow, TaskRow, Writes
+from flowbatch.model.status import RunStatus
+
+
+class DictStore:
+    def __init__(self) -> None:
+        self.life = 0
+        self.boot = 1  # the first life since the machine booted
+        self.run_plans: dict[int, RunPlan] = {}
+        self.job_plans: dict[int, JobPlan] = {}
+        self.jobs_of: dict[int, list[int]] = defaultdict(list)
+        self.run_no: dict[RunId, int] = {}
+        self.runs: dict[int, RunRow] = {}
+        self.jobs: dict[int, JobRow] = {}
+        self.tasks: dict[int, dict[int, TaskRow]] = defaultdict(dict)
+        self.attempts: dict[tuple[int, int, int], AttemptRow] = {}
+        self.events: list[EventRow] = []
+
+    def commit(self, writes: Writes) -> None:
+        """All of it or nothing; what SQLite would refuse is refused here."""
+        for job, first, last in writes.reopened:
+            for idx in range(first, last + 1):
+                self.keep_attempt(self.tasks[job][idx])
+        for no, plan in writes.new_runs:
+            assert no not in self.run_plans, f"run {no} is stored twice"
+            assert plan.id not in self.run_no, f"run {plan.id} is stored twice"
+            self.run_plans[no] = plan
+            self.run_no[plan.id] = no
+        for no, run, job_plan in writes.new_jobs:
+            assert no not in self.job_plans, f"job {no} is stored twice"
+            assert run is not None
+            self.job_plans[no] = job_plan
+            self.jobs_of[run].append(no)
+        self.runs.update(writes.runs)
+        self.jobs.update(writes.jobs)
+        for (no, idx), row in writes.tasks.items():
+            self.tasks[no][idx] = row
+        for attempt in writes.attempts:
+            key = (attempt.job, attempt.idx, attempt.attempt)
+            assert key not in self.attempts, f"attempt {key} ends twice"
+            assert attempt.stopped_at is not None, f"attempt {key} has no end"
+            self.attempts[key] = attempt
+        self.events += writes.events
+
+    def keep_attempt(self, row: TaskRow) -> None:
+        if row.status.terminal and row.attempt and row.stopped_at is not None:
+            self.attempts.setdefault(
+                (row.job, row.idx, row.attempt),
+                AttemptRow(
+                    row.job, row.idx, row.attempt, row.environment, row.started_at, row.stopped_at, row.exit_code,
+                    row.reason, row.status_reason,
+                ),
+            )  # fmt: skip
+
+    def begin_life(self, *, rebooted: bool) -> Loaded:
+        self.life += 1
+        if rebooted:
+            self.boot = self.life
+        return self.load()
+
+    def load(self) -> Loaded:
+        """What is open, as a life would find it now."""
+        return self.loaded([no for no, row in self.runs.items() if row.status is RunStatus.RUNNING])
+
+    def load_run(self, run: RunId) -> Loaded | None:
+        no = self.run_no.get(run)
+        return None if no is None or self.runs[no].status is RunStatus.RUNNING else self.loaded([no])
+
+    def loaded(self, runs: list[int]) -> Loaded:
+        jobs = [no for run in runs for no in self.jobs_of[run]]
+        tasks: list[TaskRow] = []
+        for no in jobs:
+            tasks += self.tasks[no].values()
+        return Loaded(
+            self.life,
+            self.boot,
+            len(self.run_plans) + 1,
+            len(self.job_plans) + 1,
+            [(self.runs[no], self.run_plans[no]) for no in runs],
+            [(self.jobs[no], self.job_plans[no]) for no in jobs],
+            tasks,
+        )
+
+    def status_of(self, job: int, idx: int) -> int:
+        """Of a task, as the rows say it."""
+        row = self.tasks[job].get(idx)
+        return self.jobs[job].rest if row is None else row.status
