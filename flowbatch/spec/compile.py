@@ -53,6 +53,7 @@ class Document:
             expand(self.root, Scope({}, known | {"run.id", "run.workflow"}, findings))
         checked = validate(self.root, WorkflowModel, self.positions, pending=pending)
         findings.problems += checked.problems
+        findings.pending = pending
         draft(checked, findings)
         return in_order(findings.problems)
 
@@ -150,6 +151,7 @@ def _filled(
         value, pending = expand(document.root, Scope(facts, unknown, findings)), bool(unknown)
     checked = validate(value, WorkflowModel, document.positions, pending=pending)
     findings.problems += checked.problems
+    findings.pending = pending
     return values, checked
 
 

@@ -86,7 +86,9 @@ class _Layers:
             key = LayerModel.model_fields[name].alias or name
             if key in lacks:
                 self.findings.problem((*origin, key), f"cannot stand here: {why}", at_key=True)
-        return settle(model, origin, self.findings)
+        layer = settle(model, origin, self.findings)
+        layer.uses = layer.array = layer.needs = layer.chunk = None  # told already where it is given
+        return layer
 
     def drafts(self) -> Drafts:
         drafts = Drafts()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from flowbatch.errors import Problem, WorkflowInvalid
 from flowbatch.spec.positions import Path, Positions, in_order
-from flowbatch.spec.validation import did_you_mean
+from flowbatch.spec.validation import EXPRESSION, did_you_mean
 from flowbatch.spec.yaml import PROBLEMS_MAX
 
 
@@ -16,6 +16,7 @@ class Findings:
     positions: Positions
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
+    pending: bool = False  # a value that still holds an expression is not judged
 
     @property
     def full(self) -> bool:
@@ -23,6 +24,8 @@ class Findings:
         return len(self.problems) >= PROBLEMS_MAX
 
     def problem(self, path: Path, message: str, *, at_key: bool = False) -> None:
+        if self.pending and isinstance(written := self.positions.written(path), str) and EXPRESSION in written:
+            return
         if not self.full:
             self.problems.append(self.positions.problem(path, message, at_key=at_key))
 

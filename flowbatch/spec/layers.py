@@ -25,14 +25,13 @@ _SAME: Final = (
     ("queue", "job_queue"),
     ("array", "array_properties"),
     ("needs", "depends_on"),
-    ("command", "script"),
     ("env", "environment"),
     ("attempts", "retry", "retry_strategy"),
     ("priority", "scheduling_priority", "scheduling_priority_override"),
     ("stop_grace", "stop_timeout"),
     _CONTAINERS,
 )  # fmt: skip
-_ALTERNATIVES: Final = frozenset(name for group in _SAME for name in group[1:]) | {"script", *_CONTAINERS}
+_ALTERNATIVES: Final = frozenset(name for group in _SAME for name in group[1:]) | {*_CONTAINERS}
 _INSIDE: Final = {  # what AWS's containers hold, by the short key it is the same as
     "command": ("command", "script"),
     "environment": ("env", "environment"),
@@ -121,6 +120,10 @@ def settle(model: LayerModel, origin: Path, findings: Findings) -> Layer:
     )
     if model.command is not None:
         layer.command = tuple(model.command)
+    if model.script is not None:
+        layer.command = ("/bin/sh", "-ec", model.script)
+        if model.command is not None:
+            findings.problem((*origin, "script"), "says the same as 'command'; give one of them", at_key=True)
     if model.attempts is not None:
         layer.retry = RetryPolicy(model.attempts)
     elif model.retry is not None:
@@ -145,8 +148,6 @@ def _alternatives(model: LayerModel, layer: Layer, given: set[str], origin: Path
             findings.problem(
                 (*origin, last), f"says the same as {_ALIASES[present[0]]!r}; give one of them", at_key=True
             )
-    if model.script is not None:
-        layer.command = ("/bin/sh", "-ec", model.script)
     layer.uses = model.job_definition if layer.uses is None else layer.uses
     layer.queue = model.job_queue if layer.queue is None else layer.queue
     layer.needs = model.depends_on if layer.needs is None else layer.needs

@@ -10,8 +10,8 @@ from flowbatch.model.jobspec import Stage, When
 from flowbatch.spec.findings import Findings
 from flowbatch.spec.layers import Layer
 from flowbatch.spec.positions import Path
-from flowbatch.spec.scalars import shown
 from flowbatch.spec.schema_parts import NeedModel
+from flowbatch.spec.validation import did_you_mean
 
 NEEDS_MAX: Final = 20
 _SHOWN_MAX: Final = 12
@@ -146,7 +146,7 @@ def _report_cycles(drafts: Mapping[str, Draft], stuck: list[str], findings: Find
 def _drawn(cycle: list[str]) -> str:
     shown_keys = cycle
     if len(cycle) > _SHOWN_MAX:
-        shown_keys = [*cycle[: _SHOWN_MAX - 2], f"… ({len(cycle) - _SHOWN_MAX + 1} more)", cycle[-1]]
+        shown_keys = [*cycle[: _SHOWN_MAX - 2], f"… ({len(cycle) - _SHOWN_MAX + 1:,} more)", cycle[-1]]
     return " → ".join([*shown_keys, cycle[0]])
 
 
@@ -162,7 +162,7 @@ def kept(drafts: Mapping[str, Draft], only: Iterable[str], finals: Mapping[str, 
                 ("finally", key), f"--only {key}: `finally` jobs run in any case; name others", at_key=True
             )
         else:
-            findings.unknown(("jobs",), f"job in --only {shown(key)}:", key, drafts)
+            findings.problem(("jobs",), f"--only {key}: there is no such job{did_you_mean(key, drafts)}", at_key=True)
     while todo:
         key = todo.pop()
         if key not in keep:

@@ -59,7 +59,7 @@ def evaluate(params: Mapping[str, ParamModel], given: Mapping[str, str], finding
     for name in given:
         if name not in params:
             known = did_you_mean(name, params) or (f"; it has {', '.join(params)}" if params else "; it has none")
-            findings.problem(("params",), f"the workflow has no parameter {name!r}{known}")
+            findings.problem(("params",), f"the workflow has no parameter {name!r}{known}", at_key=True)
     values: dict[str, Value] = {}
     for name, param in params.items():
         path: Path = ("params", name)

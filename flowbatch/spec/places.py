@@ -139,11 +139,11 @@ def _shortage(need: Resources, environments: list[Environment], queue: str) -> s
     largest = Resources(*(max(environment.capacity[at] for environment in environments) for at in range(3)))
     short = []
     if need.vcpus_milli > largest.vcpus_milli:
-        short.append((f"{vcpus_text(need.vcpus_milli)} vCPUs", f"{vcpus_text(largest.vcpus_milli)} vCPUs"))
+        short.append((f"{vcpus_text(need.vcpus_milli)} vCPU", f"{vcpus_text(largest.vcpus_milli)} vCPU"))
     if need.memory_mib > largest.memory_mib:
         short.append((memory_text(need.memory_mib), memory_text(largest.memory_mib)))
     if need.gpus > largest.gpus:
-        short.append((f"{need.gpus} GPUs", f"{largest.gpus} GPUs"))
+        short.append((f"{need.gpus} GPU", f"{largest.gpus} GPU"))
     if not short:
         shapes = "; ".join(f"{environment.name} has {environment.capacity}" for environment in environments)
         return f"needs {need} at once, and no environment of queue {queue} has all of it ({shapes})"

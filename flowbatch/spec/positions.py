@@ -60,6 +60,13 @@ class Positions:
         where = key if at_key and len(found) == len(path) else value
         return Problem(self.file, line_of(where), column_of(where), dotted(found), message)
 
+    def written(self, path: Path) -> object:
+        """The value as the file has it, at as much of the path as exists."""
+        node = self.root
+        for step in self._walk(path)[2]:
+            node = child(node, step)
+        return node
+
     def first(self, paths: Iterable[Path]) -> Path:
         """The first that the file has, else the longest part of the first that it has."""
         candidates = list(paths)
@@ -81,6 +88,13 @@ class Positions:
             else:
                 return key, value, path[:depth]
         return key, value, path
+
+
+def child(node: object, step: str | int) -> object:
+    """None where there is none."""
+    if isinstance(node, list):
+        return node[step] if isinstance(step, int) and step < len(node) else None
+    return node.get(step) if isinstance(node, dict) else None
 
 
 def dotted(path: Path) -> str:

@@ -1,5 +1,6 @@
 """The mappings inside a job: arrays, needs, retry, what AWS nests, and the script of the fake backend."""
 
+import re
 from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
@@ -20,6 +21,7 @@ from flowbatch.spec.values import (
     Tolerance,
 )
 
+_AMOUNT: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,6})?", re.ASCII)
 CHILDREN_MAX: Final = 10_000
 CONTAINERS: Final = "containers come with a later release, jobs run as processes"
 
@@ -155,10 +157,9 @@ class ResourceModel(Strict):
 
     def parsed(self) -> int:
         """In thousandths, MiB or GPUs. Raises ValueError."""
-        try:
-            number = float(self.value)
-        except ValueError:
-            raise ValueError(f"{shown(self.value)} is not a number") from None
+        if not _AMOUNT.fullmatch(self.value):
+            raise ValueError(f"{shown(self.value)} is not an amount; write a number such as '2048'")
+        number = float(self.value)
         if self.type == "VCPU":
             return vcpus_milli(number)
         if number != int(number):

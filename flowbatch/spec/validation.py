@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from flowbatch.errors import Problem
-from flowbatch.spec.positions import Path, Positions
+from flowbatch.spec.positions import Path, Positions, child
 from flowbatch.spec.scalars import shown
 from flowbatch.spec.yaml import PROBLEMS_MAX
 
@@ -87,7 +87,7 @@ def _existing(value: object, loc: tuple[int | str, ...]) -> Path:
     for depth, step in enumerate(loc):
         if not _has(value, step):
             return loc[:depth]
-        value = _step(value, step)
+        value = child(value, step)
     return loc
 
 
@@ -97,15 +97,9 @@ def _has(value: object, step: int | str) -> bool:
     return isinstance(value, dict) and step in value
 
 
-def _step(value: object, step: int | str) -> object:
-    if isinstance(value, list) and isinstance(step, int):
-        return value[step]
-    return value[step] if isinstance(value, dict) else None
-
-
 def _at(value: object, path: Path) -> object:
     for step in path:
-        value = _step(value, step)
+        value = child(value, step)
     return value
 
 

@@ -81,8 +81,8 @@ def _exit_pattern(value: object) -> str:
     return text
 
 
-def _environments(value: object) -> object:
-    return [value] if isinstance(value, str) else value
+def _one(value: object) -> object:
+    return [value] if isinstance(value, str | dict) else value
 
 
 def _number(value: object) -> int | float:
@@ -98,7 +98,7 @@ def _plain(value: object) -> str | int | float | bool:
 
 
 T = TypeVar("T")
-Listed = Annotated[list[T], BeforeValidator(_environments, json_schema_input_type=list[T] | T)]
+Listed = Annotated[list[T], BeforeValidator(_one, json_schema_input_type=list[T] | T)]
 
 Name = Annotated[str, PlainValidator(_name), WithJsonSchema({"type": "string", "pattern": NAME})]
 EnvName = Annotated[str, PlainValidator(_env_name), WithJsonSchema({"type": "string"})]

@@ -35,6 +35,7 @@ PROBLEMS_MAX: Final = 100
 _SCALAR_TAGS: Final = frozenset({None, "!", "tag:yaml.org,2002:str"})
 _CONTAINER_TAGS: Final = frozenset({None, "!", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"})
 _MERGE: Final = "<<"
+_UNCLOSED: Final = "found unexpected end of stream"
 _COMPLAINTS: Final = {
     "found character that cannot start any token": "a value cannot begin with this character; "
     "put the value in quotes, and indent with spaces, not tabs",
@@ -45,7 +46,7 @@ _COMPLAINTS: Final = {
     "did not find expected '-' indicator": "a `- ` was expected here; the items of a list are indented alike",
     "did not find expected ',' or ']'": "a `,` or `]` is missing before this",
     "did not find expected ',' or '}'": "a `,` or `}` is missing before this",
-    "found unexpected end of stream": "a quote that was opened before is never closed",
+    _UNCLOSED: "the quote that opens here is never closed",
     "did not find expected <document start>": "the text before this already ended; "
     "a workflow file is one mapping of keys such as `jobs:`",
     "did not find expected node content": "a value is missing here",
@@ -55,19 +56,22 @@ _COMPLAINTS: Final = {
 class _Frame:
     """A mapping or list that has begun and not ended."""
 
-    __slots__ = ("anchor", "before", "begun", "height", "items", "key", "keys", "mapping", "merged", "spots")
+    __slots__ = ("anchor", "before", "begun", "height", "items", "key", "keys", "mapping", "merged", "places", "spots")
 
     def __init__(self, is_mapping: bool, anchor: str | None, begun: Spot, before: int) -> None:
         self.mapping: dict[str, object] | None = {} if is_mapping else None
-        self.keys: dict[str, Spot] = {}
-        self.spots: dict[str, Spot] = {}
-        self.items: list[tuple[object, Spot]] = []
         self.anchor = anchor
         self.begun = begun
         self.before = before  # nodes counted when it began
         self.height = 0  # of what it holds, aliases followed
         self.key: str | None = None  # the one whose value comes next
         self.merged: dict[str, object] | None = None  # the value of `<<`
+        if is_mapping:
+            self.keys: dict[str, Spot] = {}
+            self.spots: dict[str, Spot] = {}
+        else:
+            self.items: list[object] = []
+            self.places: list[Spot] = []
 
 
 class _Anchored(NamedTuple):
@@ -159,7 +163,8 @@ class _Loader:
             return
         frame = self.stack[-1]
         if frame.mapping is None:
-            frame.items.append((value, where))
+            frame.items.append(value)
+            frame.places.append(where)
         elif frame.key is None:
             if value is not text:
                 self.refuse(where, f"a key must be text; write it in quotes: '{text}'" if text else "a key is missing")
@@ -198,8 +203,8 @@ class _Loader:
         frame = self.stack.pop()
         value: object
         if frame.mapping is None:
-            value = [item for item, _ in frame.items]
-            self.positions.values[id(value)] = [where for _, where in frame.items]
+            value = frame.items
+            self.positions.values[id(value)] = frame.places
         else:
             value = frame.mapping
             if frame.merged is not None:
@@ -257,7 +262,8 @@ class _Loader:
         frame = self.stack[-1]
         frame.height = max(frame.height, height)
         if frame.mapping is None:
-            frame.items.append((value, where))
+            frame.items.append(value)
+            frame.places.append(where)
         elif frame.key == _MERGE:
             frame.key = None
             if isinstance(value, dict):
@@ -305,6 +311,8 @@ def _explained(error: yaml.YAMLError, text: str) -> tuple[Spot, str]:
         return NOWHERE, f"this is not YAML: {error}"
     where = _spot(error.problem_mark or error.context_mark)
     said = error.problem or error.context or "it cannot be read"
+    if _UNCLOSED in said:
+        where = _spot(error.context_mark or error.problem_mark)
     for words, message in _COMPLAINTS.items():
         if words in said:
             return where, message
