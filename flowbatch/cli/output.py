@@ -28,14 +28,19 @@ def clean(text: str) -> str:
 
 def print_json(value: object) -> None:
     """One document, snake_case keys, times in epoch milliseconds."""
-    click.echo(json.dumps(value, ensure_ascii=False, separators=(", ", ": ")))
+    click.echo(json_text(value))
+
+
+def json_text(value: object) -> str:
+    """JSON escapes C0 controls by itself; on a terminal C1 controls and marks that reorder text must not come out either."""
+    return json.dumps(value, ensure_ascii=on_terminal(), separators=(", ", ": "))
 
 
 def print_json_list(values: Iterable[object]) -> None:
     """One document, a list, an element a line; printed as it comes, for it may have a million elements."""
     before = "["
     for value in values:
-        click.echo(before + json.dumps(value, ensure_ascii=False, separators=(", ", ": ")), nl=False)
+        click.echo(before + json_text(value), nl=False)
         before = ",\n "
     click.echo("[]" if before == "[" else "]")
 

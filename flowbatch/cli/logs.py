@@ -1,0 +1,215 @@
+"""`logs`: what an attempt printed, and what it prints while it runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from flowbatch.cli.context import Place
+from flowbatch.cli.loglines import Look, print_lines, printer
+from flowbatch.cli.output import clean
+from flowbatch.errors import InputError
+from flowbatch.model.ids import AttemptKey, log_name
+
+if TYPE_CHECKING:
+    from flowbatch.store.reader import Reader
+    from flowbatch.store.results import Found, JobView, TaskView
+    from flowbatch.tasklogs import LogLine
+
+TASKS_SHOWN: Final = 100
+LINES_EACH: Final = 10  # of each task where there are several
+STEADY_LOOKS: Final = 3  # an ended attempt's log is complete when it has not grown for so many
+WAIT_SECONDS: Final = 0.2
+
+
+@click.command()
+@click.argument("address", metavar="RUN[/JOB[:INDEX][#ATTEMPT]]")
+@click.option("-f", "--follow", is_flag=True, help="Go on as lines come, until the attempt has ended.")
+@click.option("--tail", type=click.IntRange(0), metavar="N", help="The last N lines.")
+@click.option("--timestamps", is_flag=True, help="The time and the stream (o, e) before each line.")
+@click.option("--stdout", "stream", flag_value="o", help="Standard output alone.")
+@click.option("--stderr", "stream", flag_value="e", help="Standard error alone.")
+@click.option("--json", "as_json", is_flag=True, help="JSON lines.")
+@click.pass_obj
+def logs(
+    place: Place, address: str, follow: bool, tail: int | None, timestamps: bool, stream: str | None, as_json: bool
+) -> int:
+    """Print the log of the last attempt of a task, or of the attempt that is named.
+
+    Of several tasks (an array, `:failed`, a run) the last lines of each, behind its name. Control characters reach no
+    terminal, colours do; a pipe gets the bytes as they are.
+    """
+    look = Look(as_json, timestamps, stream)
+    with place.reader() as reader:
+        found = reader.resolve(address)
+        if found.job is None or found.index is None:
+            if follow:
+                raise InputError(f"{address}: one task is followed at a time, like {example(found)}")
+            print_several(place, reader, found, look, LINES_EACH if tail is None else tail)
+            return 0
+        job, index = found.job, found.index
+        task = reader.task(job, index)
+        if follow and found.attempt is None and not task.attempts:
+            task = wait_for_start(reader, job, index, address)
+        number = found.attempt or task.attempts
+        if not number:
+            text = f"{address}: no attempt has begun, it is {task.status.name}; `flowbatch why {address}` says more"
+            raise InputError(text)
+        if number > task.attempts:
+            raise InputError(f"{address}: there was no attempt {number}; it has had {task.attempts}")
+        key = AttemptKey(job.id, index, number)
+        path = place.folder.logs / log_name(key.id)
+        render = printer(look, "", about(task, number))
+        if follow:
+            print_lines(followed(path, tail, Over(reader, job, key, path)), look, render, live=True)
+        else:
+            say_missing(path, task, number)
+            print_lines(lines_of(path, tail), look, render)
+    return 0
+
+
+def about(task: TaskView, number: int) -> dict[str, object]:
+    return {"job": task.job, "index": task.index, "attempt": number}
+
+
+def name_of(task: TaskView) -> str:
+    return task.job if task.index is None else f"{task.job}:{task.index}"
+
+
+def example(found: Found) -> str:
+    run = "RUN" if found.run is None else found.run.id[:8]
+    if found.job is None:
+        return f"{run}/JOB"
+    return f"{run}/{found.job.name}:{found.indices[0][0] if found.indices else 0}"
+
+
+def say_missing(path: Path, task: TaskView, number: int) -> None:
+    from flowbatch.tasklogs import segments
+
+    if not segments(path):
+        reason = f": {task.reason or task.status_reason}" if task.reason or task.status_reason else ""
+        click.echo(clean(f"{name_of(task)} has no log of attempt {number}{reason}").replace("\n", " "), err=True)
+
+
+def lines_of(path: Path, count: int | None) -> Iterator[LogLine]:
+    from flowbatch import tasklogs
+
+    return tasklogs.read(path) if count is None else iter(tasklogs.tail(path, count))
+
+
+# --- several tasks
+
+
+def print_several(place: Place, reader: Reader, found: Found, look: Look, count: int) -> None:
+    shown = left_out = 0
+    for job, task in several(reader, found):
+        if not task.attempts:
+            continue
+        if shown == TASKS_SHOWN:
+            left_out += 1
+            continue
+        shown += 1
+        path = place.folder.logs / log_name(AttemptKey(job.id, task.index or 0, task.attempts).id)
+        render = printer(look, f"{name_of(task)}| ", about(task, task.attempts))
+        print_lines(lines_of(path, count), look, render)
+    if left_out:
+        text = (
+            f"{left_out} more tasks have logs: name one, or a range of them (JOB:{TASKS_SHOWN}-{2 * TASKS_SHOWN - 1})."
+        )
+        click.echo(text, err=True)
+    elif not shown:
+        click.echo("No attempt has begun yet.", err=True)
+
+
+def several(reader: Reader, found: Found) -> Iterator[tuple[JobView, TaskView]]:
+    from flowbatch.model.status import Status
+
+    if found.job is not None:
+        only = Status.FAILED if found.failed else None
+        for task in reader.tasks(found.job, found.indices, status=only):
+            yield found.job, task
+    elif found.run is not None:
+        for job in reader.jobs(found.run):
+            for task in reader.tasks(job):
+                yield job, task
+
+
+# --- following
+
+
+def wait_for_start(reader: Reader, job: JobView, index: int, address: str) -> TaskView:
+    task = reader.task(job, index)
+    if not task.status.terminal:
+        click.echo(f"{address} is {task.status.name}: waiting for it to start; Ctrl-C leaves.", err=True)
+    while not task.attempts and not task.status.terminal:
+        time.sleep(WAIT_SECONDS)
+        task = reader.task(job, index)
+    return task
+
+
+@dataclass
+class Over:
+    """Whether an attempt has ended and its log is complete: the end is stored first, the last lines come after it."""
+
+    reader: Reader
+    job: JobView
+    key: AttemptKey
+    path: Path
+    steady: int = 0
+    size: int = field(default=-1)
+
+    def __call__(self) -> bool:
+        task = self.reader.task(self.job, self.key.idx)
+        if task.attempts == self.key.attempt and task.status.live:
+            return False
+        size = self.path.stat().st_size if self.path.exists() else 0
+        self.steady = self.steady + 1 if size == self.size else 0
+        self.size = size
+        return self.steady >= STEADY_LOOKS - 1
+
+
+def followed(path: Path, count: int | None, over: Over) -> Iterator[LogLine]:
+    """What is there, all or the last lines of it, then what comes. A line is neither lost nor printed twice between the two."""
+    from flowbatch import tasklogs
+
+    if ended_long_ago(over):
+        yield from lines_of(path, count)
+        return
+    if count is None:
+        older = path.with_name(path.name + ".1")
+        if older.exists():
+            with older.open("rb") as file:
+                yield from map(tasklogs.parse, (line.rstrip(b"\n") for line in file))
+        yield from tasklogs.follow(path, over)
+        return
+    while True:  # until the log stands still between two looks
+        before = size_of(path)
+        lines = tasklogs.tail(path, count)
+        if before == size_of(path):
+            break
+    yield from lines
+    yield from tasklogs.follow(path, over, skip=before[1])
+
+
+def ended_long_ago(over: Over) -> bool:
+    """Its end is older than any log may lag."""
+    from flowbatch.clock import SystemClock
+
+    for attempt in over.reader.attempts(over.job, over.key.idx):
+        if attempt.key == over.key:
+            return attempt.stopped_at is not None and SystemClock().now() - attempt.stopped_at > 5_000
+    return False
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """The file's number, which a rotation changes, and its size."""
+    try:
+        seen = path.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return seen.st_ino, seen.st_size
