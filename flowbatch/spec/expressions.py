@@ -21,6 +21,7 @@ from flowbatch.spec.yaml import SCALAR_MAX
 Value = str | int | float | bool
 
 _PATH: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*", re.ASCII)
+_NAMED: Final = frozenset({"env", "parameters", "secrets", "tags", "matrix"})  # their keys are names, `x-` or not
 _FIXED: Final = frozenset({"flowbatch", "name", "params"})  # read before anything can be filled in
 
 
@@ -70,10 +71,17 @@ def _walk(value: object, path: Path, scope: Scope) -> object:
     if isinstance(value, str):
         return _fill(value, path, scope) if "${{" in value else value
     if isinstance(value, dict):
-        return {
-            key: item if key.startswith("x-") and key != "x-fake" else _walk(item, (*path, key), scope)
-            for key, item in value.items()
-        }
+        walked = dict(value)
+        names = len(path) == 1 or path[-1] in _NAMED or "items" in path
+        for key, item in value.items():
+            if key.startswith("x-") and key != "x-fake" and not names:
+                continue
+            if isinstance(item, str):
+                if "${{" in item:
+                    walked[key] = _fill(item, (*path, key), scope)
+            elif isinstance(item, dict | list):
+                walked[key] = _walk(item, (*path, key), scope)
+        return walked
     if isinstance(value, list):
         return [_walk(item, (*path, index), scope) for index, item in enumerate(value)]
     return value

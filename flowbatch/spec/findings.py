@@ -33,7 +33,7 @@ class Findings:
         """`unknown job 'denoize' (did you mean 'denoise'?)`"""
         if not self.full:
             names = list(known)
-            few = f"; there are {', '.join(names)}" if 0 < len(names) <= 6 else ""
+            few = f"; known: {', '.join(names)}" if 0 < len(names) <= 6 else ""
             self.problem(path, f"unknown {kind} {word!r}{did_you_mean(word, names) or few}")
 
     def warn(self, path: Path, message: str) -> None:

@@ -125,7 +125,7 @@ jobs:
             "user: root",
             "jobs.a.user: a process can run as another user only where flowbatch runs as root; leave it out",
         ),
-        ("queue: bulk", "jobs.a.queue: unknown queue 'bulk'; there are default"),
+        ("queue: bulk", "jobs.a.queue: unknown queue 'bulk'; known: default"),
         ("queue: 'a b'", "jobs.a.queue: 'a b' is not a name; names have 1 to 128 letters, digits, `_` or `-`"),
         ("uses: a:3", "jobs.a.uses: not yet: a:3 is a revision in a registry; `uses` names one of `definitions`"),
         (

@@ -318,7 +318,7 @@ def test_queues_of_the_file_over_the_engines_environments() -> None:
 
 def test_the_engines_queues_are_not_mixed_with_the_files_environments() -> None:
     text = "environments: {e: {}}\njobs: {a: {script: x, queue: bulk}}"
-    assert problems(text, queues=(Queue("bulk"),)) == ["2:30: jobs.a.queue: unknown queue 'bulk'; there are default"]
+    assert problems(text, queues=(Queue("bulk"),)) == ["2:30: jobs.a.queue: unknown queue 'bulk'; known: default"]
 
 
 @pytest.mark.parametrize(
@@ -347,7 +347,7 @@ def test_what_fits_nowhere_at_once() -> None:
 def test_what_parse_alone_can_tell() -> None:
     text = b"params: {n: {type: integer}}\njobs: {a: {script: x, array: '${{ params.n }}', needs: b, vcpus: '${{ params.m }}'}}"
     assert [str(problem) for problem in parse(text, "f").problems()] == [
-        "f:2:56: jobs.a.needs: unknown job 'b'; there are a",
+        "f:2:56: jobs.a.needs: unknown job 'b'; known: a",
         "f:2:66: jobs.a.vcpus: unknown parameter 'm'",
     ]
 

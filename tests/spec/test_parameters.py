@@ -178,3 +178,14 @@ def test_pasting_in_many_places_cannot_either() -> None:
     found = problems(text, params={"p": "x" * 4000})
     assert len(found) <= 100
     assert "grows too large once filled in" in found[0]
+
+
+def test_free_keys_are_not_filled_in_but_names_that_begin_alike_are() -> None:
+    text = """
+    x-note: '${{ what.ever }}'
+    params: {p: {default: v}}
+    jobs: {x-a: {command: [x, '${{ params.p }}'], env: {x-e: '${{ params.p }}'}, x-note: '${{ not.read }}'}}
+    """
+    found = specs(text)["x-a"]
+    assert found.command == ("x", "v")
+    assert dict(found.env)["x-e"] == "v"
