@@ -6,12 +6,11 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
 
 from flowbatch.errors import InputError
-from flowbatch.model import addresses
-from flowbatch.store import queries, views
+from flowbatch.store import addresses, queries, views
 from flowbatch.store.results import Found, JobView, RunView
 
 if TYPE_CHECKING:
-    from flowbatch.model.addresses import Address
+    from flowbatch.store.addresses import Address
     from flowbatch.store.reader import Reader
 
 SHOWN: Final = 4  # of runs that share a prefix

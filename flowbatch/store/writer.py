@@ -12,13 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
+import anyio
 from pydantic_core import to_json
 
 from flowbatch.model.ids import Millis, RunId
 from flowbatch.model.rows import Loaded, Writes
 from flowbatch.store import collection, loading, plans, statements
 from flowbatch.store.bulk import Bulk
-from flowbatch.store.connection import Connection, connect, shielded, transaction
+from flowbatch.store.connection import DEADLINE_S, Connection, connect, shielded, transaction
 
 Result = TypeVar("Result")
 
@@ -49,7 +50,8 @@ class SqliteStore:
         try:
             instance = await shielded(connection, str(path), read_instance)
         except BaseException:
-            await connection.close()
+            with anyio.move_on_after(DEADLINE_S, shield=True):
+                await connection.close()
             raise
         return cls(connection, path, instance, boot_id=boot_id, pid=pid, now=now)
 
@@ -78,8 +80,9 @@ class SqliteStore:
         return len(numbers)
 
     async def close(self) -> None:
-        """Checkpoints; the log file is gone afterwards."""
-        await self._connection.close()
+        """Checkpoints; the log file is gone afterwards. Also when cancelled: an open thread would keep the process."""
+        with anyio.move_on_after(DEADLINE_S, shield=True):
+            await self._connection.close()
 
     async def _run(self, function: Callable[[sqlite3.Connection], Result]) -> Result:
         return await shielded(self._connection, str(self.path), function)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowbatch.errors import InputError
-from flowbatch.model.addresses import Address, parse
+from flowbatch.store.addresses import Address, parse
 
 UUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
@@ -61,6 +61,7 @@ def test_what_is_no_address(text: str, message: str) -> None:
         parse(text)
 
 
+@settings(deadline=None)
 @given(st.text(st.sampled_from("ab/:#@-1 0\n9ü"), max_size=20) | st.text(max_size=20))
 def test_any_text_is_an_address_or_an_input_error(text: str) -> None:
     try:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 from contextlib import closing
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from flowbatch.errors import InternalError, StoreDamaged, StoreError, StoreFull
@@ -137,6 +139,15 @@ async def test_what_cannot_be_bound_leaves_no_open_transaction(tmp_path: Path) -
         with pytest.raises(UnicodeEncodeError):
             await store.commit(wrong)
         assert not await inside(store, lambda db: db.in_transaction)
+
+
+async def test_a_store_is_closed_also_in_a_scope_that_is_cancelled(tmp_path: Path) -> None:
+    with anyio.CancelScope() as scope:
+        async with a_store(tmp_path):
+            scope.cancel()
+            await anyio.lowlevel.checkpoint()
+    assert scope.cancelled_caught
+    assert os.listdir(tmp_path) == ["flowbatch.db"]
 
 
 async def test_a_closed_store_says_so(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
     RUN[/JOB[:INDEX|:A-B|:failed][@NODE][#ATTEMPT]]     RUN: an id, a unique prefix, a workflow's name, `last`
     UUID    UUID:INDEX    UUID#NODE                     AWS's ids of a job, a child, a node
 
-Only the form is judged here; whether such a thing exists is the store's to say.
+Only the form is judged here; `lookup` says whether such a thing exists.
 """
 
 from __future__ import annotations
