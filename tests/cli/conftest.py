@@ -10,3 +10,16 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own FLOWBATCH_STATE must not be what a test looks at."""
     for name in [name for name in os.environ if name.startswith("FLOWBATCH_")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def modules_loaded() -> None:
+    """Verbs import what they need when they run; here the first test of a session would pay for all."""
+    import flowbatch.app
+    import flowbatch.spec.compile
+    from flowbatch.store import plans
+
+    assert flowbatch.app
+    assert flowbatch.spec.compile
+    plans.job_adapter()
+    plans.run_adapter()
