@@ -6,7 +6,6 @@ validated again.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar, get_args, get_origin
@@ -68,6 +67,8 @@ def validate(value: object, model: type[M], positions: Positions, *, pending: bo
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """` (did you mean 'denoise'?)`, or nothing. Only names that could be close are compared: a file may have thousands."""
+    import difflib  # only a file with a mistake pays for it
+
     word = word[:128]
     folded, room = word.lower(), max(2, len(word) // 3)
     likely = [name for name in known if abs(len(name) - len(word)) <= room and not _differ(folded, name.lower())]
