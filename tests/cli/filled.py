@@ -88,7 +88,24 @@ async def commit_all(folder: StateFolder, writes: list[Writes]) -> None:
     store = await SqliteStore.open(folder.database, boot_id="boot", pid=os.getpid(), now=Millis(1000))
     try:
         await store.load()
-        for each in writes:
+        for each in merged(writes):
             await store.commit(each)
     finally:
         await store.close()
+
+
+def merged(writes: list[Writes]) -> list[Writes]:
+    """The same in as few commits as may be: a turn that reopens tasks must find those before it stored."""
+    found = [Writes()]
+    for each in writes:
+        if each.reopened:
+            found.append(Writes(reopened=each.reopened))
+        last = found[-1]
+        last.new_runs += each.new_runs
+        last.new_jobs += each.new_jobs
+        last.attempts += each.attempts
+        last.events += each.events
+        last.runs.update(each.runs)
+        last.jobs.update(each.jobs)
+        last.tasks.update(each.tasks)
+    return found

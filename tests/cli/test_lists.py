@@ -19,20 +19,15 @@ JOB_KEYS = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def history() -> History:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> StateFolder:
     """`flow` has ended, FAILED: b:1 exited with 3 twice. `other` is open."""
     history = History(environment(16))
     history.begin("run", job("a"), job("b", size=3, needs=["a"], attempts=2), job("c", needs=["b"]))
     history.done("a", "b:0", "b:2")
     history.done("b:1", "b:1#2", code=3)
     history.begin("second", job("x"), workflow="other")
-    return history
-
-
-@pytest.fixture
-def folder(history: History, tmp_path: Path) -> StateFolder:
-    return history.store(tmp_path / "state")
+    return history.store(tmp_path_factory.mktemp("lists") / "state")
 
 
 def told(folder: StateFolder, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -183,7 +178,8 @@ def test_without_a_folder(verb: list[str], tmp_path: Path, capsys: pytest.Captur
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_store(folder: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = StateFolder(tmp_path)
     folder.database.write_bytes(b"something else altogether " * 500)
     before = folder.database.read_bytes()
     assert run(["--state", str(folder.path), "runs"]) == 4

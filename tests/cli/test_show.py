@@ -28,8 +28,8 @@ def dressed(plan: JobPlan) -> JobPlan:
     return replace(plan, spec=spec)
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> StateFolder:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> StateFolder:
     history = History(environment(16))
     history.begin(
         "run",
@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> StateFolder:
     )
     history.done("a", "b:0", "b:2", "c:0")
     history.done("b:1", "b:1#2", code=3)
-    folder = history.store(tmp_path / "state")
+    folder = history.store(tmp_path_factory.mktemp("show") / "state")
     history.log(folder, "b:1", "o no")
     return folder
 

@@ -14,6 +14,7 @@ from flowbatch.cli.main import run
 from flowbatch.folder import StateFolder
 from flowbatch.model.ids import RunId
 from flowbatch.model.jobspec import FakeScript, RunPlan, When
+from flowbatch.model.outcome import Outcome
 from flowbatch.model.stimuli import SubmitRun
 from flowbatch.settings import Settings
 from tests.cli.filled import History, id_of, renamed
@@ -22,8 +23,8 @@ from tests.core.builders import environment, job, need, queue
 SHORT = id_of("run")[:8]
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> StateFolder:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> StateFolder:
     """Ended: b:1 failed twice, c:1 and d with it; e was skipped; f could not start; g tolerates one failure."""
     history = History(environment(16))
     history.begin(
@@ -42,7 +43,7 @@ def folder(tmp_path: Path) -> StateFolder:
     history.done("c:0", "c:2", "g:0")
     history.refuse(history.name("f"), "CannotStartContainerError: no such file")
     history.done("g:1", "h:0", code=7)
-    return history.store(tmp_path / "state")
+    return history.store(tmp_path_factory.mktemp("why") / "state")
 
 
 def told(folder: StateFolder, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -131,9 +132,12 @@ async def test_a_running_engine_is_asked(tmp_path: Path, capsys: pytest.CaptureF
 
     async with open_app(folder, settings, fake_only=True) as app:
         runs = anyio.Event()
-        app.engine.observe(
-            lambda _: any(live.started_at for live in app.engine.machine.state.live.values()) and runs.set()
-        )
+
+        def look(_: Outcome) -> None:
+            if any(live.started_at for live in app.engine.machine.state.live.values()):
+                runs.set()
+
+        app.engine.observe(look)
         answer = await app.engine.ask(lambda ticket: SubmitRun(ticket, plan))
         assert answer.error is None
         await runs.wait()
