@@ -150,7 +150,7 @@ class FakeBackend:
         del self._orders[:_ORDERS_PER_TURN]
         for order in orders:
             key, script = order.key, script_of(order)
-            if self._write_logs:
+            if self._write_logs and order.log:
                 _write_log(order.log, script.output, now)
             if script.launch_error is not None:
                 self._attempts[key] = failed = _Running(now, now, Evidence(), False)

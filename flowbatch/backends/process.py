@@ -27,6 +27,8 @@ from flowbatch.model.ids import AttemptKey, Millis
 from flowbatch.model.stimuli import Exited, LaunchFailed, Observation, Started
 from flowbatch.ports import Capabilities, Fact, Finding, LaunchOrder, Report
 
+Words = tuple[object, ...]  # an order as wire.py has it
+
 _NOBODY = -1  # the token of the census that a reconnect asks for
 _SUCCESS = Evidence(0)
 _encode = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
@@ -40,11 +42,11 @@ class ProcessBackend:
         self._base_env = dict(base_env)
         self._link: Link | None = None
         self._report: Report | None = None
-        self._buffer: list[str] = []  # orders not yet sent
+        self._buffer: list[Words] = []  # orders not yet sent
         self._flush_due = False
         self._keys: dict[str, AttemptKey] = {}  # launched here, no end seen
-        self._unanswered: dict[str, str] = {}  # the launches that the supervisor has not confirmed
-        self._stops: dict[str, str] = {}  # of attempts that have not ended yet
+        self._unanswered: dict[str, Words] = {}  # the launches that the supervisor has not confirmed
+        self._stops: dict[str, Words] = {}  # of attempts that have not ended yet
         self._censuses: dict[int, asyncio.Future[list[list[Any]]]] = {}
         self._tokens = 0
         self._connected = anyio.Event()
@@ -56,6 +58,11 @@ class ProcessBackend:
     @property
     def caps(self) -> Capabilities:
         return Capabilities(durable_exit=True, reports_oom=True, enforces_timeout=True, logs_after_exit=True)
+
+    @property
+    def supervisor_pid(self) -> int | None:
+        """None while there is no connection."""
+        return None if self._link is None else int(self._link.hello["pid"])
 
     async def check(self) -> list[Finding]:
         if sys.platform != "linux":
@@ -84,37 +91,35 @@ class ProcessBackend:
             attempt = key.id
             if attempt in self._keys:
                 continue
-            text = _encode(
-                (
-                    "L",
-                    attempt,
-                    order.command,
-                    order.env,
-                    order.workdir,
-                    order.log,
-                    order.log_cap_bytes,
-                    order.timeout_ms,
-                    order.stop_grace_ms,
-                    order.resources.memory_mib,
-                    order.user,
-                )
+            words: Words = (
+                "L",
+                attempt,
+                order.command,
+                order.env,
+                order.workdir,
+                order.log,
+                order.log_cap_bytes,
+                order.timeout_ms,
+                order.stop_grace_ms,
+                order.resources.memory_mib,
+                order.user,
             )
             self._keys[attempt] = key
-            self._unanswered[attempt] = text
-            self._buffer.append(text)
+            self._unanswered[attempt] = words
+            self._buffer.append(words)
         self._flush_soon()
 
     def stop(self, key: AttemptKey, grace_ms: int, why: Halt) -> None:
-        text = _encode(("S", key.id, grace_ms))
+        words: Words = ("S", key.id, grace_ms)
         if key.id in self._keys:
-            self._stops[key.id] = text
-        self._buffer.append(text)
+            self._stops[key.id] = words
+        self._buffer.append(words)
         self._flush_soon()
 
     def forget(self, keys: Sequence[AttemptKey]) -> None:
         """Not repeated when a connection breaks: whoever finds it in a census later forgets it again."""
         if keys:
-            self._buffer.append(_encode(("F", *[key.id for key in keys])))
+            self._buffer.append(("F", *[key.id for key in keys]))
             self._flush_soon()
 
     async def census(self) -> list[Observation]:
@@ -123,7 +128,7 @@ class ProcessBackend:
             self._tokens += 1
             token = self._tokens
             future = self._censuses[token] = asyncio.get_running_loop().create_future()
-            self._buffer.append(_encode(("C", token)))
+            self._buffer.append(("C", token))
             self._flush_soon()
             try:
                 return [self._observation(fact) for fact in await future]
@@ -146,7 +151,8 @@ class ProcessBackend:
                     self._resume()
                 self._flush()
                 self._connected.set()
-                task_status.started()
+                if not again:
+                    task_status.started()
                 again = True
                 await link.lost.wait()
                 self._disconnected()
@@ -158,7 +164,7 @@ class ProcessBackend:
 
     def _resume(self) -> None:
         """What was under way when the connection broke is said again, in the order launch, stop, census."""
-        self._buffer = [*self._unanswered.values(), *self._stops.values(), _encode(("C", _NOBODY)), *self._buffer]
+        self._buffer = [*self._unanswered.values(), *self._stops.values(), ("C", _NOBODY), *self._buffer]
 
     def _disconnected(self) -> None:
         self._link = None
@@ -175,7 +181,7 @@ class ProcessBackend:
     def _flush(self) -> None:
         self._flush_due = False
         if self._buffer and self._link is not None:
-            self._link.write(f"[{','.join(self._buffer)}]\n".encode())
+            self._link.write(_encode(self._buffer).encode() + b"\n")
             self._buffer.clear()
 
     # --- what the supervisor tells

@@ -35,6 +35,7 @@ class Link(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.lost = asyncio.Event()
+        self.hello: dict[str, Any] = {}
         self.greeting: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self.on_lines: Callable[[list[bytes]], None] | None = None
         self._transport: asyncio.WriteTransport | None = None
@@ -99,7 +100,7 @@ async def _greet(folder: Path, base_env: dict[str, str]) -> Link:
     _, link = await loop.create_unix_connection(Link, wire.socket_path(str(folder)))
     link.write(json.dumps({"flowbatch": wire.PROTOCOL, "env": base_env}).encode() + b"\n")
     try:
-        hello = await link.greeting
+        hello = link.hello = await link.greeting
     except BaseException:
         link.close()
         raise

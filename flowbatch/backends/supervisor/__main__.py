@@ -1,4 +1,6 @@
-"""`python -I -S …/supervisor FOLDER [IDLE_SECONDS]`: goes into the background, and exits once it listens.
+"""`python -I -S …/supervisor FOLDER [IDLE_SECONDS [sampled]]`: goes into the background, and exits once it listens.
+
+`sampled`: memory is limited without cgroups.
 
 0: it listens, or another supervisor of this folder does. 1: it cannot, and standard error says why.
 """

@@ -55,6 +55,7 @@ class Attempts:
         unwatch: Callable[[int], None],
     ) -> None:
         self.news: list[str] = []  # facts, to be told once the journal holds them
+        self.urgent = False  # among the news is more than starts
         self.ended: list[Task] = []  # seen to have ended, not yet taken care of
         self._journal = journal
         self._table = table
@@ -76,6 +77,10 @@ class Attempts:
         """How many wait or run."""
         return len(self._waiting) + len(self._live)
 
+    def tell(self, text: str) -> None:
+        self.news.append(text)
+        self.urgent = True
+
     # --- orders
 
     def launch(self, order: Order) -> None:
@@ -88,7 +93,7 @@ class Attempts:
         if entry is None:
             self._waiting[order.id] = order
         else:
-            self.news.append(ended_text(entry) if entry.ended else started_text(entry))
+            self.tell(ended_text(entry) if entry.ended else started_text(entry))
 
     def stop(self, attempt: str, grace_ms: int) -> None:
         order = self._waiting.pop(attempt, None)
@@ -197,7 +202,7 @@ class Attempts:
         entry.ended_at = time.time_ns() // 1_000_000
         entry.error, entry.exit_code = error, code
         self._journal.ended(entry)
-        self.news.append(ended_text(entry))
+        self.tell(ended_text(entry))
 
     # --- stops
 
@@ -276,7 +281,7 @@ class Attempts:
         )
         entry.ended_at = time.time_ns() // 1_000_000
         self._journal.ended(entry)
-        self.news.append(ended_text(entry))
+        self.tell(ended_text(entry))
 
     def _sweep(self, now: float) -> None:
         """A while after ends: reaps orphans, kills those whose attempt is over, removes cgroups that were still busy.

@@ -22,7 +22,7 @@ class Client:
     ) -> None:
         connection.setblocking(False)
         self.connection = connection
-        self.base_env: dict[bytes, bytes] = {}
+        self.base_env: dict[str, str] = {}
         self.greeted = False
         self.closing = False  # once what is unsent has gone
         self._on_hello = on_hello

@@ -25,6 +25,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 def main(arguments: list[str]) -> int:
     folder = arguments[0]
     idle_s = float(arguments[1]) if len(arguments) > 1 else _IDLE_S
+    sampled = arguments[2:] == ["sampled"]
     os.makedirs(folder, mode=0o700, exist_ok=True)
     lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -37,7 +38,7 @@ def main(arguments: list[str]) -> int:
         os._exit(0)  # the lock and the listening socket live on in the child
     _detach(folder)
     try:
-        _supervise(folder, listener, idle_s)
+        _supervise(folder, listener, idle_s, sampled)
     except Exception:
         traceback.print_exc()
         return 1
@@ -76,10 +77,10 @@ def _detach(folder: str) -> None:
         sys.stderr.write("flowbatch: not a subreaper: what escapes from a task is found by its environment alone\n")
 
 
-def _supervise(folder: str, listener: socket.socket, idle_s: float) -> None:
+def _supervise(folder: str, listener: socket.socket, idle_s: float, sampled: bool) -> None:
     journal = Journal(os.path.join(os.path.realpath(folder), "journal"), recovery.boot_id())
     journal.open()
-    table, cgroups = ProcTable(), find_cgroup()
+    table, cgroups = ProcTable(), None if sampled else find_cgroup()
     recovery.lose_unended(journal, table, cgroups)
     supervisor = Supervisor(listener, journal, table, cgroups, idle_s)
     # Nothing that lives so long holds a cycle: full collections would only cost.
@@ -87,3 +88,4 @@ def _supervise(folder: str, listener: socket.socket, idle_s: float) -> None:
     gc.freeze()
     gc.set_threshold(50_000, 50, 1000)
     supervisor.run()
+    journal.close()

@@ -70,6 +70,7 @@ class Journal:
         self.boot = boot
         self.entries: dict[str, Entry] = {}
         self.previous_boot: str | None = None
+        self.past: set[str] = set()  # forgotten, as the file that a predecessor left has it
         self._pending: list[bytes] = []
         self._unsynced_end = False
         self._next = 1
@@ -121,6 +122,7 @@ class Journal:
         elif kind == "F":
             entry = numbers.pop(int(rest))
             del self.entries[entry.id]
+            self.past.add(entry.id)
         else:
             raise ValueError(line)
 
@@ -146,6 +148,10 @@ class Journal:
         if entry is not None and entry.ended:
             del self.entries[attempt]
             self._pending.append(b"F %d\n" % entry.n)
+
+    def close(self) -> None:
+        """At an end in peace: nothing of the past can still run, and a successor need not look for it."""
+        self._rewrite()
 
     def write(self) -> None:
         """Hands what is pending to the kernel: it survives any kill, not the loss of power."""

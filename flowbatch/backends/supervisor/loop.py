@@ -20,6 +20,9 @@ from flowbatch.backends.supervisor.spawn import Order
 
 _EVENTS_PER_TURN = 256
 _FULL_DISK_S = 1.0
+_STARTS_KEPT_S = (
+    0.005  # nobody waits for the news of a start: told with the next end it costs the engine no turn of its own
+)
 
 
 class Supervisor:
@@ -33,6 +36,7 @@ class Supervisor:
         self._epoll = select.epoll()
         self._ready: dict[int, Callable[[], bool]] = {}  # False: done with this descriptor, close it
         self._clients: dict[int, Client] = {}
+        self._tell_at: float | None = None
         self._attempts = Attempts(journal, table, cgroups, self._watch, self._unwatch)
         self._watch(listener.fileno(), self._accept)
 
@@ -40,7 +44,7 @@ class Supervisor:
         """Returns when nobody is connected and nothing has run for `idle_s`."""
         idle_since = time.monotonic()
         while True:
-            timeout = self._attempts.timeout()
+            timeout = self._timeout()
             if self._clients or self._attempts:
                 idle_since = time.monotonic()
             else:
@@ -49,6 +53,13 @@ class Supervisor:
                     return
                 timeout = left if timeout < 0 else min(timeout, left)
             self._turn(self._epoll.poll(timeout, _EVENTS_PER_TURN))
+
+    def _timeout(self) -> float:
+        timeout = self._attempts.timeout()
+        if self._tell_at is None:
+            return timeout
+        left = max(self._tell_at - time.monotonic(), 0)
+        return left if timeout < 0 else min(timeout, left)
 
     def _turn(self, events: list[tuple[int, int]]) -> None:
         ready = self._ready
@@ -65,7 +76,7 @@ class Supervisor:
             self._attempts.hold(_FULL_DISK_S)
             return
         if self._attempts.news:
-            self._tell()
+            self._tell_when_due()
 
     def _watch(self, fd: int, handler: Callable[[], bool]) -> None:
         self._ready[fd] = handler
@@ -76,7 +87,17 @@ class Supervisor:
         if self._ready.pop(fd, None) is not None:
             os.close(fd)
 
+    def _tell_when_due(self) -> None:
+        if self._attempts.urgent:
+            self._tell()
+        elif self._tell_at is None:
+            self._tell_at = time.monotonic() + _STARTS_KEPT_S
+        elif time.monotonic() >= self._tell_at:
+            self._tell()
+
     def _tell(self) -> None:
+        self._tell_at = None
+        self._attempts.urgent = False
         line = f"[{','.join(self._attempts.news)}]\n".encode()
         self._attempts.news.clear()
         for client in list(self._clients.values()):
@@ -126,13 +147,13 @@ class Supervisor:
         client.queue(json.dumps(hello).encode() + b"\n")
         if message["flowbatch"] != wire.PROTOCOL:
             return False
-        client.base_env = {os.fsencode(name): os.fsencode(value) for name, value in message["env"].items()}
+        client.base_env = dict(message["env"])
         return True
 
     def _order(self, client: Client, order: list[Any]) -> None:
         kind = order[0]
         if kind == "L":
-            self._attempts.launch(Order(*order[1:], base_env=client.base_env))
+            self._attempts.launch(Order(client.base_env, *order[1:]))
         elif kind == "F":
             for attempt in order[1:]:
                 self._journal.forget(attempt)
@@ -141,6 +162,6 @@ class Supervisor:
         elif kind == "C":
             # Among the news, so that it is told in its place, and after a sync. The token names who asked.
             now = time.time_ns() // 1_000_000
-            self._attempts.news.append(f'["c",{order[1]},{now},[{self._attempts.census()}]]')
+            self._attempts.tell(f'["c",{order[1]},{now},[{self._attempts.census()}]]')
         else:
             raise ValueError(kind)

@@ -7,7 +7,7 @@ import select
 import signal
 import time
 
-from flowbatch.backends.supervisor.journal import Entry, Journal
+from flowbatch.backends.supervisor.journal import Journal
 from flowbatch.backends.supervisor.memory import CgroupMemory
 from flowbatch.backends.supervisor.proctable import Process, ProcTable
 from flowbatch.backends.supervisor.wire import LOST
@@ -28,11 +28,9 @@ def boot_id() -> str:
 def lose_unended(journal: Journal, table: ProcTable, cgroups: CgroupMemory | None) -> None:
     """Every claim without an end becomes LOST once nothing of it runs any more."""
     unended = [entry for entry in journal.entries.values() if not entry.ended]
-    if not unended:
-        return
     if journal.previous_boot == journal.boot:
         detail = "its supervisor died"
-        kill_orphans(unended, table)
+        kill_orphans(journal, table)
     else:
         detail = "the machine was restarted"
     now = time.time_ns() // 1_000_000
@@ -44,13 +42,14 @@ def lose_unended(journal: Journal, table: ProcTable, cgroups: CgroupMemory | Non
     journal.sync()
 
 
-def kill_orphans(entries: list[Entry], table: ProcTable) -> None:
-    roots: dict[str, int | None] = {}
-    for entry in entries:
-        main = table.main_of(entry.pid, entry.start_from, entry.start_to) if entry.pid else None
+def kill_orphans(journal: Journal, table: ProcTable) -> None:
+    """Also what escaped from attempts that had ended: the predecessor may have died before it swept."""
+    roots: dict[str, int | None] = dict.fromkeys(journal.past)
+    for entry in journal.entries.values():
+        main = table.main_of(entry.pid, entry.start_from, entry.start_to) if entry.pid and not entry.ended else None
         roots[entry.id] = None if main is None else main.pid
-    killed = kill_members(roots, table)
-    await_deaths(killed, table)
+    if roots:
+        await_deaths(kill_members(roots, table), table)
 
 
 def kill_members(roots: dict[str, int | None], table: ProcTable) -> list[Process]:

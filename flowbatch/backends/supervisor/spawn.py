@@ -13,7 +13,6 @@ from flowbatch.backends.supervisor import memory
 from flowbatch.backends.supervisor.proctable import ticks_now
 from flowbatch.backends.supervisor.wire import MARKER
 
-_MARKER = MARKER.encode()
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LAUNCHER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launcher.py")
 # What a supervisor may have been started with ignored would stay ignored in tasks. Python itself ignores the first two.
@@ -33,8 +32,9 @@ _SHORTAGES = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 
 @dataclass(slots=True)
 class Order:
-    """An "L" of the wire, with the base environment of its connection."""
+    """An "L" of the wire, after the base environment of its connection."""
 
+    base_env: dict[str, str]
     id: str
     argv: list[str]
     env: dict[str, str]
@@ -45,7 +45,6 @@ class Order:
     grace_ms: int
     memory_mib: int
     user: str | None
-    base_env: dict[bytes, bytes]
 
 
 @dataclass(slots=True)
@@ -112,7 +111,7 @@ def _follow(pid: int) -> int:
     return os.pidfd_open(pid)
 
 
-def _prepare(order: Order, procs_file: str | None) -> tuple[str, list[str], dict[bytes, bytes]]:
+def _prepare(order: Order, procs_file: str | None) -> tuple[str, list[str], dict[str, str]]:
     argv = order.argv
     if not argv:
         raise StartError("the command is empty", None)
@@ -120,10 +119,7 @@ def _prepare(order: Order, procs_file: str | None) -> tuple[str, list[str], dict
         os.chdir(order.workdir or "/")
     except OSError as error:
         raise StartError(f"working directory {order.workdir!r}: {error.strerror}", None) from None
-    env = order.base_env.copy()
-    for name, value in order.env.items():
-        env[os.fsencode(name)] = os.fsencode(value)
-    env[_MARKER] = order.id.encode()
+    env = {**order.base_env, **order.env, MARKER: order.id}
     path = argv[0] if "/" in argv[0] else _find(argv[0], env)
     if order.user is not None:
         _require_executable(path, argv[0])
@@ -138,10 +134,10 @@ def _prepare(order: Order, procs_file: str | None) -> tuple[str, list[str], dict
     return path, argv, env
 
 
-def _find(name: str, env: dict[bytes, bytes]) -> str:
+def _find(name: str, env: dict[str, str]) -> str:
     """As a shell would with the task's own PATH."""
     denied = False
-    for folder in os.fsdecode(env.get(b"PATH", b"") or _DEFAULT_PATH).split(":"):
+    for folder in (env.get("PATH") or _DEFAULT_PATH).split(":"):
         path = os.path.join(folder or ".", name)
         if os.access(path, os.X_OK):
             if os.path.isfile(path):

@@ -1,0 +1,244 @@
+"""The supervisor's parts, each for itself: no process is started here."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from flowbatch.backends.supervisor import recovery, wire
+from flowbatch.backends.supervisor.journal import Journal
+from flowbatch.backends.supervisor.logfile import LINE_BYTES, LogFile, Stream
+from flowbatch.backends.supervisor.proctable import ProcTable, parse_stat
+
+BOOT = "b007"
+
+
+def journal(folder: Path, boot: str = BOOT) -> Journal:
+    opened = Journal(str(folder / "journal"), boot)
+    opened.open()
+    return opened
+
+
+def stat_line(pid: int, *, ppid: int = 1, group: int = 0, start: int = 5, comm: str = "sh", state: str = "S") -> str:
+    rest = [state, ppid, group or pid, group or pid, *[0] * 15, start, 0, 7, *[0] * 20]
+    return f"{pid} ({comm}) {' '.join(map(str, rest))}\n"
+
+
+def add_process(root: Path, line: str, marker: str | None = None) -> int:
+    pid = int(line.split(" ")[0])
+    (root / str(pid)).mkdir()
+    (root / str(pid) / "stat").write_text(line)
+    (root / str(pid) / "environ").write_text("A=b\0" + (f"{wire.MARKER}={marker}\0" if marker else ""))
+    return pid
+
+
+class RecordingTable(ProcTable):
+    """Finds in a folder, and only notes what it would signal."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(str(root))
+        self.signalled: list[int] = []
+
+    def signal(self, process: object, number: int) -> bool:
+        assert number == signal.SIGKILL
+        self.signalled.append(process.pid)  # type: ignore[attr-defined]
+        return True
+
+
+# --- the journal
+
+
+def test_a_journal_is_read_as_it_was_written(tmp_path: Path) -> None:
+    first = journal(tmp_path)
+    alive, ended, failed, gone = (first.claim(f"j.{idx}.1", 100 + idx) for idx in range(4))
+    alive.pid, alive.start_from, alive.start_to, alive.started_at = 42, 7, 8, 200
+    first.started(alive)
+    ended.ended_at, ended.exit_code, ended.flags, ended.detail = 300, 3, wire.TRUNCATED, "two\nlines\0"
+    failed.ended_at, failed.exit_code, failed.error = 301, 127, "CannotStartContainerError: no x"
+    gone.ended_at, gone.exit_code = 302, 0
+    for entry in (ended, failed, gone):
+        first.ended(entry)
+    first.forget(gone.id)
+    first.forget("unknown")
+    first.forget(alive.id)  # it has not ended: it stays
+    first.sync()
+
+    again = journal(tmp_path)
+    assert again.previous_boot == BOOT
+    assert list(again.entries) == ["j.0.1", "j.1.1", "j.2.1"]
+    assert again.entries["j.0.1"] == alive
+    assert (again.entries["j.1.1"].exit_code, again.entries["j.1.1"].detail) == (3, "two lines?")
+    assert again.entries["j.2.1"] == failed
+    assert again.claim("j.4.1", 0).n > failed.n
+
+
+def test_a_torn_end_of_the_journal_is_passed_over(tmp_path: Path) -> None:
+    first = journal(tmp_path)
+    first.claim("j.0.1", 1)
+    first.write()
+    first.claim("j.1.1", 1)
+    first.write()
+    path = tmp_path / "journal"
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"C 2 j.1.1", b"C 2 \0\0\0\0\0"))
+    assert list(journal(tmp_path).entries) == ["j.0.1"]
+
+
+@pytest.mark.slow
+def test_a_journal_grows_and_is_compacted(tmp_path: Path) -> None:
+    first = journal(tmp_path)
+    stays = first.claim("j.stays.1", 1)
+    for idx in range(70_000):
+        entry = first.claim(f"0c0ffee0-0000-4000-8000-000000000000.{idx}.1", 1)
+        entry.ended_at, entry.exit_code = 2, 0
+        first.ended(entry)
+        first.forget(entry.id)
+        if idx % 500 == 0:
+            first.sync()
+    first.sync()
+    assert (tmp_path / "journal").stat().st_size <= 5 << 20
+    assert list(journal(tmp_path).entries) == [stays.id]
+
+
+def test_what_a_full_disk_refused_is_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = journal(tmp_path)
+    entry = first.claim("j.0.1", 1)
+    entry.ended_at, entry.exit_code = 2, 0
+    first.ended(entry)
+
+    def full(fd: int, data: bytes, offset: int) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        with pytest.raises(OSError, match="No space"):
+            first.sync()
+    first.sync()
+    assert journal(tmp_path).entries["j.0.1"].ended
+
+
+# --- logs
+
+
+def test_a_log_keeps_the_newest_within_its_cap(tmp_path: Path) -> None:
+    path = tmp_path / "ab" / "x.log"
+    log = LogFile(str(path), 2_000)
+    for idx in range(500):
+        log.write(b"1 o line %04d\n" % idx)
+    log.close()
+    older, newer = Path(str(path) + ".1").read_bytes(), path.read_bytes()
+    lines = (older + newer).splitlines()
+    assert log.truncated
+    assert len(older) + len(newer) <= 2_000
+    assert lines == [b"1 o line %04d" % idx for idx in range(500 - len(lines), 500)]
+
+
+def test_one_rotation_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "x.log"
+    log = LogFile(str(path), 2_000)
+    log.write(b"".join(b"1 o line %04d\n" % idx for idx in range(100)))
+    log.close()
+    assert not log.truncated
+    assert (Path(str(path) + ".1").read_bytes() + path.read_bytes()).count(b"\n") == 100
+
+
+def test_newlines_alone_stay_within_the_cap(tmp_path: Path) -> None:
+    path = tmp_path / "x.log"
+    log = LogFile(str(path), 100_000)
+    stream = Stream(-1, b"o", log)
+    for _ in range(4):
+        stream.feed(b"\n" * (16 << 10), 1_700_000_000_000)
+    log.close()
+    assert path.stat().st_size + Path(str(path) + ".1").stat().st_size <= 100_000 + (64 << 10)
+
+
+def test_lines_are_joined_over_reads_and_cut_when_endless(tmp_path: Path) -> None:
+    path = tmp_path / "x.log"
+    log = LogFile(str(path), 1 << 20)
+    stream = Stream(-1, b"e", log)
+    for chunk in (b"on", b"e\ntwo\nthr", b"ee", b"\n", b"x" * LINE_BYTES, b"rest"):
+        stream.feed(chunk, 5)
+    stream.flush()
+    log.close()
+    texts = [line.split(b" ", 2) for line in path.read_bytes().splitlines()]
+    assert [text[2] for text in texts] == [b"one", b"two", b"three", b"x" * LINE_BYTES, b"rest"]
+    assert {text[1] for text in texts} == {b"e"}
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    log = LogFile(str(tmp_path / "file" / "x.log"), 1 << 20)
+    log.write(b"1 o x\n")
+    log.close()
+    assert log.truncated
+
+
+# --- processes
+
+
+def test_a_command_may_have_any_name() -> None:
+    process = parse_stat(stat_line(7, ppid=3, group=6, start=99, comm="a) S (b c"))
+    assert (process.pid, process.ppid, process.pgrp, process.session, process.start) == (7, 3, 6, 6, 99)
+    assert process.rss_pages == 7
+
+
+def test_members_are_found_by_group_marker_and_descent(tmp_path: Path) -> None:
+    add_process(tmp_path, stat_line(1))
+    add_process(tmp_path, stat_line(100, group=100))  # the main process
+    add_process(tmp_path, stat_line(101, ppid=100, group=100))
+    add_process(tmp_path, stat_line(200, ppid=1, group=200), marker="j.0.1")  # fled, still marked
+    add_process(tmp_path, stat_line(201, ppid=200, group=201))  # its child, which wiped its environment
+    add_process(tmp_path, stat_line(300, ppid=1, group=300), marker="j.9.1")  # another's
+    add_process(tmp_path, stat_line(400, ppid=1, group=400))
+    members = ProcTable(str(tmp_path)).members({"j.0.1": 100})
+    assert {process.pid for process in members["j.0.1"]} == {100, 101, 200, 201}
+
+
+@pytest.mark.parametrize(
+    ("line", "theirs"),
+    [
+        (stat_line(100, group=100, start=50), True),
+        (stat_line(100, group=100, start=51), True),
+        (stat_line(100, group=100, start=52), False),  # started later: the number has a new owner
+        (stat_line(100, group=100, start=49), False),
+        (stat_line(100, group=90, start=50), False),  # no leader of its session: never one of ours
+    ],
+    ids=["same", "within-the-spawn", "later", "earlier", "no-leader"],
+)
+def test_a_reused_pid_is_never_signalled(tmp_path: Path, line: str, theirs: bool) -> None:
+    proc = tmp_path / "proc"
+    proc.mkdir()
+    add_process(proc, line)
+    add_process(proc, stat_line(101, ppid=100, group=100))
+    table = RecordingTable(proc)
+    held = journal(tmp_path)
+    entry = held.claim("j.0.1", 1)
+    entry.pid, entry.start_from, entry.start_to, entry.started_at = 100, 50, 51, 1
+    held.started(entry)
+    held.write()
+    held = journal(tmp_path)
+    recovery.lose_unended(held, table, None)
+    entry = held.entries["j.0.1"]
+    assert table.signalled == ([100, 101] if theirs else [])
+    assert (entry.flags, entry.exit_code, entry.detail) == (wire.LOST, None, "its supervisor died")
+
+
+def test_after_a_reboot_nothing_is_signalled(tmp_path: Path) -> None:
+    before = journal(tmp_path, boot="before")
+    entry = before.claim("j.0.1", 1)
+    entry.pid, entry.start_from, entry.start_to, entry.started_at = 100, 50, 51, 1
+    before.started(entry)
+    before.write()
+    proc = tmp_path / "proc"
+    proc.mkdir()
+    add_process(proc, stat_line(100, group=100, start=50), marker="j.0.1")
+    table = RecordingTable(proc)
+    after = journal(tmp_path, boot="after")
+    recovery.lose_unended(after, table, None)
+    assert table.signalled == []
+    assert after.entries["j.0.1"].detail == "the machine was restarted"
+    assert after.entries["j.0.1"].flags == wire.LOST
