@@ -12,6 +12,7 @@ from anyio.abc import TaskStatus
 from flowbatch.model.ending import Halt
 from flowbatch.model.ids import AttemptKey, Millis, RunId
 from flowbatch.model.jobspec import FakeScript
+from flowbatch.model.record import record
 from flowbatch.model.resources import Resources
 from flowbatch.model.rows import Loaded, Writes
 from flowbatch.model.stimuli import Exited, LaunchFailed, Observation, Started
@@ -56,7 +57,7 @@ class Capabilities:
     logs_after_exit: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LaunchOrder:
     """All that a backend needs to start an attempt. Secrets are resolved in it: never stored, logged or shown."""
 

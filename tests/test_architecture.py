@@ -26,7 +26,7 @@ FLOORS: dict[str, int] = {
     "folder": 3,
     "app": 5,
     "cli": 6,
-    "__main__": 6,
+    "__main__": 7,
     "__init__": 0,
 }
 PURE = {"model", "core"}

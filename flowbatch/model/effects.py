@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from flowbatch.model.ending import Halt
 from flowbatch.model.ids import AttemptKey
 from flowbatch.model.jobspec import JobSpec, RunFacts
+from flowbatch.model.record import record
 from flowbatch.model.resources import Resources
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Launch:
     """Start this attempt. Repeatable: the attempt's id makes it one start."""
 
@@ -24,7 +23,7 @@ class Launch:
     run_status: str = ""  # for `${{ run.status }}` in `finally`
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stop:
     key: AttemptKey
     backend: str
@@ -32,7 +31,7 @@ class Stop:
     why: Halt
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Forget:
     """The end is durable: the backend may drop what it keeps."""
 
@@ -40,7 +39,7 @@ class Forget:
     backend: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Answer:
     """To a command. `error` is a sentence, or None where it was done; `value` is JSON-able."""
 

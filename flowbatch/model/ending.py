@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+
+from flowbatch.model.record import record
 
 
 class Halt(IntEnum):
@@ -15,7 +16,7 @@ class Halt(IntEnum):
     INTERRUPT = 3
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Evidence:
     """What a backend saw of an end.
 
@@ -43,7 +44,7 @@ class EndClass(StrEnum):
     INFRA = "infra"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Verdict:
     """`status_reason` is the attempt's statusReason, `reason` is container.reason (aws-batch.md §1.2)."""
 

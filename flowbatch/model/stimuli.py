@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from flowbatch.model.ending import Evidence
 from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId
 from flowbatch.model.jobspec import Environment, Queue, RunPlan
+from flowbatch.model.record import record
 from flowbatch.model.rows import Loaded
 
 Ticket = int  # given by the caller of a command; the Answer carries it back
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Target:
     """A run, a job of it, or some of a job's children (closed ranges of indices)."""
 
@@ -25,27 +24,27 @@ class Target:
 # --- commands
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SubmitRun:
     ticket: Ticket
     plan: RunPlan
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cancel:
     ticket: Ticket
     target: Target
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Terminate:
     ticket: Ticket
     target: Target
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Retry:
     """Reopens FAILED jobs and what failed because of them (semantics.md 8)."""
 
@@ -53,14 +52,14 @@ class Retry:
     target: Target
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reload:
     """An ended run comes back from the store, changed in nothing, because a Retry follows."""
 
     loaded: Loaded
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Resume:
     """Held runs go on: the one named, or all. A life may begin with runs of earlier ones held."""
 
@@ -68,17 +67,17 @@ class Resume:
     run: RunId | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Drain:
     """Nothing new starts; what runs is waited for."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Interrupt:
     """What runs is stopped and goes back to RUNNABLE; the attempts do not count. Implies Drain."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Configure:
     """The engine's own environments and queues, sent once at the start of a life and on every change of settings."""
 
@@ -89,14 +88,14 @@ class Configure:
 # --- facts
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Started:
     key: AttemptKey
     at: Millis
     handle: str = ""  # the backend's own name of it: a pid, a container id
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LaunchFailed:
     """Answered only once it is certain that nothing of that name runs or ever will."""
 
@@ -105,7 +104,7 @@ class LaunchFailed:
     evidence: Evidence
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Exited:
     """Also for an attempt whose Started was never seen; `started_at` then says when it began."""
 
@@ -115,7 +114,7 @@ class Exited:
     started_at: Millis | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Observation:
     """One attempt in a census: alive (`evidence` is None) or ended."""
 
@@ -126,7 +125,7 @@ class Observation:
     handle: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Census:
     """All that a backend holds, asked for in turn `asked` (attempts that changed since are skipped)."""
 
@@ -135,7 +134,7 @@ class Census:
     observations: tuple[Observation, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Tick:
     """A deadline has come."""
 
