@@ -1,0 +1,138 @@
+"""The command line in a folder of its own: real processes, real files, and an end that leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+from flowbatch.backends.supervisor import wire
+from flowbatch.store.reader import Reader
+
+PATIENCE_S: Final = 60.0  # for what usually takes one second, on a machine on its knees
+
+
+@dataclass(frozen=True)
+class Done:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Commands:
+    """`flowbatch …` with one state folder. `env` is on top of ours, less what would change how flowbatch behaves."""
+
+    def __init__(self, folder: Path, env: dict[str, str] | None = None) -> None:
+        self.folder = folder
+        self.state = folder / "state"
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith(("FLOWBATCH_", "AWS_"))}
+        self.env |= {"LC_ALL": "C.UTF-8", "PYTHONFAULTHANDLER": "1", **(env or {})}
+        self.started: list[subprocess.Popen[str]] = []
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.folder / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def start(self, *words: str | Path, stdout: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flowbatch", "--state", str(self.state), *map(str, words)],
+            env=self.env,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.started.append(process)
+        return process
+
+    def call(self, *words: str | Path) -> Done:
+        return self.end(self.start(*words))
+
+    def end(self, process: subprocess.Popen[str]) -> Done:
+        """Waits for it to end by itself."""
+        out, err = process.communicate(timeout=PATIENCE_S)
+        return Done(process.returncode, out, err)
+
+    def ok(self, *words: str | Path) -> Done:
+        done = self.call(*words)
+        assert done.code == 0, f"{words}: {done}"
+        return done
+
+    def reader(self) -> Reader:
+        return Reader(self.state / "flowbatch.db")
+
+    # --- what is left
+
+    def supervisor(self) -> int | None:
+        """The pid of the folder's supervisor, None where there is none now."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
+            stream.settimeout(PATIENCE_S)
+            try:
+                stream.connect(wire.socket_path(str(self.state / "supervisor")))
+                stream.sendall(b'{"flowbatch": %d, "env": {}}\n' % wire.PROTOCOL)
+                with stream.makefile("rb") as lines:
+                    line = lines.readline()
+            except OSError:
+                return None
+        return int(json.loads(line)["pid"]) if line else None
+
+    def tasks(self) -> dict[int, str]:
+        """Processes of this folder's attempts that live now, and of which attempt."""
+        found = {}
+        for entry in os.listdir("/proc"):
+            if entry.isdigit() and int(entry) != os.getpid():
+                variables = environment_of(int(entry))
+                if variables.get("FLOWBATCH_RUN_DIR", "").startswith(f"{self.state}/"):
+                    found[int(entry)] = variables.get("FLOWBATCH_ATTEMPT_ID", "")
+        return found
+
+    def tidy(self) -> None:
+        """Ends whatever of this folder still runs."""
+        for process in self.started:
+            if process.returncode is None:
+                process.kill()
+                process.communicate()
+        pid = self.supervisor()
+        if pid is not None:
+            kill(pid)
+        for pid in self.tasks():
+            kill(pid)
+
+
+@contextmanager
+def commands(folder: Path, env: dict[str, str] | None = None) -> Iterator[Commands]:
+    made = Commands(folder, env)
+    try:
+        yield made
+    finally:
+        made.tidy()
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    try:
+        data = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return {}  # gone, or another user's
+    pairs = (entry.partition(b"=") for entry in data.split(b"\0"))
+    return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
+
+
+def kill(pid: int, number: int = signal.SIGKILL) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass  # it was quicker

@@ -1,0 +1,127 @@
+"""kill -9 of the engine, and sometimes of the supervisor, at random instants: reliability.md F01, F23, I1, I4, I5, I7, I8."""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import subprocess
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from flowbatch.clock import SystemClock
+from tests.app.chaos import check, collected, write_workflow
+from tests.app.commands import Commands, commands, kill
+
+KILLS: Final = 52
+SEED: Final = os.environ.get("FLOWBATCH_CHAOS_SEED")
+SUPERVISOR_DIES_EVERY: Final = 5
+USUAL_STARTUP_S: Final = 0.5
+FAILED: Final = 1  # `late` times out, in every run
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_engines_die_at_random_instants(tmp_path: Path) -> None:
+    seed = int(SEED) if SEED is not None else random.SystemRandom().randrange(10**6)
+    print(f"replay with FLOWBATCH_CHAOS_SEED={seed}", flush=True)
+    workflow = write_workflow(tmp_path, quick=140, flaky=60)
+    with commands(tmp_path) as flowbatch:
+        pace = min(max(startup_seconds(tmp_path) / USUAL_STARTUP_S, 0.5), 2.5)
+        deaths, lives = under_fire(flowbatch, workflow, random.Random(seed), pace)
+        while open_runs(flowbatch):
+            done = flowbatch.call("resume")
+            assert done.code == FAILED, done
+        wait_for_end(flowbatch.supervisor())
+        assert flowbatch.tasks() == {}
+        with flowbatch.reader() as reader:
+            runs = collected(reader, tmp_path / "records")
+            opened = reader.rows("SELECT count(*) FROM life")[0][0]
+    lost = sum(check(tasks, deaths) for tasks in runs)
+    tasks = sum(map(len, runs))
+    attempts = sum(len(task.attempts) for run in runs for task in run)
+    print(
+        f"{KILLS} kills of {lives} engines, {opened} of which had opened the store, {len(deaths)} of the supervisor; {len(runs)} runs, {tasks} tasks, ",
+        end="",
+    )
+    print(f"{attempts} attempts, {lost} lost")
+    assert tasks >= 500
+    assert opened >= KILLS // 3, "the engines were killed before they did anything"
+
+
+def startup_seconds(folder: Path) -> float:
+    """From a command line to a run's end, on this machine as it is now."""
+    (folder / "pace").mkdir()
+    with commands(folder / "pace") as flowbatch:
+        workflow = flowbatch.write("one.yaml", "jobs: {one: {command: ['true']}}")
+        took = []
+        for _ in range(2):  # the first one may have to compile
+            since = time.monotonic()
+            flowbatch.ok("run", workflow)
+            took.append(time.monotonic() - since)
+        return min(took)
+
+
+def under_fire(flowbatch: Commands, workflow: Path, dice: random.Random, pace: float) -> tuple[list[float], int]:
+    """Kills engine after engine; returns when supervisors were killed (epoch ms), and how many engines there were."""
+    print(f"delays are stretched by {pace:.2f}")
+    deaths: list[float] = []
+    kills = lives = 0
+    while kills < KILLS:
+        words: Iterable[str | Path] = ["resume"] if open_runs(flowbatch) else ["run", workflow]
+        engine = flowbatch.start(*words, stdout=subprocess.DEVNULL)
+        lives += 1
+        # a third of them while it starts up
+        delay = dice.uniform(0.05, 0.4) if dice.random() < 0.33 else dice.uniform(0.4, 1.0)
+        try:
+            _, errors = engine.communicate(timeout=delay * pace)
+        except subprocess.TimeoutExpired:
+            pass
+        else:
+            assert engine.returncode == FAILED, errors
+            continue  # it was quicker than we
+        both = kills % SUPERVISOR_DIES_EVERY == SUPERVISOR_DIES_EVERY - 1
+        first = dice.random() < 0.7
+        if both and first:
+            kill_supervisor(flowbatch, deaths)
+            time.sleep(dice.uniform(0, 0.3))  # the engine finds a new one, or is killed while it looks for it
+        engine.kill()
+        engine.communicate()
+        kills += 1
+        if both and not first:
+            kill_supervisor(flowbatch, deaths)
+    return deaths, lives
+
+
+def kill_supervisor(flowbatch: Commands, deaths: list[float]) -> None:
+    pid = flowbatch.supervisor()
+    if pid is not None:
+        deaths.append(SystemClock().now())
+        kill(pid)
+
+
+def open_runs(flowbatch: Commands) -> bool:
+    if not (flowbatch.state / "flowbatch.db").exists():
+        return False
+    with flowbatch.reader() as reader:
+        return bool(reader.open_runs())
+
+
+def wait_for_end(pid: int | None) -> None:
+    """A supervisor ends by itself once nobody needs it."""
+    if pid is None:
+        return
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        assert poll.poll(20_000), "the supervisor stays, with nothing to do"
+    finally:
+        os.close(descriptor)
