@@ -12,6 +12,7 @@ import pytest
 from flowbatch.store import queries, statements
 from flowbatch.store.migrate import opened
 
+pytestmark = pytest.mark.slow  # for its rows
 ROWS = 50_000
 FILL = f"""
 INSERT INTO run (no, id, status, stage, stop, cancelled, generation, created_at, stopped_at)
