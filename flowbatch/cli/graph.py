@@ -6,12 +6,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from flowbatch.cli.context import Place
-from flowbatch.cli.drawings import Node, draw, nodes_of
 from flowbatch.cli.output import clean, print_json
+
+if TYPE_CHECKING:
+    from flowbatch.cli.drawings import Node
 
 
 @click.command()
@@ -31,6 +34,8 @@ def graph(place: Place, what: str, params: Sequence[str], form: str, as_json: bo
         print_json({**about, "jobs": [node_object(node) for node in nodes]})
         return 0
     if form == "ascii":
+        from flowbatch.cli.drawings import draw
+
         lines = [clean(title), "", *draw(nodes, unicode=speaks_unicode())]
     else:
         from flowbatch.cli.diagrams import dot, mermaid
@@ -44,6 +49,7 @@ About = dict[str, str | None]  # what stands over the picture
 
 
 def of_workflow(place: Place, file: str, params: Sequence[str]) -> tuple[About, list[Node]]:
+    from flowbatch.cli.drawings import nodes_of
     from flowbatch.cli.load import load_plan
 
     plan = load_plan(place, file, params)
@@ -52,6 +58,8 @@ def of_workflow(place: Place, file: str, params: Sequence[str]) -> tuple[About, 
 
 def of_run(place: Place, name: str) -> tuple[About, list[Node]]:
     """The shape is that of the run's own plan, whatever the file says by now."""
+    from flowbatch.cli.drawings import nodes_of
+
     with place.reader() as reader:
         run = reader.run(name)
         plans = reader.plan(run).jobs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 JOB_HEADERS: Final = ("JOB", "STATUS", "CHILDREN", "ATTEMPTS", "EXIT", "STARTED", "TOOK", "REASON")
 RUNS_SHOWN: Final = 20
 PAGE: Final = 500
-CHILDREN_SHOWN: Final = 1000  # in a table; a program gets all
+ROWS_SHOWN: Final = 1000  # in a table; a program gets all
 
 
 @click.command()
@@ -115,19 +116,14 @@ def listed(
 def print_jobs(place: Place, reader: Reader, run: RunView, only: Status | None, *, everything: bool) -> None:
     from flowbatch.cli.rows import is_interrupted
 
-    rows: list[list[str]] = []
-    left_out = 0
-    for job, task in listed(reader, run, only, everything=everything):
-        if task is not None and task.index is not None and len(rows) >= CHILDREN_SHOWN:
-            left_out += 1
-        else:
-            rows.append(job_cells(job, task))
+    found = listed(reader, run, only, everything=everything)
+    rows = [job_cells(job, task) for job, task in islice(found, ROWS_SHOWN)]
     if not rows:
         click.echo("There is no such job in this run." if only is not None else "This run has no jobs.")
         return
     print_table(JOB_HEADERS, rows)
-    if left_out:
-        click.echo(f"{left_out} children more: --json prints all, --status chooses.", err=True)
+    if next(found, None) is not None:
+        click.echo(f"These are the first {ROWS_SHOWN}: --json prints all, --status chooses.", err=True)
     if is_interrupted(run, place.folder.holder()):
         click.echo(f"No engine runs: `flowbatch resume {run.id[:8]}` continues this run.", err=True)
 

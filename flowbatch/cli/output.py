@@ -15,6 +15,7 @@ import click
 _CONTROLS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _SEQUENCES: Final = re.compile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|[@-Z\\\\-_])")
 
+BATCH: Final = 500  # elements of a list that are printed at once
 COLOURS: Final = {
     "SUCCEEDED": "green", "FAILED": "red", "RUNNING": "blue", "STARTING": "cyan", "RUNNABLE": "yellow",
     "PENDING": "bright_black", "SUBMITTED": "bright_black",
@@ -38,11 +39,14 @@ def json_text(value: object) -> str:
 
 def print_json_list(values: Iterable[object]) -> None:
     """One document, a list, an element a line; printed as it comes, for it may have a million elements."""
-    before = "["
+    before, batch = "[", list[str]()
     for value in values:
-        click.echo(before + json_text(value), nl=False)
+        batch.append(before + json_text(value))
         before = ",\n "
-    click.echo("[]" if before == "[" else "]")
+        if len(batch) == BATCH:
+            click.echo("".join(batch), nl=False)
+            batch.clear()
+    click.echo("".join(batch) + ("[]" if before == "[" else "]"))
 
 
 def status_text(status: str) -> str:

@@ -8,7 +8,6 @@ import click
 
 from flowbatch.cli.context import Place
 from flowbatch.cli.output import clean, print_json
-from flowbatch.core.dependencies import DEPENDENT_FAILED
 from flowbatch.errors import BackendUnavailable, InputError
 from flowbatch.model.status import RunStatus, Status
 
@@ -50,6 +49,8 @@ def first_of(indices: tuple[tuple[int, int], ...] | None) -> int:
 
 
 def of_run(place: Place, reader: Reader, run: RunView) -> str:
+    from flowbatch.core.dependencies import DEPENDENT_FAILED
+
     jobs = reader.jobs(run)
     name = f"run {run.id[:8]} ({run.workflow})"
     if run.status is RunStatus.RUNNING:
@@ -96,6 +97,8 @@ def interrupted(run: RunView | None, job: JobView, index: int | None, status: St
 
 
 def ended(reader: Reader, run: RunView | None, job: JobView, index: int | None) -> str:
+    from flowbatch.core.dependencies import DEPENDENT_FAILED
+
     if job.size is not None and index is None:
         return array_ended(reader, run, job)
     task = reader.task(job, index or 0)
@@ -152,7 +155,7 @@ def because(reader: Reader, run: RunView | None, job: JobView, index: int | None
             names.append(source.name)
     if not names and spec.sequential and index:
         names.append(f"{job.name}:{index - 1}")
-    return f"it needs {' and '.join(names)}, which FAILED" if names else DEPENDENT_FAILED
+    return f"it needs {' and '.join(names)}, which FAILED" if names else "what it needs FAILED"
 
 
 def name_of(job: JobView, index: int | None) -> str:

@@ -149,7 +149,7 @@ def test_a_table_of_children_is_bounded(tmp_path: Path, capsys: pytest.CaptureFi
     assert run(["--state", str(folder.path), "jobs", "flow", "--all"]) == 0
     printed, errors = capsys.readouterr()
     assert len(printed.splitlines()) == 1001
-    assert errors.startswith("201 children more: --json prints all")
+    assert errors.startswith("These are the first 1000: --json prints all")
 
 
 # --- what goes wrong
