@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
@@ -24,8 +25,6 @@ def load_plan(
     place: Place, file: str, params: Sequence[str], only: Sequence[str] = (), *, run_id: str | None = None
 ) -> Plan:
     """Raises WorkflowInvalid with everything that is wrong in the file, InputError where it cannot be read."""
-    from flowbatch.spec.compile import parse, plan
-
     path = Path(file)
     if path.name == "flowbatch.yaml":
         raise InputError(f"{file}: this name is kept for settings; a workflow needs another one")
@@ -34,10 +33,11 @@ def load_plan(
             text = stream.read(FILE_BYTES)
     except OSError as error:
         raise InputError(f"{file}: the workflow cannot be read: {error.strerror}") from error
-    document = parse(text, file)
+    with no_plugins():
+        from flowbatch.spec.compile import parse, plan
     settings = place.settings
     made = plan(
-        document,
+        parse(text, file),
         params=parameters(params),
         run_id=run_id or str(uuid4()),
         new_id=lambda: str(uuid4()),
@@ -58,6 +58,21 @@ def load_plan(
     if missing:
         raise WorkflowInvalid(missing)
     return made
+
+
+@contextmanager
+def no_plugins() -> Iterator[None]:
+    """pydantic looks for plugins among all installed packages when the first model is made; ours need none."""
+    name = "PYDANTIC_DISABLE_PLUGINS"
+    before = os.environ.get(name)
+    os.environ[name] = "__all__"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]  # tasks inherit our environment
+        else:
+            os.environ[name] = before
 
 
 def parameters(words: Sequence[str]) -> dict[str, str]:
