@@ -86,16 +86,19 @@ def release(state: State, job: Job, out: Turn) -> None:
     """All whole-job needs of a job are satisfied."""
     if job.array and job.tasks == 0:
         finish(job, out)
-    elif job.sources and not any(
-        source.counts[Status.SUCCEEDED] or source.counts[Status.FAILED] for source, _ in job.sources
-    ):
-        return  # no child of any source has ended yet
     elif job.sources or job.spec.sequential:
+        try_children(state, job, out)
+    else:
+        make_ready(state, job, out)
+
+
+def try_children(state: State, job: Job, out: Turn) -> None:
+    """Looks at each PENDING child, unless it is certain that all of them wait."""
+    ended = any(source.counts[Status.SUCCEEDED] or source.counts[Status.FAILED] for source, _ in job.sources)
+    if ended or not job.sources:
         for index in range(job.tasks):
             if job.status_of(index) == Status.PENDING:
                 try_child(state, job, index, out)
-    else:
-        make_ready(state, job, out)
 
 
 def make_ready(state: State, job: Job, out: Turn) -> None:
@@ -156,8 +159,8 @@ def queue_child(state: State, job: Job, index: int) -> None:
 
 
 def try_child(state: State, job: Job, index: int, out: Turn) -> None:
-    """A PENDING child whose whole-job needs are satisfied: ready, failed, skipped, or still waiting for single children."""
-    waits = False
+    """A PENDING child: ready, failed, skipped, or still waiting."""
+    waits = job.unmet > 0
     for source, when in job.sources:
         answer = satisfied(when, source.status_of(index))
         if answer is None:
@@ -190,7 +193,7 @@ def on_children_ended(state: State, job: Job, lo: int, hi: int, out: Turn) -> No
     if job.spec.sequential and hi < job.tasks and job.status_of(hi) == Status.PENDING:
         if job.status_of(hi - 1) == Status.FAILED:
             end_range(state, job, hi, job.tasks, Status.FAILED, DEPENDENT_FAILED, out)
-        elif job.unmet == 0:
+        else:
             try_child(state, job, hi, out)
 
 
@@ -202,11 +205,7 @@ def cascade(state: State, source: Job, edge: Edge, lo: int, hi: int, out: Turn) 
         end_range(state, job, lo, hi, Status.FAILED, DEPENDENT_FAILED, out)
         return
     for index in range(lo, hi):
-        if job.status_of(index) != Status.PENDING:
-            continue
-        if satisfied(edge.when, source.status_of(index)) is False:
-            end_child_waiting(state, job, index, edge.when, source, out)
-        elif job.unmet == 0:
+        if job.status_of(index) == Status.PENDING:
             try_child(state, job, index, out)
 
 

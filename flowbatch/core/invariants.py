@@ -85,7 +85,16 @@ def check_dependencies(job: Job, name: str) -> None:
     begun = counts[Status.RUNNABLE] + job.running
     if job.unmet:
         assert not begun, f"{name}: {begun} tasks go on, and its needs are not met"
-    elif not job.sources and not job.spec.sequential:
+        hopeless = any(satisfied(when, source.status) is False for source, when in job.wholes)
+        assert not hopeless, f"{name} waits for what will never be"
+    if job.sources:
+        for index, cell in enumerate(job.cells):
+            if cell & 7 <= Status.PENDING:
+                hopeless = any(satisfied(when, source.cells[index] & 7) is False for source, when in job.sources)
+                assert not hopeless, f"{name}:{index} waits for what will never be"
+    if job.unmet:
+        return
+    if not job.sources and not job.spec.sequential:
         assert not counts[Status.PENDING] + counts[Status.SUBMITTED], f"{name}: nothing holds it back"
     else:
         for index, cell in enumerate(job.cells):

@@ -110,3 +110,5 @@ def enter(state: State, jobs: list[Job], out: Turn) -> None:
             dependencies.give_up_waiting(state, job, lost[1], lost[0], out)
         elif job.unmet == 0:
             dependencies.release(state, job, out)
+        elif job.sources:  # reopened, and what a child of it needs has failed for good
+            dependencies.try_children(state, job, out)

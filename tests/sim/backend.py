@@ -31,6 +31,8 @@ class Outside(Protocol):
 
     def script(self, key: AttemptKey) -> Script: ...
 
+    def remembers_start(self) -> bool: ...
+
     def knows_start(self, key: AttemptKey) -> bool: ...
 
 
@@ -111,7 +113,8 @@ class SimBackend:
         evidence = Evidence(code, oom=oom, timed_out=timed_out)
         self.produced[execution.key] = code
         self.finish(execution, evidence)
-        self.world.tell(Exited(execution.key, Millis(self.world.now), evidence, execution.started_at))
+        started_at = execution.started_at if self.world.remembers_start() else None
+        self.world.tell(Exited(execution.key, Millis(self.world.now), evidence, started_at))
 
     def finish(self, execution: Execution, evidence: Evidence) -> None:
         execution.phase = Phase.ENDED

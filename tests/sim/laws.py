@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from flowbatch.core.ending import HOST_LOST, INTERRUPTED
+from flowbatch.core.ending import EXITED, FAILED_TO_START, HOST_LOST, INTERRUPTED
 from flowbatch.core.ready import Group, GroupKey, first_ready
 from flowbatch.core.scheduler import RESERVE_AFTER_MS
 from flowbatch.core.state import EnvironmentState, Job, State
@@ -15,6 +15,7 @@ from flowbatch.model.jobspec import Stage, When
 from flowbatch.model.resources import Resources
 from flowbatch.model.rows import AttemptRow, TaskRow, Writes
 from flowbatch.model.status import TRANSITIONS, RunStatus, Status
+from tests.sim import reference
 from tests.sim.backend import SimBackend
 from tests.sim.store import DictStore
 
@@ -62,10 +63,16 @@ class Laws:
         }
         self.look_at_events(writes, reopened, reopened_runs)
         for (no, idx), task in writes.tasks.items():
+            if task.status is Status.STARTING:
+                self.look_at_new_attempt(no, task, writes)
             if no in reopened and not task.status.terminal:
                 self.first[no, idx] = task.attempt - (task.status is Status.STARTING)
             if task.status.terminal:
                 self.look_at_end(task, task.environment is not None)
+            if task.status is Status.FAILED and task.environment is not None:
+                job = writes.jobs.get(no) or jobs[no]
+                if not job.cancelled and not job.terminated:
+                    self.look_at_surrender(task, writes)
         for attempt in writes.attempts:
             self.look_at_end(attempt, True)
 
@@ -117,6 +124,40 @@ class Laws:
         if row.status_reason == HOST_LOST:
             kept = [each for each in self.backends.values() if each.durable and key in each.produced]
             assert self.lossy or not kept, f"{name}: lost, but the backend says {produced}"
+
+    def look_at_new_attempt(self, no: int, task: TaskRow, writes: Writes) -> None:
+        """What was cancelled in an earlier turn is not tried again, but for what was interrupted."""
+        job, last = self.store.jobs.get(no), self.store.attempts.get((no, task.idx, task.attempt - 1))
+        held = self.store.tasks[no].get(task.idx)
+        if (
+            job is not None
+            and job.cancelled
+            and writes.jobs.get(no, job).cancelled
+            and (held is None or held.status.waiting)
+        ):
+            again = last is not None and last.status_reason == INTERRUPTED
+            assert again, f"{no}:{task.idx}#{task.attempt}: cancelled, and tried again"
+
+    def look_at_surrender(self, task: TaskRow, writes: Writes) -> None:
+        """An attempt is the last only where the budget is used up, or a rule says so."""
+        if task.status_reason not in (EXITED, FAILED_TO_START, HOST_LOST):
+            return
+        policy = self.store.job_plans[task.job].spec.retry
+        new = {row.attempt: row for row in writes.attempts if (row.job, row.idx) == (task.job, task.idx)}
+        charged, free = 0, policy.lost_free
+        for attempt in range(self.first.get((task.job, task.idx), 0) + 1, task.attempt + 1):
+            row = (
+                task
+                if attempt == task.attempt
+                else new.get(attempt) or self.store.attempts[task.job, task.idx, attempt]
+            )
+            if row.status_reason == HOST_LOST and free:
+                free -= 1
+            elif row.status_reason != INTERRUPTED:
+                charged += 1
+        code = None if task.exit_code is None else str(task.exit_code)
+        left = charged < policy.attempts and reference.retried(policy, code, task.reason, task.status_reason)
+        assert not left, f"{task.job}:{task.idx}#{task.attempt}: gave up after {charged} of {policy.attempts}"
 
     # --- effects, once their turn is durable
 

@@ -115,8 +115,10 @@ def make_places(rng: random.Random) -> Places:
     names = rng.choice((("big",), ("big",), ("big", "small"), ("small", "big")))
     limit = 3 if rng.random() < 0.2 else None
     queues = [Queue("q0", 1, names, max_running=limit)]
-    for number in range(1, rng.choice((1, 1, 2, 3))):
-        queues.append(Queue(f"q{number}", rng.choice((1, 5)), rng.choice((("big",), ("small", "big")))))
+    queues += [
+        Queue(f"q{number}", rng.choice((1, 5)), rng.choice((("big",), ("small", "big"))))
+        for number in range(1, rng.choice((1, 1, 2, 3)))
+    ]
     return Places((big, small), tuple(queues))
 
 
@@ -149,7 +151,7 @@ class Author:
 
     def job(self, key: str, before: list[JobPlan], stage: Stage) -> JobPlan:
         draw = self.rng.random
-        array = draw() < 0.65 and stage is Stage.MAIN or draw() < 0.2
+        array = draw() < (0.7 if stage is Stage.MAIN else 0.2)
         size = None
         if array:
             size = self.size if draw() < 0.7 else int(draw() * 4) if draw() < 0.5 else int(draw() * 14)

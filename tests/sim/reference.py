@@ -6,10 +6,9 @@ It knows nothing of time, so it is silent (`Ambiguous`) where two causes of an e
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import ceil
 
 from flowbatch.model.ids import JobId, RunId
-from flowbatch.model.jobspec import Action, JobPlan, JobSpec, RunPlan, Stage, When
+from flowbatch.model.jobspec import Action, JobPlan, JobSpec, RetryPolicy, RunPlan, When
 from flowbatch.model.status import RunStatus, Status
 from tests.sim.plans import Script, Scripts
 from tests.sim.store import DictStore
@@ -26,7 +25,6 @@ class Ambiguous(Exception):
 class Reference:
     plan: RunPlan
     scripts: Scripts
-    largest_mib: int
     jobs: dict[JobId, JobPlan] = field(default_factory=dict)
     known: dict[JobId, tuple[Status, list[tuple[Status, int]]]] = field(default_factory=dict)
 
@@ -68,20 +66,21 @@ class Reference:
                 return BAD, attempt  # timed out, and never retried
             if script.code == 0 and not script.refused:
                 return OK, attempt
-            if attempt >= spec.retry.attempts or not retried(spec, script):
+            if attempt >= spec.retry.attempts or not retried(spec.retry, *shown(script)):
                 return BAD, attempt
 
 
-def retried(spec: JobSpec, script: Script) -> bool:
-    """aws-batch.md §4, over what this script shows."""
-    code = None if script.refused else str(script.code)
-    reason = None
+def shown(script: Script) -> tuple[str | None, str | None, str]:
+    """Exit code, container.reason and statusReason of an attempt that does this."""
     if script.refused:
-        reason = "CannotStartContainerError: no such file"
-    elif script.oom:
-        reason = "OutOfMemoryError: Container killed due to memory usage"
-    status_reason = "Task failed to start" if script.refused else "Essential container in task exited"
-    for rule in spec.retry.rules:
+        return None, "CannotStartContainerError: no such file", "Task failed to start"
+    reason = "OutOfMemoryError: Container killed due to memory usage" if script.oom else None
+    return str(script.code), reason, "Essential container in task exited"
+
+
+def retried(policy: RetryPolicy, code: str | None, reason: str | None, status_reason: str) -> bool:
+    """The rules of aws-batch.md §4 alone."""
+    for rule in policy.rules:
         pairs = ((rule.exit_code, code), (rule.reason, reason), (rule.status_reason, status_reason))
         if all(pattern is None or like(pattern, value) for pattern, value in pairs):
             return rule.action is Action.RETRY
@@ -110,8 +109,7 @@ def decide(causes: set[int]) -> int:
 
 def compare(store: DictStore, plans: dict[RunId, RunPlan], scripts: Scripts) -> None:
     for plan in plans.values():
-        largest = max(each.capacity.memory_mib for each in plan.environments)
-        reference = Reference(plan, scripts, largest, {job.id: job for job in plan.jobs})
+        reference = Reference(plan, scripts, {job.id: job for job in plan.jobs})
         try:
             expected = {job.id: reference.outcome(job.id) for job in plan.jobs}
         except Ambiguous:
@@ -130,6 +128,3 @@ def compare(store: DictStore, plans: dict[RunId, RunPlan], scripts: Scripts) -> 
         failed = any(status is BAD for status, _ in expected.values())
         want_run = RunStatus.FAILED if failed else RunStatus.SUCCEEDED
         assert store.runs[no].status is want_run, f"{plan.id}: {store.runs[no].status.name}"
-
-
-__all__ = ["Ambiguous", "Reference", "Stage", "ceil", "compare"]

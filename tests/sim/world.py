@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from enum import IntEnum
 from typing import Final
 
@@ -13,8 +14,8 @@ from flowbatch.core.machine import Machine
 from flowbatch.core.recovery import rebuild
 from flowbatch.core.state import State
 from flowbatch.model.effects import Answer, Effect, Forget, Launch, Stop
-from flowbatch.model.ending import Halt
-from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId
+from flowbatch.model.ending import Evidence, Halt
+from flowbatch.model.ids import AttemptKey, Millis, RunId
 from flowbatch.model.jobspec import RunPlan
 from flowbatch.model.outcome import Outcome
 from flowbatch.model.status import RunStatus, Status
@@ -24,6 +25,7 @@ from flowbatch.model.stimuli import (
     Configure,
     Drain,
     Interrupt,
+    LaunchFailed,
     Reload,
     Resume,
     Retry,
@@ -42,6 +44,7 @@ from tests.sim.store import DictStore
 
 STEPS: Final = 600
 CLOSING_MS: Final = 150_000
+PATIENCE_MS: Final = 150_000  # a grace, two censuses, and what delays them
 
 
 class Crash(IntEnum):
@@ -88,6 +91,11 @@ class World:
         self.inbox: list[Stimulus] = []
         self.waiting: dict[int, Stimulus] = {}  # commands without an answer: a crash may have lost them
         self.tickets = 0
+        self.cruel = not self.calm and rng.random() < 0.3
+        self.halted: dict[AttemptKey, int] = {}  # since when, in this life
+        self.slow = rng.random() < 0.3  # some launches need secrets
+        self.handing: dict[AttemptKey, bool] = {}  # on their way to the backend; True: stopped meanwhile
+        self.launched: set[AttemptKey] = set()  # in this life
         self.crashes: dict[int, tuple[Crash, bool]] = {}
         self.drained = False  # before this turn
         self.stopping: set[AttemptKey] = set()  # in this turn
@@ -120,6 +128,9 @@ class World:
 
     def script(self, key: AttemptKey) -> Script:
         return self.scripts.of(*key)
+
+    def remembers_start(self) -> bool:
+        return self.rng.random() < 0.8
 
     def knows_start(self, key: AttemptKey) -> bool:
         row = next((self.store.tasks[no].get(key.idx) for no in self.laws.numbers(key.job)), None)
@@ -186,8 +197,6 @@ class World:
     def toggle(self) -> Configure:
         """An environment is switched off, and on again a little later."""
         places = self.places
-        from dataclasses import replace
-
         off = replace(places.environments[0], enabled=False)
         self.at(self.now + 15_000, self.deliver_places, places)
         return Configure((off, *places.environments[1:]), places.queues)
@@ -224,6 +233,9 @@ class World:
     def begin_life(self, *, rebooted: bool = False) -> None:
         self.epoch += 1
         self.inbox.clear()
+        self.handing.clear()
+        self.halted.clear()
+        self.launched.clear()
         for backend in self.backends.values():
             backend.engine_died(rebooted=rebooted)
         loaded = self.store.begin_life(rebooted=rebooted)
@@ -258,13 +270,13 @@ class World:
     def turn(self, stimuli: list[Stimulus]) -> None:
         self.turns += 1
         now = Millis(self.now)
-        crash, rebooted = self.crashes.get(self.turns, (None, False))
+        crash, rebooted = self.crash_of(stimuli)
         if self.trace is not None:
             self.trace(f"--- turn {self.turns} at {now - 1_000_000} ms, life {self.store.life} {crash or ''}")
             for stimulus in stimuli:
                 self.trace(f"  < {stimulus!r:.300}")
         self.laws.note_reservations(self.machine.state, now)
-        self.doom(stimuli)
+        self.doom(stimuli, crash)
         self.drained = self.machine.state.draining
         outcome = self.decide(stimuli, now)
         if self.trace is not None:
@@ -276,6 +288,16 @@ class World:
         if crash is not None:
             self.faults += 1
             self.begin_life(rebooted=rebooted)
+
+    def crash_of(self, stimuli: list[Stimulus]) -> tuple[Crash | None, bool]:
+        """As planned; or, in some worlds, where it hurts: once a stop is durable and the backend may not have heard of it."""
+        planned = self.crashes.get(self.turns)
+        if planned is not None:
+            return planned
+        if self.cruel and self.machine.state.live and any(isinstance(each, Terminate | Interrupt) for each in stimuli):
+            self.cruel = False
+            return Crash.WHILE_ACTING, False
+        return None, False
 
     def decide(self, stimuli: list[Stimulus], now: Millis) -> Outcome:
         return self.machine.handle(stimuli, now)
@@ -294,6 +316,10 @@ class World:
         invariants.check(state)
         launches = [effect for effect in outcome.effects if isinstance(effect, Launch)]
         self.laws.look_at_placement(state, launches, now)
+        for live in state.live.values():
+            if live.halt is not Halt.NONE:
+                waited = now - self.halted.setdefault(live.key, now)
+                assert waited <= PATIENCE_MS, f"{live.key.id}: asked to stop {waited} ms ago, and still lives"
         if not outcome.writes:
             return  # a difference would be there at the next commit too
         again = rebuild(self.store.load(), enforcing=self.enforcing, child_events=True)
@@ -322,9 +348,17 @@ class World:
                 state = self.machine.state
                 job = state.jobs[effect.key.job]
                 held = job.run is not None and job.run.held
+                assert effect.key not in self.launched, f"{effect.key.id}: launched twice in a life"
+                self.launched.add(effect.key)
                 self.laws.look_at_launch(effect, draining=self.drained, held=held, stopped=effect.key in self.stopping)
-                self.backends[effect.backend].launch(effect)
+                if self.slow and self.rng.random() < 0.3:
+                    self.handing[effect.key] = False
+                    self.at(self.now + int(self.rng.random() * 25_000), self.hand_over, self.epoch, effect)
+                else:
+                    self.backends[effect.backend].launch(effect)
             case Stop():
+                if effect.key in self.handing:
+                    self.handing[effect.key] = True
                 self.backends[effect.backend].stop(effect.key, effect.grace_ms, effect.why)
             case Forget():
                 self.laws.look_at_forget(effect.key)
@@ -334,9 +368,18 @@ class World:
                 if isinstance(command, SubmitRun):
                     assert command.plan.id in self.store.run_no, f"{command.plan.id}: answered, and not stored"
 
-    def doom(self, stimuli: list[Stimulus]) -> None:
+    def hand_over(self, epoch: int, launch: Launch) -> None:
+        """The executor had to read secrets first; a stop that came meanwhile is the answer."""
+        if epoch != self.epoch:
+            return
+        if self.handing.pop(launch.key):
+            self.inbox.append(LaunchFailed(launch.key, Millis(self.now), Evidence()))
+        else:
+            self.backends[launch.backend].launch(launch)
+
+    def doom(self, stimuli: list[Stimulus], crash: Crash | None) -> None:
         """What a Terminate reaches may not succeed once it is durable; here it is, unless a crash comes before the commit."""
-        if self.crashes.get(self.turns, (None,))[0] is Crash.BEFORE_COMMIT or len(stimuli) != 1:
+        if crash is Crash.BEFORE_COMMIT or len(stimuli) != 1:
             return
         command = stimuli[0]
         if isinstance(command, Terminate):
@@ -378,8 +421,9 @@ class World:
         if self.machine.state.draining:
             self.begin_life()
         self.inbox.append(Resume(0))
-        for run in self.machine.state.runs:
-            self.inbox.append(Terminate(0, Target(run), "closing"))
+        for run in self.machine.state.runs.values():
+            if not all(job.terminated for job in run.jobs if job.stage is run.stage and not job.status.terminal):
+                self.inbox.append(Terminate(0, Target(run.id), "closing"))
 
     def tidy(self) -> None:
         """I7: three censuses later nothing is held without a live attempt."""
@@ -415,7 +459,3 @@ class World:
                 assert not twice, f"started twice: {twice}"
         if self.calm:
             reference.compare(self.store, self.plans, self.scripts)
-
-
-def short(job: JobId, halt: Halt) -> str:
-    return f"{job} {halt.name}"

@@ -1,0 +1,141 @@
+"""The simulator's own test: bugs planted into the core, one at a time, each found within a bounded number of worlds.
+
+A bug is a change of one function's text; its code object is replaced, so that every reference to it has the bug.
+"""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FunctionType
+from typing import NamedTuple
+
+import pytest
+
+from flowbatch.core import dependencies, lifecycle, ready, recovery, reopening, retry, runs, scheduler, submission
+from flowbatch.errors import FlowbatchError
+from tests.sim.world import World
+
+FIRST_SEED = 50_000
+
+
+class Bug(NamedTuple):
+    function: Callable[..., object]
+    old: str
+    new: str
+    worlds: int = 60  # it is found within so many
+
+
+BUGS = {
+    "relaunch in every census": Bug(recovery.miss, "if live.life == state.life:", "if False:"),
+    "no asked-turn check": Bug(recovery.on_census, "live.changed <= census.asked", "True"),
+    "capacity not reserved on rebuild": Bug(
+        recovery.restore_live, "environment.used = environment.used.plus(live.resources)", "pass"
+    ),
+    "terminate not durable": Bug(lifecycle.halt, "out.live_row(live)", "pass"),
+    "stop not repeated after a crash": Bug(
+        recovery.confirm, "if live.halt is not Halt.NONE and not live.stop_told:", "if False:", 300
+    ),
+    "retry charged on interruption": Bug(
+        retry.decide, "case EndClass.INTERRUPTED:\n            return Again(counts=False)",
+        "case EndClass.INTERRUPTED:\n            return Again()", 200,
+    ),
+    "launch before commit": Bug(
+        World.persist_and_act, "    if crash is", "    self.perform(outcome.effects)\n    if crash is"
+    ),
+    "forget before commit": Bug(
+        lifecycle.begin, "live.status = Status.RUNNING",
+        "live.status = Status.RUNNING; out.effects.append(Forget(live.key, live.backend))",
+    ),
+    "stale exit accepted": Bug(
+        lifecycle.live_of, "live is not None and live.key.attempt == key.attempt", "live is not None"
+    ),
+    "cascade missing per index": Bug(
+        dependencies.try_child, "end_child_waiting(state, job, index, when, source, out)\n            return", "waits = True"
+    ),
+    "release twice": Bug(
+        dependencies.on_need_settled, "need_met(state, job, out)", "need_met(state, job, out); need_met(state, job, out)"
+    ),
+    "sequential ignoring failure": Bug(
+        dependencies.on_children_ended,
+        "end_range(state, job, hi, job.tasks, Status.FAILED, DEPENDENT_FAILED, out)",
+        "make_child_ready(state, job, hi, out)",
+    ),
+    "reservation never held": Bug(
+        scheduler.reservations, "return {name: group for name, (_, group) in best.items()}", "return {}", 300
+    ),
+    "reservation outlives its holder": Bug(
+        scheduler.place, "while pass_over(state, reservations(state, out.now), out):\n        pass",
+        "pass_over(state, reservations(state, out.now), out)", 600,
+    ),
+    "boot ignored": Bug(recovery.miss, "before_boot = live.life < state.same_boot_since", "before_boot = False"),
+    "a lost attempt never noticed": Bug(recovery.on_census, "miss(state, live, out)", "pass"),
+    "what max_running held back is forgotten": Bug(lifecycle.release, "queue.unpark(job)", "pass"),
+    "max_running ignored": Bug(ready.Group.head, "job.running >= limit", "False"),
+    "a job ends once per range": Bug(
+        dependencies.end_range, "tell_children(job, first, last, out)",
+        "tell_children(job, first, last, out); job.ended() and finish(job, out)",
+    ),
+    "one attempt too many": Bug(retry.decide, "tries >= policy.attempts", "tries > policy.attempts"),
+    "free losses without end": Bug(retry.decide, "losses < policy.lost_free", "policy.lost_free", 300),
+    "tolerance off by one": Bug(dependencies.finish, "failed > job.spec.tolerate", "failed >= job.spec.tolerate"),
+    "the start is not recorded": Bug(lifecycle.on_started, "out.live_row(live)", "pass"),
+    "an unseen start is not told": Bug(lifecycle.settle_task, "begin(state, live, at, out)", "pass", 600),
+    "a timeout noticed late": Bug(lifecycle.ended_in_time, "return at <", "return False and at <", 600),
+    "backoff forgotten in a crash": Bug(
+        lifecycle.wait_or_queue, "if odd is not None and odd.not_before is not None:", "if False:"
+    ),
+    "finally does not wait": Bug(submission.count_unmet, "unmet += 1", "pass"),
+    "finally does not run after a failure": Bug(
+        runs.advance, "if run.stage is Stage.MAIN and run.open_finally:",
+        "if run.stage is Stage.MAIN and run.open_finally and not run.failed:",
+    ),
+    "the budget is not fresh after a retry": Bug(reopening.reopen_task, "Odd(base=tried)", "Odd()", 200),
+    "the last attempt is overwritten by a retry": Bug(
+        reopening.keep_last_attempt, "out.writes.reopened.append((job.no, index, index))", "pass", 200
+    ),
+    "needs are counted while jobs enter": Bug(
+        submission.enter, "        if job.status.terminal:", "        job.unmet = count_unmet(job)\n        if job.status.terminal:"
+    ),
+    "draining is forgotten by the census": Bug(
+        recovery.miss, "(state.draining or held)", "False", 1500
+    ),
+    "a cancelled job is tried again": Bug(lifecycle.decide, "job.cancelled or job.terminated", "False", 300),
+}  # fmt: skip
+
+
+@contextmanager
+def planted(bug: Bug) -> Iterator[None]:
+    function = bug.function
+    assert isinstance(function, FunctionType)
+    source = textwrap.dedent(inspect.getsource(function))
+    assert bug.old in source, f"{function.__qualname__} no longer has {bug.old!r}: plant the bug anew"
+    namespace = dict(function.__globals__)
+    exec(
+        compile("from __future__ import annotations\n" + source.replace(bug.old, bug.new), "planted", "exec"), namespace
+    )
+    code = function.__code__
+    function.__code__ = namespace[function.__name__].__code__
+    try:
+        yield
+    finally:
+        function.__code__ = code
+
+
+def worlds_until_found(bug: Bug, most: int) -> int | None:
+    with planted(bug):
+        for count in range(1, most + 1):
+            try:
+                World(FIRST_SEED + count).play()
+            except (AssertionError, FlowbatchError, LookupError, TypeError, AttributeError):
+                return count
+    return None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BUGS)
+def test_a_planted_bug_is_found(name: str) -> None:
+    bug = BUGS[name]
+    assert worlds_until_found(bug, bug.worlds) is not None, f"{bug.worlds} worlds have not found it"
