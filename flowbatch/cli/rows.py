@@ -79,7 +79,9 @@ def shortened(text: str, limit: int = REASON_MAX) -> str:
 
 
 def task_reason(task: TaskView) -> str:
-    """The container's reason says more than the status's; that a success has exited says nothing."""
-    if task.status is Status.SUCCEEDED and task.exit_code is not None:
-        return task.reason or ""
-    return task.reason or task.status_reason or ""
+    """The container's reason where there is one; that a task has exited says nothing beside its exit code."""
+    from flowbatch.core.ending import EXITED
+
+    if task.reason:
+        return task.reason
+    return "" if task.status_reason == EXITED and task.exit_code is not None else task.status_reason or ""

@@ -112,13 +112,13 @@ def ended(reader: Reader, run: RunView | None, job: JobView, index: int | None) 
 
 
 def attempt_text(reader: Reader, job: JobView, task: TaskView) -> str:
-    from flowbatch.cli.rows import took_text
+    from flowbatch.cli.rows import task_reason, took_text
 
     took = f" after {took_text(task.started_at, task.stopped_at)}" if task.started_at is not None else ""
     how = f"exited with {task.exit_code}" if task.exit_code is not None else "ended" if took else "could not start"
     if task.status is Status.SUCCEEDED:
         return f"attempt {task.attempts} {how}{took}"
-    reason = f" ({task.reason or task.status_reason})" if task.reason or task.status_reason else ""
+    reason = f" ({why})" if (why := task_reason(task)) else ""
     most = reader.job_plan(job).spec.retry.attempts
     # numbers go on when a run is retried, so that they say nothing about the budget then
     budget = f", and {most} {'was' if most == 1 else 'were'} allowed" if not job.row.generation else ""
