@@ -66,6 +66,9 @@ def logs(
         path = place.folder.logs / log_name(key.id)
         render = printer(look, "", about(task, number))
         if follow:
+            if number == task.attempts and task.status.live and place.folder.holder() is None:
+                text = "No engine runs: the end is known only after `flowbatch resume`; Ctrl-C leaves."
+                click.echo(text, err=True)
             print_lines(followed(path, tail, Over(reader, job, key, path)), look, render, live=True)
         else:
             say_missing(path, task, number)
