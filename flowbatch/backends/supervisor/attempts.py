@@ -18,7 +18,8 @@ from flowbatch.backends.supervisor.spawn import Order, Shortage, Spawned, StartE
 from flowbatch.backends.supervisor.task import Task
 from flowbatch.backends.supervisor.timers import Timers
 
-_STARTS_PER_TURN = 16  # output and ends are looked after in between
+# Each blocks until its exec, some ms on a busy machine: ends are told and output is read in between.
+_STARTS_PER_TURN = 4
 _SHORTAGE_S = 0.1
 _SWEEP_S = 1.0
 _FDS_PER_TASK = 4  # two pipes, a pidfd, a log
