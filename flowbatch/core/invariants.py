@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from flowbatch.core.dependencies import CHILD_FAILED, satisfied
 from flowbatch.core.ready import next_runnable
 from flowbatch.core.state import NOTHING, ROW, Job, Odd, Run, State
@@ -14,6 +16,8 @@ from flowbatch.model.resources import Resources
 from flowbatch.model.status import RunStatus, Status
 
 Canonical = dict[str, object]
+WITHOUT_ROW: Final = bytes(code & 7 for code in range(256))
+ROWS: Final = bytes(range(ROW, 2 * ROW))
 
 
 def check(state: State) -> None:
@@ -49,13 +53,10 @@ def check_run(run: Run) -> None:
 def check_job(job: Job, live: int) -> None:
     name, cells, counts, status = f"{job.spec.key} ({job.id})", job.cells, job.counts, job.status
     assert len(cells) == job.tasks == len(job.attempts), f"{name}: sizes"
-    resting = 0
-    for code in range(7):
-        rest = cells.count(code)
-        resting += rest
-        held = rest + cells.count(code | ROW)
-        assert counts[code] == held, f"{name}: counts[{Status(code).name}] = {counts[code]}, cells say {held}"
-    assert resting == cells.count(job.rest), f"{name}: cells rest outside of {job.rest.name}"
+    plain = cells.translate(WITHOUT_ROW)
+    held = [plain.count(code) for code in range(7)]
+    assert counts == held, f"{name}: counts {counts}, cells say {held}"
+    assert len(cells.translate(None, ROWS)) == job.resting(), f"{name}: cells rest outside of {job.rest.name}"
     assert job.running == live == counts[Status.STARTING] + counts[Status.RUNNING], f"{name}: running"
     if job.array:
         check_parent(job, name)

@@ -7,10 +7,11 @@ from typing import NamedTuple
 from flowbatch.core.ending import EXITED, FAILED_TO_START, HOST_LOST, INTERRUPTED
 from flowbatch.core.ready import Group, GroupKey, first_ready
 from flowbatch.core.scheduler import RESERVE_AFTER_MS
-from flowbatch.core.state import EnvironmentState, Job, State
+from flowbatch.core.state import ROW, EnvironmentState, Job, State
+from flowbatch.core.turn import job_row
 from flowbatch.model.effects import Launch
 from flowbatch.model.events import EventKind
-from flowbatch.model.ids import AttemptKey, JobId
+from flowbatch.model.ids import AttemptKey, JobId, TaskKey
 from flowbatch.model.jobspec import Stage, When
 from flowbatch.model.resources import Resources
 from flowbatch.model.rows import AttemptRow, TaskRow, Writes
@@ -158,6 +159,26 @@ class Laws:
         code = None if task.exit_code is None else str(task.exit_code)
         left = charged < policy.attempts and reference.retried(policy, code, task.reason, task.status_reason)
         assert not left, f"{task.job}:{task.idx}#{task.attempt}: gave up after {charged} of {policy.attempts}"
+
+    def look_at_rows(self, state: State, writes: Writes) -> None:
+        """What a turn has written is what the state says."""
+        jobs = {job.no: job for job in state.jobs.values()} if writes.tasks else {}
+        for row in writes.jobs.values():
+            held = state.jobs.get(row.id)
+            assert held is None or job_row(held) == row, f"job {row.id}: {row}"
+        for run_row in writes.runs.values():
+            assert run_row.id in state.runs or run_row.status is not RunStatus.RUNNING
+        for (no, idx), task in writes.tasks.items():
+            job = jobs.get(no)
+            if job is None:
+                continue
+            agree = job.cells[idx] == task.status | ROW and job.attempts[idx] == task.attempt
+            assert agree, f"{job.id}:{idx}: cell {job.cells[idx]}, attempt {job.attempts[idx]}, {task}"
+            if task.status.live:
+                live = state.live[TaskKey(job.id, idx)]
+                theirs = (task.status, task.attempt, task.environment, task.halt, task.started_at, task.life)
+                ours = (live.status, live.key.attempt, live.environment.name, live.halt, live.started_at, live.life)
+                assert ours == theirs, f"{live.key.id}: {ours}, its row {theirs}"
 
     # --- effects, once their turn is durable
 

@@ -130,7 +130,7 @@ class Author:
         self.places = places
         self.calm = calm
         self.scripts = Scripts(seed, {})
-        self.size = rng.choice((3, 5, 8, 12))
+        self.size = rng.choice((4, 8, 10, 14))
 
     def run(self, number: int, jobs: int) -> RunPlan:
         rng = self.rng

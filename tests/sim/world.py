@@ -67,7 +67,7 @@ class World:
         self.faults = 0
         self.turns = 0
         self.calm = rng.random() < 0.4
-        self.window = (0, 1000, 4000, 8000, 12_000)[int(rng.random() * 5)]
+        self.window = (0, 2000, 5000, 8000, 10_000, 15_000)[int(rng.random() * 6)]
         self.delay = (0, 0, 500, 6000)[int(rng.random() * 4)]
         self.drops, self.repeats = rng.choice(((0.0, 0.0), (0.1, 0.1), (0.3, 0.0), (0.0, 0.3)))
         self.census_ms = rng.choice((20_000, 30_000))
@@ -83,15 +83,16 @@ class World:
         self.enforcing = frozenset(name for name, each in self.backends.items() if each.enforces_timeout)
         self.laws = Laws(self.store, self.backends)
         self.laws.capacity = {each.name: each.capacity for each in places.environments}
-        plans = [author.run(0, 6 + int(rng.random() * 4))]
+        plans = [author.run(0, 4 + int(rng.random() * 5))]
         if rng.random() < 0.35:
-            plans.append(author.run(1, 2 + int(rng.random() * 4)))
+            plans.append(author.run(1, 2 + int(rng.random() * 3)))
         self.plans = {plan.id: plan for plan in plans}
         self.tasks = sum(job.spec.tasks for plan in plans for job in plan.jobs)
         self.inbox: list[Stimulus] = []
         self.waiting: dict[int, Stimulus] = {}  # commands without an answer: a crash may have lost them
         self.tickets = 0
         self.cruel = not self.calm and rng.random() < 0.3
+        self.crash: Crash | None = None  # of this turn
         self.halted: dict[AttemptKey, int] = {}  # since when, in this life
         self.slow = rng.random() < 0.3  # some launches need secrets
         self.handing: dict[AttemptKey, bool] = {}  # on their way to the backend; True: stopped meanwhile
@@ -271,6 +272,7 @@ class World:
         self.turns += 1
         now = Millis(self.now)
         crash, rebooted = self.crash_of(stimuli)
+        self.crash = crash
         if self.trace is not None:
             self.trace(f"--- turn {self.turns} at {now - 1_000_000} ms, life {self.store.life} {crash or ''}")
             for stimulus in stimuli:
@@ -313,6 +315,8 @@ class World:
 
     def look_at_state(self, outcome: Outcome, now: Millis) -> None:
         state = self.machine.state
+        if not outcome.writes:
+            return  # nothing has changed; if it has all the same, the next commit shows it
         invariants.check(state)
         launches = [effect for effect in outcome.effects if isinstance(effect, Launch)]
         self.laws.look_at_placement(state, launches, now)
@@ -320,8 +324,13 @@ class World:
             if live.halt is not Halt.NONE:
                 waited = now - self.halted.setdefault(live.key, now)
                 assert waited <= PATIENCE_MS, f"{live.key.id}: asked to stop {waited} ms ago, and still lives"
-        if not outcome.writes:
-            return  # a difference would be there at the next commit too
+        self.laws.look_at_rows(state, outcome.writes)
+        if self.crash is not None or self.turns % 3 == 0:
+            self.look_at_rebuilt(state, now)
+
+    def look_at_rebuilt(self, state: State, now: Millis) -> None:
+        """The golden law. What memory and rows do not agree in stays so until a crash, so that each third turn and each crash
+        will do; the rows that a turn has written are compared in that turn."""
         again = rebuild(self.store.load(), enforcing=self.enforcing, child_events=True)
         for run_id, run in state.runs.items():
             if run.held:
