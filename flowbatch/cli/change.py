@@ -53,7 +53,8 @@ def tell(verb: str, address: str, value: object, as_json: bool) -> None:
     answer = value if isinstance(value, dict) else {}
     done = {"cancel": "cancelled", "terminate": "terminated or cancelled"}[verb]
     if answer.get("changed"):
-        click.echo(f"{address}: {answer['changed']} tasks {done}.")
+        changed = answer["changed"]
+        click.echo(f"{address}: {changed} task{'' if changed == 1 else 's'} {done}.")
     else:
         click.echo(f"{address}: nothing to {verb}: {answer.get('note', 'what was named has ended already')}.")
     if answer.get("left_running"):

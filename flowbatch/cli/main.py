@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from typing import Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from flowbatch import __version__
 from flowbatch.cli.context import Place
-from flowbatch.errors import FlowbatchError
+from flowbatch.errors import FlowbatchError, WorkflowInvalid
 
 # verb → (module, help). The help stands here so that the list of verbs imports nothing.
 VERBS: Final[dict[str, tuple[str, str]]] = {
@@ -36,6 +37,10 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
 }
 
 
+class NobodyReads(Exception):
+    """Whoever read our output has gone: `flowbatch jobs last | head`."""
+
+
 class LazyGroup(click.Group):
     """Knows its verbs by name, and imports a verb's module when it is called or its own help is asked for."""
 
@@ -53,6 +58,19 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in VERBS.items()])
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            result: object = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:  # click would exit with 1 for it, which here means that a run failed
+            raise NobodyReads from None
+        return result
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The verbs from the table, so that a Tab imports none of them; options as click does."""
+        found = [CompletionItem(name, help=text) for name, (_, text) in VERBS.items() if name.startswith(incomplete)]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -89,10 +107,9 @@ def run(arguments: Sequence[str]) -> int:
         error.show()
         return 2
     except FlowbatchError as error:
-        click.echo(f"flowbatch: {error}" if "\n" not in str(error) else str(error), err=True)
-        return error.exit_code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: `flowbatch jobs | head`
+        return tell(error)
+    except NobodyReads:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python flushes on its way out
         return 0
     except KeyboardInterrupt:
         return 130
@@ -101,12 +118,20 @@ def run(arguments: Sequence[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
+def tell(error: FlowbatchError) -> int:
+    """One message; what it quotes of names and reasons drives no terminal. Returns the exit code."""
+    from flowbatch.cli.output import clean
+
+    text = clean(str(error))
+    click.echo(text if isinstance(error, WorkflowInvalid) else f"flowbatch: {text}", err=True)
+    return error.exit_code
+
+
 def internal_error(error: Exception) -> int:
     """An error of ours may come wrapped in groups by the task groups it passed; anything else is a bug, told in full."""
     ours = first_of_ours(error)
     if ours is not None:
-        click.echo(f"flowbatch: {ours}", err=True)
-        return ours.exit_code
+        return tell(ours)
     import traceback
 
     traceback.print_exception(error)

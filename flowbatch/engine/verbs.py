@@ -39,6 +39,7 @@ class Verbs:
         state = self._engine.machine.state
         return {
             "runs": list(state.runs),
+            "held": [run.id for run in state.runs.values() if run.held],
             "live": len(state.live),
             "draining": state.draining,
             "store_full": self._engine.full_since is not None,
