@@ -80,6 +80,8 @@ def explain_runnable(state: State, job: Job, index: int, now: Millis) -> str:
         return (
             f"is RUNNABLE: attempt {job.attempts[index] + 1} starts in {(odd.not_before - now) / 1000:.0f} s (backoff)"
         )
+    if job.run is not None and job.run.held:
+        return f"is RUNNABLE: its run was interrupted; `flowbatch resume {job.run.id[:8]}` continues it"
     if state.draining:
         return "is RUNNABLE: the engine is draining and starts nothing new"
     limit = job.spec.max_running
