@@ -106,7 +106,8 @@ class Turn:
         )  # fmt: skip
 
     def child_event(self, job: Job, idx: int, status: Status, verdict: Verdict | None, reason: str | None) -> None:
-        """Only where someone subscribes to children."""
+        """Only where someone subscribes to children. That resting children became RUNNABLE together is not told a million times:
+        the next thing told of each is its STARTING, or its end."""
         if self.state.child_events:
             self.writes.events.append(
                 EventRow(
