@@ -92,6 +92,10 @@ class Laws:
             assert event.job is not None
             subject = (event.job, event.idx)
             before = told.get(subject, Status.SUBMITTED if event.idx is None else Status.PENDING)
+            if event.idx is not None and (before, status) == (Status.PENDING, Status.STARTING):
+                row = writes.jobs.get(event.job) or self.store.jobs[event.job]
+                assert row.rest is Status.RUNNABLE, f"{subject}: its RUNNABLE was not told"
+                before = Status.RUNNABLE  # together with all that rest
             if (before, status) not in TRANSITIONS:
                 again = status == Status.PENDING and before >= Status.SUCCEEDED and event.job in reopened
                 assert again, f"{subject}: {Status(before).name} → {Status(status).name}"

@@ -32,7 +32,7 @@ BUGS = {
     "relaunch in every census": Bug(recovery.miss, "if live.life == state.life:", "if False:"),
     "no asked-turn check": Bug(recovery.on_census, "live.changed <= census.asked", "True"),
     "capacity not reserved on rebuild": Bug(
-        recovery.restore_live, "environment.used = environment.used.plus(live.resources)", "pass"
+        recovery.restore_live, "environment.hold(live.resources, 1)", "pass"
     ),
     "terminate not durable": Bug(lifecycle.halt, "out.live_row(live)", "pass"),
     "stop not repeated after a crash": Bug(
