@@ -86,7 +86,7 @@ def job_object(job: JobPlan, keys: dict[JobId, str]) -> dict[str, object]:
         "array": spec.size,
         "queue": spec.queue,
         "command": list(spec.command),
-        "image": spec.image,
+        "image": None if spec.container is None else spec.container.image,
         "vcpus": spec.resources.vcpus_milli / 1000,
         "memory_mib": spec.resources.memory_mib,
         "gpus": spec.resources.gpus,

@@ -51,7 +51,7 @@ class OrderDesk:
             spec.timeout_ms,
             spec.stop_grace_ms,
             spec.user,
-            spec.image,
+            None if spec.container is None else spec.container.image,
             spec.fake,
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from flowbatch.model.container import Container, Cpu
 from flowbatch.model.ids import JobId, Millis, RunId
 from flowbatch.model.resources import Resources
 
@@ -102,7 +103,7 @@ class JobSpec:
     stop_grace_ms: int = 30_000
     retry: RetryPolicy = RetryPolicy()
     tags: tuple[tuple[str, str], ...] = ()
-    image: str | None = None
+    container: Container | None = None
     user: str | None = None
     fake: FakeScript | None = None
 
@@ -113,7 +114,7 @@ class JobSpec:
     @property
     def kind(self) -> str:
         """The backend that a `local` environment chooses for it."""
-        return "process" if self.image is None else "docker"
+        return "process" if self.container is None else "docker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,7 @@ class Environment:
     capacity: Resources
     enabled: bool = True
     title: str = ""  # AWS_BATCH_CE_NAME; the name where empty
+    cpu: Cpu = Cpu.SHARES  # of containers that do not say themselves
 
     def backend_of(self, spec: JobSpec) -> str | None:
         """The backend that would run the job here, or None where it cannot run."""

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flowbatch.errors import InternalError
+from flowbatch.model.container import Container, Mount, Ulimit
 from flowbatch.model.ending import Halt
 from flowbatch.model.events import EventRow
 from flowbatch.model.ids import Millis
@@ -89,7 +90,7 @@ FULL_SPEC = spec(
     timeout_ms=1,
     retry=RetryPolicy(3, 10, 20, (Rule(Action.RETRY, reason="OutOf*", memory_factor=2.0), Rule(Action.EXIT, "1")), 2),
     tags=(("k", "v"),),
-    image="busybox",
+    container=Container("busybox", mounts=(Mount("/a", "/b"),), ulimits=(Ulimit("nofile", 1, 2),), labels=(("a", "b"),)),
     user="nobody",
     fake=FakeScript(5, 1, by_index={2: FakeScript(lost=True)}, by_attempt={1: FakeScript(output="x\n")}),
 )
