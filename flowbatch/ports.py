@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import anyio
 from anyio.abc import TaskStatus
 
+from flowbatch.model.container import Container, Cpu
 from flowbatch.model.ending import Halt
 from flowbatch.model.ids import AttemptKey, Millis, RunId
 from flowbatch.model.jobspec import FakeScript
@@ -71,9 +72,9 @@ class LaunchOrder:
     timeout_ms: int | None
     stop_grace_ms: int
     user: str | None = None
-    image: str | None = None
+    container: Container | None = None
     fake: FakeScript | None = None
-    labels: dict[str, str] = field(default_factory=dict)
+    cpu: Cpu = Cpu.SHARES  # of the environment, for a container that does not say itself
 
 
 @dataclass(frozen=True, slots=True)

@@ -201,11 +201,12 @@ def start(
 class LaunchMaker:
     """What the launches of one job in one place have in common."""
 
-    __slots__ = ("backend", "environment", "facts", "queue", "run_status", "spec")
+    __slots__ = ("backend", "cpu", "environment", "facts", "queue", "run_status", "spec")
 
     def __init__(self, job: Job, queue: QueueState, environment: EnvironmentState, backend: str) -> None:
         self.backend = backend
         self.environment = environment.spec.title or environment.spec.name
+        self.cpu = environment.spec.cpu
         self.queue = queue.spec.title or queue.spec.name
         self.spec = job.spec
         self.facts = None if job.run is None else job.run.facts
@@ -213,7 +214,7 @@ class LaunchMaker:
 
     def launch(self, key: AttemptKey, resources: Resources) -> Launch:
         return Launch(
-            key, self.backend, self.environment, self.queue, self.spec, resources, self.facts, self.run_status
+            key, self.backend, self.environment, self.queue, self.spec, resources, self.facts, self.run_status, self.cpu
         )
 
 

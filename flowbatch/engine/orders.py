@@ -51,8 +51,9 @@ class OrderDesk:
             spec.timeout_ms,
             spec.stop_grace_ms,
             spec.user,
-            None if spec.container is None else spec.container.image,
+            spec.container,
             spec.fake,
+            launch.cpu,
         )
 
     def forget_specs(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flowbatch.model.container import Cpu
 from flowbatch.model.ending import Halt
 from flowbatch.model.ids import AttemptKey
 from flowbatch.model.jobspec import JobSpec, RunFacts
@@ -21,6 +22,7 @@ class Launch:
     resources: Resources  # of this attempt: memory may have grown
     run: RunFacts | None
     run_status: str = ""  # for `${{ run.status }}` in `finally`
+    cpu: Cpu = Cpu.SHARES  # of the environment
 
 
 @record
