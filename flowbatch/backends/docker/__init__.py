@@ -1,0 +1,15 @@
+"""Tasks as containers of a Docker Engine.
+
+What the Engine really does, and the rules that follow from it, are rows D01 to D37 of the engine's notes; the modules cite them.
+
+    backend     the port: takes orders, answers with facts, keeps one record an attempt
+    attempts    that record
+    launching   create and start, exactly once an attempt
+    following   what is done about an attempt that has begun: looks, stops, its log, its removal
+    watching    events as hints, lists and inspections as the truth
+    health      whether the Engine answers; nothing fails because it does not
+    pulls       images, one pull of each at a time
+    logs, frames   the Engine's log of a container into ours
+    body, names, ends   pure: what is asked of the Engine, and what its answers mean
+    api, errors    the Engine's HTTP API, each call with a deadline
+"""

@@ -1,0 +1,239 @@
+"""The Engine's HTTP API through aiodocker, by the rules that its traps ask for (notes §3).
+
+Three clients, so that no stream can take a connection from a call; our own limits stay below those of their connectors.
+Every call has a deadline of ours, no timeout is ever passed to aiodocker. Errors come out as EngineError alone. Calls that change something
+finish although their caller is cancelled, within their deadline: an effect that nobody waited for is the worst outcome.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from typing import Any, Final
+
+import aiodocker
+import aiohttp
+import anyio
+from aiodocker.exceptions import DockerContextError, DockerError
+
+from flowbatch.backends.docker.errors import EngineError, Kind, kind_of
+from flowbatch.errors import BackendUnavailable
+
+TESTED_MAX: Final = (1, 41)  # the newest API whose lies were seen; a daemon that needs a newer one gets its oldest
+CALLS: Final = 32
+STREAMS: Final = 16
+PING_S: Final = 2.0
+CALL_S: Final = 30.0
+START_S: Final = 120.0  # a machine on its knees starts slowly, and a start that timed out costs a look
+CLOSING_S: Final = 5.0  # what a call may still take once the engine ends
+LINE_MAX: Final = 1 << 20  # a longer event is skipped, not fatal (D24)
+_nothing: Final = nullcontext()
+HOW_TO_GET_ONE: Final = (
+    "install Docker (https://docs.docker.com/engine/install/, on Debian `apt install docker.io`), see that its daemon runs "
+    "and that you may use its socket (group docker), or set DOCKER_HOST"
+)
+
+
+class Api:
+    """One Engine. `open` finds it, `negotiate` learns its version; until then only these two work."""
+
+    def __init__(self, endpoint: str | None = None) -> None:
+        self._endpoint = endpoint
+        self._clients: list[aiodocker.Docker] = []
+        self._room = anyio.CapacityLimiter(CALLS)
+        self._stream_room = anyio.CapacityLimiter(STREAMS)
+        self._shields: set[anyio.CancelScope] = set()
+        self._closing = False
+        self.version: dict[str, Any] = {}
+        self.api_version = ""
+        self.socket_path: str | None = None  # of a daemon on this machine
+
+    def open(self) -> None:
+        """Raises BackendUnavailable where no Engine is configured or found. Connects to nothing yet."""
+        try:
+            self._clients = [aiodocker.Docker(url=self._endpoint) for _ in range(3)]
+        except (AssertionError, ValueError):
+            raise BackendUnavailable(f"there is no Docker Engine here: {HOW_TO_GET_ONE}") from None
+        except DockerContextError as error:
+            raise BackendUnavailable(f"Docker's own configuration cannot be used: {error}") from None
+        where = self._clients[0]._connection_info
+        self.socket_path = where.removeprefix("unix://") if where.startswith("unix://") else None
+
+    @property
+    def where(self) -> str:
+        return self._clients[0]._connection_info if self._clients else self._endpoint or ""
+
+    async def close(self) -> None:
+        clients, self._clients = self._clients, []
+        with anyio.move_on_after(2, shield=True):  # sockets are closed at once; only a TLS goodbye could take time
+            for client in clients:
+                await client.close()
+
+    def hurry(self) -> None:
+        """The engine ends: what is under way gets a little time, and no more."""
+        self._closing = True
+        for scope in self._shields:
+            scope.deadline = min(scope.deadline, anyio.current_time() + CLOSING_S)
+
+    async def negotiate(self) -> None:
+        """Renewed after every return of the daemon: it may be another version."""
+        version = json.loads(await self._send("GET", "version", seconds=PING_S * 5, versioned=False))
+        newest, oldest = _pair(version["ApiVersion"]), _pair(version.get("MinAPIVersion") or "1.12")
+        used = max(min(newest, TESTED_MAX), oldest)
+        self.version = version
+        self.api_version = f"{used[0]}.{used[1]}"
+        for client in self._clients:
+            client.api_version = f"v{self.api_version}"
+
+    # --- calls
+
+    async def ping(self) -> None:
+        await self._send("GET", "_ping", seconds=PING_S, versioned=False)
+
+    async def info(self) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(await self._send("GET", "info"))
+        return answer
+
+    async def create(self, name: str, body: Mapping[str, Any]) -> str:
+        data = json.dumps(body)
+        answer = await self._send("POST", "containers/create", {"name": name}, data, seconds=CALL_S * 2)
+        return str(json.loads(answer)["Id"])
+
+    async def start(self, container: str) -> None:
+        """By id alone: a request that is late in the daemon's socket must not meet another container of that name."""
+        await self._send("POST", f"containers/{container}/start", seconds=START_S)
+
+    async def inspect(self, container: str) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(await self._send("GET", f"containers/{container}/json"))
+        return answer
+
+    async def containers(self, label: str) -> list[dict[str, Any]]:
+        """All that carry the label, ended ones too. The list may be stale, a hint at best (D25)."""
+        params = {"all": "1", "filters": json.dumps({"label": [label]})}
+        answer: list[dict[str, Any]] = json.loads(await self._send("GET", "containers/json", params))
+        return answer
+
+    async def kill(self, container: str, signal: str) -> None:
+        await self._send("POST", f"containers/{container}/kill", {"signal": signal})
+
+    async def remove(self, container: str) -> None:
+        """Never by force: what runs stays, with a conflict."""
+        await self._send("DELETE", f"containers/{container}", {"v": "1"}, seconds=CALL_S * 2)
+
+    async def image(self, reference: str) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(await self._send("GET", f"images/{reference}/json"))
+        return answer
+
+    async def volumes(self, labels: list[str]) -> list[dict[str, Any]]:
+        params = {"filters": json.dumps({"label": labels})}
+        return json.loads(await self._send("GET", "volumes", params)).get("Volumes") or []
+
+    async def remove_volume(self, name: str) -> None:
+        await self._send("DELETE", f"volumes/{name}")
+
+    # --- streams
+
+    @asynccontextmanager
+    async def events(self, params: Mapping[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
+        async with self._stream(self._clients[2], "events", "GET", params) as response:
+            yield lines_of(response)
+
+    @asynccontextmanager
+    async def logs(self, container: str, params: Mapping[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Chunks of multiplexed frames; never followed, so that it ends by itself."""
+        path = f"containers/{container}/logs"
+        async with self._stream_room, self._stream(self._clients[1], path, "GET", params) as response:
+            yield chunks_of(response)
+
+    @asynccontextmanager
+    async def pull(self, params: Mapping[str, str], auth: str | None) -> AsyncIterator[AsyncIterator[bytes]]:
+        headers = {} if auth is None else {"X-Registry-Auth": auth}
+        async with self._stream(self._clients[1], "images/create", "POST", params, headers) as response:
+            yield lines_of(response)
+
+    # --- below
+
+    @asynccontextmanager
+    async def _stream(
+        self,
+        client: aiodocker.Docker,
+        path: str,
+        method: str,
+        params: Mapping[str, str],
+        headers: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        with translated():
+            async with client._query(path, method, params=dict(params), headers=headers, timeout=None) as response:
+                try:
+                    yield response
+                finally:
+                    response.close()  # aiodocker never does (30 of 30 leaked)
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        params: dict[str, str] | None = None,
+        data: str | None = None,
+        *,
+        seconds: float = CALL_S,
+        versioned: bool = True,
+    ) -> bytes:
+        """What changes something is shielded: the Engine does it whether we listen or not. A ping waits for no other call."""
+        shield = method != "GET"
+        async with _nothing if path == "_ping" else self._room:
+            limit = min(seconds, CLOSING_S) if self._closing else seconds
+            with translated(), anyio.fail_after(limit, shield=shield) as scope:
+                self._shields.add(scope)
+                try:
+                    return await self._read(method, path, params, data, versioned)
+                finally:
+                    self._shields.discard(scope)
+
+    async def _read(
+        self, method: str, path: str, params: dict[str, str] | None, data: str | None, versioned: bool
+    ) -> bytes:
+        query = self._clients[0]._query(path, method, params=params, data=data, versioned_api=versioned)
+        async with query as response:
+            try:
+                return await response.read()
+            finally:
+                response.release()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    try:
+        yield
+    except DockerError as error:
+        raise EngineError(kind_of(error.status), error.message, error.status) from None
+    except TimeoutError:
+        raise EngineError(Kind.UNKNOWN, "the Docker Engine does not answer in time") from None
+    except (aiohttp.ClientError, OSError) as error:
+        raise EngineError(Kind.UNKNOWN, f"the Docker Engine hung up: {str(error) or type(error).__name__}") from None
+
+
+async def chunks_of(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    async for chunk in response.content.iter_any():
+        yield chunk
+
+
+async def lines_of(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """Whole lines; one that is too long is left out."""
+    rest, skipping = b"", False
+    async for chunk in response.content.iter_any():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if not skipping and line.strip():
+                yield line
+            skipping = False
+        if len(rest) > LINE_MAX:
+            rest, skipping = b"", True
+    if rest.strip() and not skipping:
+        yield rest
+
+
+def _pair(version: str) -> tuple[int, int]:
+    major, _, minor = version.partition(".")
+    return int(major), int(minor)

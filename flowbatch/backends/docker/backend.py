@@ -1,0 +1,211 @@
+"""The port: takes orders, keeps one record an attempt, and answers with facts.
+
+Nothing is imported for it, and no Engine is asked, before the first job needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup, TaskStatus
+
+from flowbatch.backends.docker.attempts import Attempt
+from flowbatch.backends.docker.instance import instance_file, instance_of
+from flowbatch.backends.docker.logs import AttemptLog
+from flowbatch.errors import BackendUnavailable
+from flowbatch.model.ending import Halt
+from flowbatch.model.ids import AttemptKey, RunId, log_name
+from flowbatch.model.stimuli import Exited, Observation
+from flowbatch.ports import Capabilities, Clock, Fact, Finding, LaunchOrder, Report
+
+if TYPE_CHECKING:
+    from flowbatch.backends.docker.api import Api
+    from flowbatch.backends.docker.pulls import Pull
+    from flowbatch.backends.docker.session import Session
+
+FIND_EVERY_S: Final = 5.0  # an Engine that is not there
+
+
+class DockerBackend:
+    """`folder` is the backend's own below the state folder, `logs` where the attempts' logs lie."""
+
+    def __init__(
+        self, folder: Path, logs: Path, clock: Clock, *, log_cap_bytes: int, endpoint: str | None = None
+    ) -> None:
+        self._folder = folder
+        self._logs = logs
+        self._clock = clock
+        self._log_cap_bytes = log_cap_bytes
+        self._endpoint = endpoint
+        self._attempts: dict[AttemptKey, Attempt] = {}
+        self._wanted = anyio.Event()
+        self._session: Session | None = None
+        self._ready = anyio.Event()
+        self._report: Report | None = None
+        self._tasks: TaskGroup | None = None
+        self._trouble: str | None = None
+        self._volumes_due: set[RunId] = set()
+        self.pulls: dict[str, Pull] = {}  # those under way, for whoever shows progress
+
+    @property
+    def name(self) -> str:
+        return "docker"
+
+    @property
+    def caps(self) -> Capabilities:
+        return Capabilities(durable_exit=True, reports_oom=True, enforces_timeout=False, logs_after_exit=True)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing starts now, in one sentence; None where all is well or nothing is wanted."""
+        if self._session is not None:
+            return self._session.health.trouble
+        return self._trouble
+
+    @property
+    def duplicate_starts(self) -> int:
+        return 0 if self._session is None else self._session.events.duplicate_starts
+
+    async def check(self) -> list[Finding]:
+        from flowbatch.backends.docker.checks import look
+
+        return await look(self._endpoint)
+
+    def need(self) -> None:
+        """An Engine will be asked from now on, also where nothing was launched yet."""
+        self._wanted.set()
+
+    @property
+    def was_used(self) -> bool:
+        """Whether this state folder ever had containers."""
+        return instance_file(self._folder).exists()
+
+    # --- calls
+
+    def launch(self, orders: Sequence[LaunchOrder]) -> None:
+        for order in orders:
+            if order.key in self._attempts:
+                continue
+            attempt = self._make(order.key, AttemptLog(order.log, order.log_cap_bytes))
+            attempt.order = order
+            self._attend(attempt)
+        self.need()
+
+    def stop(self, key: AttemptKey, grace_ms: int, why: Halt) -> None:
+        attempt = self._attempts.get(key)
+        if attempt is None or attempt.fact is not None:
+            return
+        attempt.grace_ms = grace_ms if attempt.grace_ms is None else min(grace_ms, attempt.grace_ms)
+        if attempt.waiting is not None:
+            attempt.waiting.cancel()
+        self._attend(attempt)
+
+    def forget(self, keys: Sequence[AttemptKey]) -> None:
+        for key in keys:
+            attempt = self._attempts.get(key)
+            if attempt is not None and attempt.fact is not None:
+                attempt.forget = True
+                self._attend(attempt)
+
+    async def census(self) -> list[Observation]:
+        """Waits for the Engine where it is away: what cannot be seen is not gone."""
+        if not self._wanted.is_set() and not self.was_used:
+            return []
+        self.need()
+        while True:
+            await self._ready.wait()
+            session = self._session
+            if session is not None and await session.take_stock():
+                break
+        return [observation(attempt) for attempt in self._attempts.values() if not attempt.forget]
+
+    def drop_volumes(self, run: RunId) -> None:
+        """The run is over: its named volumes go, but for those that are to be kept. Repeatable; may take a while."""
+        self._volumes_due.add(run)
+        if self._session is not None:
+            self._session.volumes_due()
+
+    # --- the world
+
+    async def run(self, report: Report, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        self._report = report
+        task_status.started()
+        await self._wanted.wait()
+        from flowbatch.backends.docker.session import Session, opened
+
+        api = await self._find()
+        instance = await anyio.to_thread.run_sync(instance_of, self._folder)
+        async with opened(api), anyio.create_task_group() as tasks:
+            session = Session(
+                api,
+                instance,
+                self._clock,
+                self._attempts,
+                tasks,
+                self._tell,
+                self._attend,
+                self._found,
+                self._told_pull,
+            )
+            self._session, self._tasks = session, tasks
+            try:
+                session.start()
+                for attempt in list(self._attempts.values()):
+                    self._attend(attempt)
+                self._ready.set()
+                await session.drop_volumes(self._volumes_due)
+            finally:
+                api.hurry()
+                self._session = self._tasks = None
+
+    async def _find(self) -> Api:
+        """Looks again from time to time: the Engine may be installed, or its socket made, while we wait."""
+        from flowbatch.backends.docker.api import Api
+
+        while True:
+            api = Api(self._endpoint)
+            try:
+                api.open()
+            except BackendUnavailable as error:
+                self._trouble = str(error)
+                await anyio.sleep(FIND_EVERY_S)
+            else:
+                return api
+
+    def _tell(self, fact: Fact) -> None:
+        if self._report is not None:
+            self._report([fact])
+
+    def _told_pull(self, pull: Pull) -> None:
+        if pull.over:
+            self.pulls.pop(pull.image, None)
+        else:
+            self.pulls[pull.image] = pull
+
+    def _attend(self, attempt: Attempt) -> None:
+        """Wakes the task that acts upon it, or starts one."""
+        if attempt.busy:
+            attempt.nudge()
+        elif self._tasks is not None and self._session is not None:
+            attempt.busy = True
+            self._tasks.start_soon(self._session.follower.attend, attempt, name=f"container {attempt.key.id}")
+
+    def _make(self, key: AttemptKey, log: AttemptLog) -> Attempt:
+        attempt = self._attempts[key] = Attempt(key, "", log)
+        return attempt
+
+    def _found(self, key: AttemptKey) -> Attempt:
+        """A container of an engine before us."""
+        return self._make(key, AttemptLog(str(self._logs / log_name(key.id)), self._log_cap_bytes))
+
+
+def observation(attempt: Attempt) -> Observation:
+    fact = attempt.fact
+    if fact is None:
+        return Observation(attempt.key, attempt.started_at, handle=attempt.id)
+    began = fact.started_at if isinstance(fact, Exited) else None
+    return Observation(attempt.key, began, fact.at, fact.evidence, attempt.id)

@@ -1,0 +1,127 @@
+"""What the Engine's answers about a container mean: pure functions, each rule with its row of the notes.
+
+137 alone proves nothing (D13): it is an out-of-memory kill only with the Engine's flag, our own kill only with our record of
+it, and the daemon's or the machine's doing where one of them went away around that moment. What nobody can know has no exit code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+from flowbatch.backends.docker.names import BOOT, NO_BOOT
+from flowbatch.model.ending import Evidence
+from flowbatch.model.ids import Millis
+
+KILLS: Final = (137, 143, 255)  # what a container shows that its daemon, or a machine's crash, has ended (D16 to D18)
+BEFORE_MS: Final = 2_000  # a daemon that stops goes deaf at once, but a poll may notice later than an event
+AFTER_MS: Final = 5_000
+VANISHED: Final = Evidence(lost=True, detail="Container removed externally")
+NO_CODE: Final = Evidence(detail="stopped before it began")
+CHILD_OOM: Final = "a process in the container was killed due to memory usage"
+DAEMON_AWAY: Final = "the Docker Engine went away while it ended"
+REBOOTED: Final = "this machine restarted"
+
+
+class Look(NamedTuple):
+    """What one inspection showed."""
+
+    id: str
+    name: str
+    status: str  # created | running | paused | restarting | removing | exited | dead
+    exit_code: int
+    oom: bool
+    error: str
+    started_at: Millis | None
+    finished_at: Millis | None
+    labels: Mapping[str, str]
+    stop_signal: str = "SIGTERM"
+
+    @property
+    def begun(self) -> bool:
+        return self.started_at is not None
+
+    @property
+    def startable(self) -> bool:
+        return self.status == "created" and not self.begun and not self.error
+
+    @property
+    def over(self) -> bool:
+        """Ended, or never to begin (D01 to D03: it stays `created`, with an error, and no event ever comes)."""
+        return self.status in ("exited", "dead") or (self.status == "created" and bool(self.error))
+
+
+class Outage(NamedTuple):
+    """The Engine could not be asked from `since` to `until`; only what began before `restarted_at` can have suffered."""
+
+    since: int
+    until: int
+    restarted_at: int
+
+
+class Boot(NamedTuple):
+    """Of the machine that the Engine runs on; the id is "-" where that is another one than ours."""
+
+    id: str
+    at: Millis
+
+
+def parse(answer: Mapping[str, Any]) -> Look:
+    state = answer["State"]
+    return Look(
+        answer["Id"],
+        str(answer["Name"]).removeprefix("/"),
+        state["Status"],
+        state["ExitCode"],
+        bool(state.get("OOMKilled")),
+        state.get("Error") or "",
+        parse_time(state.get("StartedAt", "")),
+        parse_time(state.get("FinishedAt", "")),
+        answer["Config"].get("Labels") or {},
+        answer["Config"].get("StopSignal") or "SIGTERM",
+    )
+
+
+def parse_time(text: str) -> Millis | None:
+    """RFC 3339 with nanoseconds; the year 1 stands for never."""
+    if not text or text.startswith("0001-"):
+        return None
+    whole, dot, rest = text.partition(".")
+    fraction = rest.rstrip("Z") if dot else ""
+    offset = ""
+    for sign in "+-":
+        fraction, found, offset = fraction.partition(sign)
+        if found:
+            offset = sign + offset
+            break
+    base = datetime.fromisoformat(whole.rstrip("Z") + offset)
+    if base.tzinfo is None:
+        base = base.replace(tzinfo=UTC)
+    return Millis(int(base.timestamp()) * 1000 + int((fraction + "000")[:3]))
+
+
+def evidence(look: Look, boot: Boot, outages: Sequence[Outage], *, stopped: bool, oom_event: bool = False) -> Evidence:
+    """Of a container that is over. `stopped`: we asked it to end, so that its code is the answer to that."""
+    code = look.exit_code
+    if not look.begun:
+        return Evidence(exit_code=code or None, start_error=f"CannotStartContainerError: {look.error}")
+    finished = look.finished_at or Millis(0)
+    marked = look.labels.get(BOOT, NO_BOOT)
+    if NO_BOOT not in (marked, boot.id) and marked != boot.id and finished >= boot.at:
+        return Evidence(lost=True, detail=REBOOTED)  # whatever the code: 255, or even 0 (D18)
+    oom = look.oom or oom_event
+    if code == 0:
+        return Evidence(0, detail=CHILD_OOM) if oom else Evidence(0)
+    if oom:
+        return Evidence(code, oom=True)
+    if not stopped and code in KILLS and any(suffered(look, outage) for outage in outages):
+        return Evidence(lost=True, detail=DAEMON_AWAY)
+    return Evidence(code)
+
+
+def suffered(look: Look, outage: Outage) -> bool:
+    started, finished = look.started_at or 0, look.finished_at or 0
+    if started >= outage.restarted_at:
+        return False
+    return outage.since - BEFORE_MS <= finished <= outage.until + AFTER_MS

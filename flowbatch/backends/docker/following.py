@@ -1,0 +1,216 @@
+"""What is done about an attempt: one task at a time, for as long as there is something to do, none while it merely runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from flowbatch.backends.docker.attempts import Attempt
+from flowbatch.backends.docker.ends import VANISHED, Boot, Look, evidence, parse
+from flowbatch.backends.docker.errors import EngineError, Kind
+from flowbatch.logs import Logger
+from flowbatch.model.ending import Evidence
+from flowbatch.model.ids import Millis
+from flowbatch.model.stimuli import Exited, LaunchFailed, Started
+from flowbatch.ports import Clock, Fact
+
+if TYPE_CHECKING:
+    from flowbatch.backends.docker.api import Api
+    from flowbatch.backends.docker.health import Health
+    from flowbatch.backends.docker.launching import Launcher
+
+log = Logger(__name__)
+
+LOG_FIRST_S: Final = 2.0  # an end is told with its log complete, unless that takes longer: capacity waits for no flood
+KILL_AGAIN_S: Final = 2.0
+PAUSE_FIRST_S: Final = 0.1
+PAUSE_LAST_S: Final = 5.0
+FOREIGN_FORMAT: Final = "exec format error"
+FOREIGN_HINT: Final = "exec format error: the program, or the image, is for another kind of processor"
+
+
+class Follower:
+    def __init__(
+        self,
+        api: Api,
+        health: Health,
+        launcher: Launcher,
+        clock: Clock,
+        boot: Boot,
+        report: Callable[[Fact], None],
+        gone: Callable[[Attempt], None],
+    ) -> None:
+        self._api = api
+        self._health = health
+        self._launcher = launcher
+        self._clock = clock
+        self._boot = boot
+        self._report = report
+        self._gone = gone
+
+    async def attend(self, attempt: Attempt) -> None:
+        pause = PAUSE_FIRST_S
+        try:
+            while True:
+                try:
+                    if not await self._step(attempt):
+                        return
+                    pause = PAUSE_FIRST_S
+                except EngineError as error:
+                    if error.kind is Kind.UNKNOWN:
+                        self._health.doubt()
+                    log.info("docker_call_failed", attempt=attempt.key.id, error=error.message)
+                    await anyio.sleep(pause)
+                    pause = min(pause * 2, PAUSE_LAST_S)
+                    await self._health.settled()
+        finally:
+            attempt.busy = False
+
+    async def _step(self, attempt: Attempt) -> bool:
+        """The next thing to do about it; False where there is nothing."""
+        if attempt.fact is not None:
+            return await self._after(attempt)
+        if attempt.started_at is None:
+            await self._launch(attempt)
+        elif attempt.look:
+            await self._look(attempt)
+        elif attempt.grace_ms is not None:
+            await self._stop(attempt, attempt.grace_ms)
+        elif attempt.kill_at is not None:
+            await self._await_end(attempt, attempt.kill_at)
+        else:
+            return False
+        return True
+
+    async def _launch(self, attempt: Attempt) -> None:
+        outcome = await self._launcher.launch(attempt)
+        now = self._clock.now()
+        if isinstance(outcome, Evidence):
+            self._fail(attempt, outcome, now)
+        elif not outcome.begun:
+            self._fail(attempt, evidence(outcome, self._boot, (), stopped=False), now)
+        else:
+            self._begun(attempt, outcome)
+            if attempt.started_at is not None:
+                self._report(Started(attempt.key, attempt.started_at, outcome.id))
+            if outcome.over:
+                await self._end(attempt, outcome)
+        attempt.order = None
+
+    def _begun(self, attempt: Attempt, look: Look) -> None:
+        attempt.id = look.id
+        attempt.started_at = look.started_at
+        attempt.stop_signal = look.stop_signal
+        attempt.looked_at = anyio.current_time()
+
+    def _fail(self, attempt: Attempt, why: Evidence, now: Millis) -> None:
+        attempt.fact = LaunchFailed(attempt.key, now, why)
+        attempt.log_done = True
+        self._report(attempt.fact)
+
+    # --- it runs
+
+    async def _look(self, attempt: Attempt) -> None:
+        attempt.look = False
+        try:
+            look = parse(await self._api.inspect(attempt.id))
+        except EngineError as error:
+            attempt.look = True
+            if error.kind is Kind.NOT_FOUND:
+                self._vanished(attempt)
+                return
+            raise
+        attempt.looked_at = anyio.current_time()
+        if look.over:
+            await self._end(attempt, look)
+
+    def _vanished(self, attempt: Attempt) -> None:
+        """What its log said last is gone with it (D36)."""
+        attempt.log.close()
+        attempt.log_done = True
+        attempt.id = ""
+        attempt.fact = Exited(attempt.key, self._clock.now(), VANISHED, attempt.started_at)
+        self._report(attempt.fact)
+
+    async def _end(self, attempt: Attempt, look: Look) -> None:
+        with anyio.move_on_after(LOG_FIRST_S):
+            try:
+                await self._finish_log(attempt)
+            except EngineError:
+                pass  # tried again after the end is told
+        seen = evidence(look, self._boot, self._health.outages, stopped=attempt.stopped, oom_event=attempt.oom_event)
+        attempt.fact = exited(attempt, look, seen)
+        self._report(attempt.fact)
+
+    async def _finish_log(self, attempt: Attempt) -> None:
+        try:
+            await attempt.log.read(self._api, attempt.id, last=True)
+        except EngineError as error:
+            if error.kind is Kind.UNKNOWN:
+                raise
+            # Its driver cannot be read, or the container is gone: there is no more to have.
+            log.warning("docker_log_incomplete", attempt=attempt.key.id, error=error.message)
+            attempt.log.close()
+        attempt.log_done = True
+
+    async def _stop(self, attempt: Attempt, grace_ms: int) -> None:
+        """TERM once, KILL when the grace is over; a later stop may hurry. By our own clock: a stop of the Engine's would hold
+        a connection for as long as the grace lasts."""
+        attempt.stopped = True  # whatever comes from now on may be the answer to us
+        kill_at = anyio.current_time() + grace_ms / 1000
+        if grace_ms > 0 and not attempt.asked:
+            await self._signal(attempt, attempt.stop_signal)
+            attempt.asked = True
+        attempt.kill_at = kill_at if attempt.kill_at is None else min(kill_at, attempt.kill_at)
+        if attempt.grace_ms == grace_ms:
+            attempt.grace_ms = None
+
+    async def _await_end(self, attempt: Attempt, kill_at: float) -> None:
+        with anyio.move_on_after(kill_at - anyio.current_time()):
+            await attempt.wake.wait()
+        if attempt.fact is None and not attempt.look and anyio.current_time() >= kill_at:
+            await self._signal(attempt, "SIGKILL")
+            attempt.kill_at = anyio.current_time() + KILL_AGAIN_S
+            attempt.look = True
+
+    async def _signal(self, attempt: Attempt, signal: str) -> None:
+        try:
+            await self._api.kill(attempt.id, signal)
+        except EngineError as error:
+            if error.kind not in (Kind.NOT_FOUND, Kind.CONFLICT):
+                raise
+            attempt.look = True  # it does not run any more (D11)
+
+    # --- it has ended
+
+    async def _after(self, attempt: Attempt) -> bool:
+        if not attempt.log_done:
+            await self._finish_log(attempt)
+            return True
+        if not attempt.forget or attempt.later:
+            return False
+        if attempt.id:
+            try:
+                await self._api.remove(attempt.id)
+            except EngineError as error:
+                if error.kind is Kind.UNKNOWN:
+                    raise
+                if error.kind is not Kind.NOT_FOUND and "in progress" not in error.message:
+                    attempt.later = True
+                    log.warning("docker_remove_failed", attempt=attempt.key.id, error=error.message)
+                    return False
+        self._gone(attempt)
+        return False
+
+
+def exited(attempt: Attempt, look: Look, seen: Evidence) -> Exited:
+    detail, truncated = seen.detail, attempt.log.truncated
+    if seen.exit_code == 1 and detail is None and FOREIGN_FORMAT in attempt.log.tail_text():
+        detail = FOREIGN_HINT  # the Engine cannot tell this from any other 1 (D05)
+    if truncated or detail is not seen.detail:
+        seen = Evidence(
+            seen.exit_code, seen.oom, seen.timed_out, seen.start_error, seen.lost, detail, truncated=truncated
+        )
+    return Exited(attempt.key, look.finished_at or Millis(0), seen, look.started_at)

@@ -1,0 +1,188 @@
+"""Everything that lives while an Engine is asked: built once, at the first need, and kept through the daemon's absences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import anyio
+from anyio.abc import TaskGroup
+
+from flowbatch.backends.docker import ends, names
+from flowbatch.backends.docker.api import Api
+from flowbatch.backends.docker.attempts import Attempt
+from flowbatch.backends.docker.errors import EngineError, Kind
+from flowbatch.backends.docker.following import Follower, exited
+from flowbatch.backends.docker.health import Health
+from flowbatch.backends.docker.host import boot_of
+from flowbatch.backends.docker.launching import Launcher
+from flowbatch.backends.docker.logs import keep_reading
+from flowbatch.backends.docker.pulls import Puller, Tell
+from flowbatch.backends.docker.watching import Events, Rounds, listed_key
+from flowbatch.model.ids import AttemptKey, RunId
+from flowbatch.model.stimuli import LaunchFailed
+from flowbatch.ports import Clock, Fact
+
+VOLUMES_AGAIN_S: Final = 5.0
+STOCK_AGAIN_S: Final = 0.5
+
+
+@asynccontextmanager
+async def opened(api: Api) -> AsyncIterator[Api]:
+    try:
+        yield api
+    finally:
+        await api.close()
+
+
+class Running:
+    """The attempts that run, asked anew each time."""
+
+    def __init__(self, attempts: dict[AttemptKey, Attempt]) -> None:
+        self._attempts = attempts
+
+    def __iter__(self) -> Iterator[Attempt]:
+        return (attempt for attempt in list(self._attempts.values()) if attempt.running)
+
+
+class Session:
+    def __init__(
+        self,
+        api: Api,
+        instance: str,
+        clock: Clock,
+        attempts: dict[AttemptKey, Attempt],
+        tasks: TaskGroup,
+        report: Callable[[Fact], None],
+        attend: Callable[[Attempt], None],
+        found: Callable[[AttemptKey], Attempt],
+        tell_pull: Tell,
+    ) -> None:
+        self.api = api
+        self.instance = instance
+        self.health = Health(api, clock, self._returned)
+        self.events = Events(api, self.health, clock, instance, attempts, attend)
+        self.rounds = Rounds(api, self.health, instance, attempts, attend)
+        self._clock = clock
+        self._attempts = attempts
+        self._tasks = tasks
+        self._found = found
+        self._boot = boot_of(api.socket_path)
+        self._stock = anyio.Lock()
+        self._volume_news = anyio.Event()
+        self._met = False
+        puller = Puller(api, self.health, tasks, tell_pull)
+        launcher = Launcher(api, self.health, puller, instance, self._boot)
+        self.follower = Follower(api, self.health, launcher, clock, self._boot, report, self._gone)
+
+    def start(self) -> None:
+        self._tasks.start_soon(self.health.run, name="docker: health")
+        self._tasks.start_soon(self.events.run, name="docker: events")
+        self._tasks.start_soon(self.rounds.run, name="docker: rounds")
+        self._tasks.start_soon(keep_reading, self.api, self.health, Running(self._attempts), name="docker: logs")
+
+    def _returned(self) -> None:
+        if self._met:
+            self.events.reconnect()
+            self.rounds.now()
+        self._met = True
+
+    def _gone(self, attempt: Attempt) -> None:
+        self._attempts.pop(attempt.key, None)
+
+    # --- the census
+
+    async def take_stock(self) -> bool:
+        """Finds what an engine before us left. False where the Engine went away meanwhile."""
+        await self.health.settled()
+        failures: list[EngineError] = []
+        try:
+            listed = await self.api.containers(f"{names.INSTANCE}={self.instance}")
+        except EngineError as error:
+            failures.append(error)
+        else:
+            async with self._stock, anyio.create_task_group() as lookers:
+                for item in listed:
+                    key = listed_key(self.instance, item)
+                    if key is not None and key not in self._attempts:
+                        lookers.start_soon(self._try_taking, key, item["Id"], failures, name=f"look at {key.id}")
+        if not failures:
+            return True
+        self.health.doubt()
+        await anyio.sleep(STOCK_AGAIN_S)
+        return False
+
+    async def _try_taking(self, key: AttemptKey, container: str, failures: list[EngineError]) -> None:
+        try:
+            await self._take(key, container)
+        except EngineError as error:
+            failures.append(error)
+
+    async def _take(self, key: AttemptKey, container: str) -> None:
+        try:
+            look = ends.parse(await self.api.inspect(container))
+            if look.startable:
+                await self._sweep(look.id)
+                look = ends.parse(await self.api.inspect(container))
+        except EngineError as error:
+            if error.kind is Kind.NOT_FOUND:
+                return
+            raise
+        if look.startable or key in self._attempts:
+            return
+        attempt = self._found(key)
+        attempt.id, attempt.started_at = look.id, look.started_at
+        attempt.stop_signal = look.stop_signal
+        attempt.looked_at = anyio.current_time()
+        if not look.over:
+            return
+        seen = ends.evidence(look, self._boot, self.health.outages, stopped=False)
+        if look.begun:
+            attempt.fact = exited(attempt, look, seen)
+        else:
+            attempt.fact = LaunchFailed(key, look.finished_at or self._clock.now(), seen)
+            attempt.log_done = True
+
+    async def _sweep(self, container: str) -> None:
+        """Created by an engine before us and never started: it goes, and whoever still wants the attempt launches it again.
+        Were its start still on its way, then either it arrives first, and the removal is refused, or it finds nothing."""
+        try:
+            await self.api.remove(container)
+        except EngineError as error:
+            if error.kind is not Kind.CONFLICT:
+                raise
+
+    # --- volumes
+
+    def volumes_due(self) -> None:
+        self._volume_news.set()
+
+    async def drop_volumes(self, due: set[RunId]) -> None:
+        """For ever: a volume goes once the last container that had it is gone."""
+        while True:
+            for run in list(due):
+                await self.health.settled()
+                try:
+                    if await self._drop(run):
+                        due.discard(run)
+                except EngineError as error:
+                    if error.kind is Kind.UNKNOWN:
+                        self.health.doubt()
+            with anyio.move_on_after(VOLUMES_AGAIN_S if due else math.inf):
+                await self._volume_news.wait()
+            self._volume_news = anyio.Event()
+
+    async def _drop(self, run: RunId) -> bool:
+        done = True
+        for volume in await self.api.volumes([f"{names.INSTANCE}={self.instance}", f"{names.RUN}={run}"]):
+            if names.KEEP in (volume.get("Labels") or {}):
+                continue
+            try:
+                await self.api.remove_volume(volume["Name"])
+            except EngineError as error:
+                if error.kind is Kind.UNKNOWN:
+                    raise
+                done = done and error.kind is Kind.NOT_FOUND
+        return done
