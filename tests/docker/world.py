@@ -78,7 +78,8 @@ class DockerWorld:
     ) -> LaunchOrder:
         limits = {"timeout_ms": timeout_ms, "stop_grace_ms": stop_grace_ms}
         if no_such_command:
-            return self.command(("/no/such/command",), idx, attempt=attempt, **limits)
+            # Without an init process: with one it is a container that has begun (see test_ends).
+            return self.command(("/no/such/command",), idx, attempt=attempt, init=False, **limits)
         trap = "trap '' TERM; " if ignores_term else "trap 'exit 143' TERM; "
         text = f"printf %s '{output}'; "
         text += f"{trap} echo ready; while :; do sleep 0.1; done" if endless else f"exit {exit_code}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
+from flowbatch.backends.docker.ends import Look
 from flowbatch.backends.docker.logs import AttemptLog
 from flowbatch.model.ids import AttemptKey, Millis
 from flowbatch.model.stimuli import Exited, LaunchFailed
@@ -24,6 +25,7 @@ class Attempt:
     started_at: Millis | None = None
     stop_signal: str = "SIGTERM"
     fact: LaunchFailed | Exited | None = None  # how it ended, as told
+    told: bool = False  # that it has started
     # wishes
     look: bool = False  # it may have ended
     grace_ms: int | None = None  # it shall stop
@@ -45,6 +47,12 @@ class Attempt:
     @property
     def running(self) -> bool:
         return self.started_at is not None and self.fact is None
+
+    def take(self, look: Look, now: float) -> None:
+        self.id = look.id
+        self.started_at = look.started_at
+        self.stop_signal = look.stop_signal
+        self.looked_at = now
 
     def nudge(self) -> None:
         self.wake.set()

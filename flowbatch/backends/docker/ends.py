@@ -6,7 +6,9 @@ it, and the daemon's or the machine's doing where one of them went away around t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -18,6 +20,9 @@ KILLS: Final = (137, 143, 255)  # what a container shows that its daemon, or a m
 BEFORE_MS: Final = 2_000  # a daemon that stops goes deaf at once, but a poll may notice later than an event
 AFTER_MS: Final = 5_000
 VANISHED: Final = Evidence(lost=True, detail="Container removed externally")
+INIT_FAILED: Final = re.compile(rb"\d+ e \[FATAL tini \(\d+\)\] exec (.*) failed: ([^\n]*)\n", re.DOTALL)
+FOREIGN_FORMAT: Final = b"exec format error"
+FOREIGN_HINT: Final = "exec format error: the program, or the image, is for another kind of processor"
 NO_CODE: Final = Evidence(detail="stopped before it began")
 CHILD_OOM: Final = "a process in the container was killed due to memory usage"
 DAEMON_AWAY: Final = "the Docker Engine went away while it ended"
@@ -118,6 +123,17 @@ def evidence(look: Look, boot: Boot, outages: Sequence[Outage], *, stopped: bool
     if not stopped and code in KILLS and any(suffered(look, outage) for outage in outages):
         return Evidence(lost=True, detail=DAEMON_AWAY)
     return Evidence(code)
+
+
+def read_from_log(seen: Evidence, beginning: bytes, *, truncated: bool) -> Evidence:
+    """What the Engine leaves to be read. With an init process a command that is not there is no start error to it (D01 and D02
+    were seen without one): the init starts, finds nothing to run, says so and exits with 127 or 126."""
+    if seen.exit_code in (126, 127) and (words := INIT_FAILED.fullmatch(beginning)) is not None:
+        program, why = (word.decode("utf-8", "replace") for word in words.groups())
+        return Evidence(seen.exit_code, start_error=f'CannotStartContainerError: exec: "{program}": {why}')
+    if seen.exit_code == 1 and seen.detail is None and FOREIGN_FORMAT in beginning:
+        return replace(seen, detail=FOREIGN_HINT, truncated=truncated)  # just another 1 to the Engine (D05)
+    return replace(seen, truncated=truncated) if truncated else seen
 
 
 def suffered(look: Look, outage: Outage) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from flowbatch.backends.docker.attempts import Attempt
-from flowbatch.backends.docker.ends import VANISHED, Boot, Look, evidence, parse
+from flowbatch.backends.docker.ends import VANISHED, Boot, Look, evidence, parse, read_from_log
 from flowbatch.backends.docker.errors import EngineError, Kind
 from flowbatch.logs import Logger
 from flowbatch.model.ending import Evidence
@@ -27,8 +27,6 @@ LOG_FIRST_S: Final = 2.0  # an end is told with its log complete, unless that ta
 KILL_AGAIN_S: Final = 2.0
 PAUSE_FIRST_S: Final = 0.1
 PAUSE_LAST_S: Final = 5.0
-FOREIGN_FORMAT: Final = "exec format error"
-FOREIGN_HINT: Final = "exec format error: the program, or the image, is for another kind of processor"
 
 
 class Follower:
@@ -90,20 +88,16 @@ class Follower:
         if isinstance(outcome, Evidence):
             self._fail(attempt, outcome, now)
         elif not outcome.begun:
+            attempt.id = outcome.id
             self._fail(attempt, evidence(outcome, self._boot, (), stopped=False), now)
         else:
-            self._begun(attempt, outcome)
-            if attempt.started_at is not None:
-                self._report(Started(attempt.key, attempt.started_at, outcome.id))
+            attempt.take(outcome, anyio.current_time())
             if outcome.over:
                 await self._end(attempt, outcome)
+            elif attempt.started_at is not None:
+                attempt.told = True
+                self._report(Started(attempt.key, attempt.started_at, outcome.id))
         attempt.order = None
-
-    def _begun(self, attempt: Attempt, look: Look) -> None:
-        attempt.id = look.id
-        attempt.started_at = look.started_at
-        attempt.stop_signal = look.stop_signal
-        attempt.looked_at = anyio.current_time()
 
     def _fail(self, attempt: Attempt, why: Evidence, now: Millis) -> None:
         attempt.fact = LaunchFailed(attempt.key, now, why)
@@ -135,14 +129,26 @@ class Follower:
         self._report(attempt.fact)
 
     async def _end(self, attempt: Attempt, look: Look) -> None:
+        fact = await self.conclude(attempt, look)
+        if isinstance(fact, Exited) and not attempt.told and look.started_at is not None:
+            self._report(Started(attempt.key, look.started_at, look.id))
+        attempt.fact = fact
+        self._report(fact)
+
+    async def conclude(self, attempt: Attempt, look: Look) -> Exited | LaunchFailed:
+        """What to tell of a container that is over."""
         with anyio.move_on_after(LOG_FIRST_S):
             try:
                 await self._finish_log(attempt)
             except EngineError:
                 pass  # tried again after the end is told
-        seen = evidence(look, self._boot, self._health.outages, stopped=attempt.stopped, oom_event=attempt.oom_event)
-        attempt.fact = exited(attempt, look, seen)
-        self._report(attempt.fact)
+        outages = self._health.outages
+        seen = evidence(look, self._boot, outages, stopped=attempt.stopped, oom_event=attempt.oom_event)
+        seen = read_from_log(seen, attempt.log.beginning(), truncated=attempt.log.truncated)
+        at = look.finished_at or self._clock.now()
+        if seen.start_error is not None and not attempt.told:
+            return LaunchFailed(attempt.key, at, seen)
+        return Exited(attempt.key, at, seen, look.started_at)
 
     async def _finish_log(self, attempt: Attempt) -> None:
         try:
@@ -203,14 +209,3 @@ class Follower:
                     return False
         self._gone(attempt)
         return False
-
-
-def exited(attempt: Attempt, look: Look, seen: Evidence) -> Exited:
-    detail, truncated = seen.detail, attempt.log.truncated
-    if seen.exit_code == 1 and detail is None and FOREIGN_FORMAT in attempt.log.tail_text():
-        detail = FOREIGN_HINT  # the Engine cannot tell this from any other 1 (D05)
-    if truncated or detail is not seen.detail:
-        seen = Evidence(
-            seen.exit_code, seen.oom, seen.timed_out, seen.start_error, seen.lost, detail, truncated=truncated
-        )
-    return Exited(attempt.key, look.finished_at or Millis(0), seen, look.started_at)

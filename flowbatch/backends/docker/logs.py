@@ -28,7 +28,7 @@ READINGS: Final = 5  # a round at most: what a thousand silent containers cost
 PAUSE_MAX_S: Final = 60.0
 LOAD: Final = 20  # a reading that took a second is followed by a pause of so many
 READ_S: Final = 60.0  # without a byte
-TAIL_TEXT: Final = 400
+BEGINNING: Final = 4096
 
 
 class AttemptLog:
@@ -100,13 +100,13 @@ class AttemptLog:
         if self.position is None:
             self.file.close()
 
-    def tail_text(self) -> str:
+    def beginning(self) -> bytes:
+        """Enough to tell a log that holds one line from others."""
         try:
             with open(self.file.path, "rb") as file:
-                file.seek(-min(file.seek(0, 2), TAIL_TEXT), 2)
-                return file.read().decode("utf-8", "replace")
+                return file.read(BEGINNING)
         except OSError:
-            return ""
+            return b""
 
 
 def _params(position: Position) -> dict[str, str]:

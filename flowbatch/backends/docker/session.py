@@ -14,7 +14,7 @@ from flowbatch.backends.docker import ends, names
 from flowbatch.backends.docker.api import Api
 from flowbatch.backends.docker.attempts import Attempt
 from flowbatch.backends.docker.errors import EngineError, Kind
-from flowbatch.backends.docker.following import Follower, exited
+from flowbatch.backends.docker.following import Follower
 from flowbatch.backends.docker.health import Health
 from flowbatch.backends.docker.host import boot_of
 from flowbatch.backends.docker.launching import Launcher
@@ -22,7 +22,6 @@ from flowbatch.backends.docker.logs import keep_reading
 from flowbatch.backends.docker.pulls import Puller, Tell
 from flowbatch.backends.docker.watching import Events, Rounds, listed_key
 from flowbatch.model.ids import AttemptKey, RunId
-from flowbatch.model.stimuli import LaunchFailed
 from flowbatch.ports import Clock, Fact
 
 VOLUMES_AGAIN_S: Final = 5.0
@@ -133,17 +132,16 @@ class Session:
         if look.startable or key in self._attempts:
             return
         attempt = self._found(key)
-        attempt.id, attempt.started_at = look.id, look.started_at
-        attempt.stop_signal = look.stop_signal
-        attempt.looked_at = anyio.current_time()
+        attempt.take(look, anyio.current_time())
+        attempt.told = True
         if not look.over:
             return
-        seen = ends.evidence(look, self._boot, self.health.outages, stopped=False)
-        if look.begun:
-            attempt.fact = exited(attempt, look, seen)
-        else:
-            attempt.fact = LaunchFailed(key, look.finished_at or self._clock.now(), seen)
-            attempt.log_done = True
+        attempt.busy = True  # until its end is known, nobody else acts upon it
+        try:
+            attempt.told = False
+            attempt.fact = await self.follower.conclude(attempt, look)
+        finally:
+            attempt.busy = False
 
     async def _sweep(self, container: str) -> None:
         """Created by an engine before us and never started: it goes, and whoever still wants the attempt launches it again.
