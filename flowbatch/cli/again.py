@@ -13,7 +13,6 @@ from flowbatch.cli.output import print_json
 from flowbatch.errors import FolderHeld, InputError
 
 if TYPE_CHECKING:
-    from flowbatch.core.state import Run
     from flowbatch.model.ids import RunId
     from flowbatch.model.stimuli import Stimulus
 
@@ -89,15 +88,13 @@ async def go_on(place: Place, ids: Sequence[RunId], command: Callable[[int], Sti
     from flowbatch.cli.follow import follow
 
     async with open_app(place.folder, place.settings, hold_open_runs=True) as app:
-        found: dict[RunId, Run] = {}
+        found = {run_id: app.opened[run_id] for run_id in ids if run_id in app.opened}
 
         def catch(_: object) -> None:
             runs = app.engine.machine.state.runs
-            found.update({run_id: runs[run_id] for run_id in ids if run_id in runs and run_id not in found})
+            found.update({run_id: runs[run_id] for run_id in ids if run_id in runs})  # one that was reopened is another
 
-        catch(None)
         app.engine.observe(catch)
-
         answer = await app.engine.ask(command)
         if answer.error is not None:
             raise InputError(answer.error)
