@@ -114,7 +114,8 @@ class Commands:
         for process in self.started:
             if process.returncode is None:
                 process.kill()
-                process.communicate()
+                out, err = process.communicate()
+                print(f"{process.args}: {process.returncode}", out, err, sep="\n")  # shown where the test fails
         pid = self.supervisor()
         if pid is not None:
             kill(pid)
@@ -149,6 +150,15 @@ class Pipe:
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+def line_with(stream: IO[str] | None, text: str) -> str:
+    """Reads on until a line has the text."""
+    assert stream is not None
+    for line in stream:
+        if text in line:
+            return line
+    raise AssertionError(f"no line has {text!r}")
 
 
 def wait_for_end(pid: int) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import shlex
 import signal
 import subprocess
-from typing import IO
 
 import pytest
 
 from flowbatch.model.status import Status
 from flowbatch.store.results import AttemptView
-from tests.app.commands import Commands, is_alive, wait_for_end
+from tests.app.commands import Commands, is_alive, line_with, wait_for_end
 
 pytestmark = pytest.mark.slow
 
@@ -28,15 +27,6 @@ jobs:
       read _ < gate
 """
 INTERRUPTED = 130
-
-
-def line_with(stream: IO[str] | None, text: str) -> str:
-    """Reads on until a line has the text."""
-    assert stream is not None
-    for line in stream:
-        if text in line:
-            return line
-    raise AssertionError(f"no line has {text!r}")
 
 
 def resume_words(line: str) -> list[str]:
