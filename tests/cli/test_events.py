@@ -76,7 +76,7 @@ def test_it_says_when_children_are_not_logged(
 ) -> None:
     run(["--state", str(folder.path), "events"])
     assert capsys.readouterr().err.startswith("Children of arrays are not logged")
-    monkeypatch.setenv("FLOWBATCH_CHILD_EVENTS", "1")
+    monkeypatch.setenv("FLOWBATCH_CHILD_EVENTS", "ends")
     run(["--state", str(folder.path), "events"])
     assert capsys.readouterr().err == ""
 
