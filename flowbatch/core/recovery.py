@@ -22,6 +22,7 @@ from flowbatch.core.state import ROW, Job, Live, Odd, Run, State
 from flowbatch.core.turn import Turn
 from flowbatch.model.effects import Forget, Stop
 from flowbatch.model.ending import Evidence, Halt
+from flowbatch.model.events import ChildEvents
 from flowbatch.model.ids import AttemptKey, Millis, RunId
 from flowbatch.model.jobspec import JobPlan, RunPlan, Stage
 from flowbatch.model.rows import JobRow, Loaded, RunRow, TaskRow
@@ -29,7 +30,9 @@ from flowbatch.model.status import RunStatus, Status
 from flowbatch.model.stimuli import Census, Exited, Observation, Reload, Resume, Started
 
 
-def rebuild(loaded: Loaded, *, enforcing: frozenset[str] = frozenset(), child_events: bool = False) -> State:
+def rebuild(
+    loaded: Loaded, *, enforcing: frozenset[str] = frozenset(), child_events: ChildEvents = ChildEvents.NONE
+) -> State:
     """The state that wrote these rows, less what only a life knows (blocked heads, the turn of a change)."""
     state = State(
         loaded.life,

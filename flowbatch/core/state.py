@@ -16,6 +16,7 @@ from flowbatch.core.ready import Entry, QueueState
 from flowbatch.core.timers import Timers
 from flowbatch.errors import InvalidTransition
 from flowbatch.model.ending import Halt
+from flowbatch.model.events import ChildEvents
 from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId
 from flowbatch.model.jobspec import Environment, JobSpec, Queue, RunFacts, RunPlan, Stage, When
 from flowbatch.model.resources import Resources
@@ -158,8 +159,7 @@ class Job:
         count = self.cells.count(old)
         if count and old * 8 + new not in LEGAL:
             raise InvalidTransition(f"{self.spec.key} ({self.id}): {old.name} → {new.name}, {count} resting children")
-        table = bytes(new if code == old else code for code in range(256))
-        self.cells = self.cells.translate(table)
+        self.cells = self.cells.translate(bytes.maketrans(bytes([old]), bytes([new])))
         self.counts[old] -= count
         self.counts[new] += count
         self.rest = new
@@ -179,6 +179,7 @@ class EnvironmentState:
     spec: Environment
     live: int = 0
     held: dict[Resources, int] = field(default_factory=dict)
+    sum: Resources | None = NOTHING  # of what is held; None: to be added up anew
 
     @property
     def name(self) -> str:
@@ -187,9 +188,11 @@ class EnvironmentState:
     def hold(self, shape: Resources, count: int) -> None:
         self.live += count
         self.held[shape] = self.held.get(shape, 0) + count
+        self.sum = None
 
     def let_go(self, shape: Resources) -> None:
         self.live -= 1
+        self.sum = None
         left = self.held[shape] - 1
         if left:
             self.held[shape] = left
@@ -198,10 +201,11 @@ class EnvironmentState:
 
     @property
     def used(self) -> Resources:
-        used = NOTHING
-        for shape, count in self.held.items():
-            used = used.plus(shape.times(count))
-        return used
+        if self.sum is None:
+            self.sum = NOTHING
+            for shape, count in self.held.items():
+                self.sum = self.sum.plus(shape.times(count))
+        return self.sum
 
     def free(self) -> Resources:
         return self.spec.capacity.minus(self.used)
@@ -223,7 +227,7 @@ class State:
     timers: Timers = field(default_factory=Timers)
     place_wanted: bool = False  # something became ready, or capacity came free
     enforcing: frozenset[str] = frozenset()  # backends that enforce timeouts themselves
-    child_events: bool = False
+    child_events: ChildEvents = ChildEvents.NONE
 
     def queue_of(self, job: Job) -> QueueState:
         return self.queues[job.spec.queue]

@@ -15,6 +15,7 @@ from flowbatch.core.recovery import rebuild
 from flowbatch.core.state import State
 from flowbatch.model.effects import Answer, Effect, Forget, Launch, Stop
 from flowbatch.model.ending import Evidence, Halt
+from flowbatch.model.events import ChildEvents
 from flowbatch.model.ids import AttemptKey, Millis, RunId
 from flowbatch.model.jobspec import RunPlan
 from flowbatch.model.outcome import Outcome
@@ -240,7 +241,7 @@ class World:
         for backend in self.backends.values():
             backend.engine_died(rebooted=rebooted)
         loaded = self.store.begin_life(rebooted=rebooted)
-        state = rebuild(loaded, enforcing=self.enforcing, child_events=True)
+        state = rebuild(loaded, enforcing=self.enforcing, child_events=ChildEvents.ALL)
         if self.epoch > 2 and not self.calm and self.rng.random() < 0.3:
             for run in state.runs.values():
                 run.held = True
@@ -331,7 +332,7 @@ class World:
     def look_at_rebuilt(self, state: State, now: Millis) -> None:
         """The golden law. What memory and rows do not agree in stays so until a crash, so that each third turn and each crash
         will do; the rows that a turn has written are compared in that turn."""
-        again = rebuild(self.store.load(), enforcing=self.enforcing, child_events=True)
+        again = rebuild(self.store.load(), enforcing=self.enforcing, child_events=ChildEvents.ALL)
         for run_id, run in state.runs.items():
             if run.held:
                 again.runs[run_id].held = True
