@@ -10,6 +10,7 @@ from typing import Final
 from flowbatch.errors import InputError, Problem, WorkflowInvalid
 from flowbatch.model.jobspec import Environment, Queue
 from flowbatch.model.resources import Resources
+from flowbatch.spec.policy import NOTHING, Policy
 
 FILE: Final = "flowbatch.yaml"
 MEMORY_SHARE: Final = 0.85
@@ -25,6 +26,7 @@ class Settings:
     retention_ms: int | None = None  # None: for ever
     child_events: bool = False
     file: str | None = None
+    policy: Policy = NOTHING  # of containers; a workflow's own folder comes to it
 
 
 def machine() -> Resources:
@@ -85,6 +87,7 @@ def parse_settings(text: bytes, file: str) -> Settings:
         model.retention,
         bool(model.events is not None and model.events.children),
         file,
+        NOTHING if model.policy is None else model.policy.policy(),
     )
 
 

@@ -52,7 +52,7 @@ def of_workflow(place: Place, file: str, params: Sequence[str]) -> tuple[About, 
     from flowbatch.cli.drawings import nodes_of
     from flowbatch.cli.load import load_plan
 
-    plan = load_plan(place, file, params)
+    plan = load_plan(place, file, params, allow=None)
     return {"workflow": plan.run.workflow, "run": None, "status": None}, nodes_of(plan.run.jobs)
 
 
