@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from flowbatch.cli.context import Place
+from flowbatch.cli.context import ALLOW_HELP, Place
 from flowbatch.cli.output import clean, print_json, print_table
 from flowbatch.errors import InputError, Problem, WorkflowInvalid
 
@@ -23,10 +23,19 @@ NAMED_MAX: Final = 5  # jobs that a note names before it counts them
 @click.argument("workflow")
 @click.option("-p", "params", multiple=True, metavar="NAME=VALUE", help="Set a parameter of the workflow.")
 @click.option("--only", multiple=True, metavar="JOB", help="This job and what it needs; may be repeated.")
+@click.option("--allow", multiple=True, metavar="WHAT", help=ALLOW_HELP)
 @click.option("--json", "as_json", is_flag=True, help="The plan, or the problems, as one JSON object.")
 @click.option("--aws", is_flag=True, help="What AWS Batch would treat otherwise (not yet).")
 @click.pass_obj
-def check(place: Place, workflow: str, params: Sequence[str], only: Sequence[str], as_json: bool, aws: bool) -> int:
+def check(
+    place: Place,
+    workflow: str,
+    params: Sequence[str],
+    only: Sequence[str],
+    allow: Sequence[str],
+    as_json: bool,
+    aws: bool,
+) -> int:
     """Validate WORKFLOW and print its plan: jobs in their order, sizes, resources, needs. Nothing is started or stored.
 
     All problems are told at once, each with file, line and column; the exit code then is 2.
@@ -36,7 +45,7 @@ def check(place: Place, workflow: str, params: Sequence[str], only: Sequence[str
     if aws:
         raise InputError("check --aws: not yet; without it, the workflow itself is checked")
     try:
-        plan = load_plan(place, workflow, params, only)
+        plan = load_plan(place, workflow, params, only, allow=allow)
     except WorkflowInvalid as error:
         if as_json:
             print_json({"valid": False, "problems": [problem_object(problem) for problem in error.problems]})
