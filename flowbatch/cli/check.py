@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from flowbatch.cli.containers import container_object, notes_on, words_of
 from flowbatch.cli.context import ALLOW_HELP, Place
 from flowbatch.cli.output import clean, print_json, print_table
 from flowbatch.errors import InputError, Problem, WorkflowInvalid
@@ -96,6 +97,7 @@ def job_object(job: JobPlan, keys: dict[JobId, str]) -> dict[str, object]:
         "queue": spec.queue,
         "command": list(spec.command),
         "image": None if spec.container is None else spec.container.image,
+        "container": container_object(spec.container),
         "vcpus": spec.resources.vcpus_milli / 1000,
         "memory_mib": spec.resources.memory_mib,
         "gpus": spec.resources.gpus,
@@ -120,6 +122,7 @@ def environment_object(place: Environment) -> dict[str, object]:
         "memory_mib": place.capacity.memory_mib,
         "gpus": place.capacity.gpus,
         "enabled": place.enabled,
+        "cpu": place.cpu.value,
     }
 
 
@@ -188,6 +191,8 @@ def details_of(spec: JobSpec) -> list[str]:
         words.append(f"backoff {span_text(policy.backoff_first_ms)}..{span_text(policy.backoff_last_ms)}")
     if policy.attempts > 1 and policy.rules:
         words.append(counted(len(policy.rules), "retry rule"))
+    if spec.container is not None:
+        words = [*words_of(spec.container), *words]
     if spec.secrets:
         words.append(f"secrets {', '.join(name for name, _ in spec.secrets)}")
     return words
@@ -206,7 +211,7 @@ def notes(plan: Plan) -> list[str]:
     held = [job.spec.key for job in plan.run.jobs if job.spec.queue in disabled]
     if held:
         found.append(f"{some(held)}: the queue is disabled, so that nothing of it starts.")
-    return found
+    return found + notes_on([job.spec for job in plan.run.jobs])
 
 
 def some(names: Sequence[str]) -> str:

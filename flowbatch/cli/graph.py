@@ -81,6 +81,7 @@ def node_object(node: Node) -> dict[str, object]:
         "job": node.name,
         "array": node.size,
         "finally": node.last,
+        "image": node.image,
         "needs": [{"job": edge.source, "when": str(edge.when), "each": edge.each} for edge in node.needs],
         "status": node.status,
         "counts": node.counts if node.size is not None and node.status is not None else None,

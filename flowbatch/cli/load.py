@@ -70,6 +70,17 @@ def load_plan(
     ]
     if missing:
         raise WorkflowInvalid(missing)
+    absent_sources = {
+        mount.source: job.spec.key
+        for job in reversed(made.run.jobs)
+        if job.spec.container is not None
+        for mount in job.spec.container.mounts
+        if not mount.volume and not os.path.exists(mount.source)
+    }
+    made.warnings.extend(
+        Problem(file, 0, 0, f"jobs.{job}.volumes", f"{source} is not there; no container starts until it is")
+        for source, job in absent_sources.items()
+    )
     return made
 
 

@@ -32,6 +32,7 @@ FLAGS: Final = frozenset(
 ASSIGNED: Final = frozenset({"mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol"})
 OTHER_MOUNTS: Final = frozenset({"bind", "rbind", "remount"})  # AWS lists them, but they would make it another mount
 PERMISSIONS: Final = {"READ": "r", "WRITE": "w", "MKNOD": "m"}
+OWN: Final = "/flowbatch"  # the run's own folder lies there
 SHM_MAX_MIB: Final = 1 << 24
 _USER: Final = re.compile(r"[a-z0-9_][a-z0-9_-]{0,30}(?::[a-z0-9_][a-z0-9_-]{0,30})?", re.ASCII)
 _VOLUME: Final = re.compile(NAME[1:-1], re.ASCII)
@@ -52,6 +53,8 @@ def target(value: object) -> str:
     path = "/" + posixpath.normpath(value).lstrip("/")
     if path == "/":
         raise ValueError("nothing can be mounted over the container's root; write a path below it")
+    if path == OWN or path.startswith(OWN + "/"):
+        raise ValueError(f"{OWN} in a container is flowbatch's; write another path")
     return path
 
 
@@ -92,13 +95,14 @@ def _volume(value: object) -> Mount:
 
 
 def tmpfs_options(options: Iterable[str]) -> tuple[str, ...]:
-    for option in options:
+    given = tuple(options)
+    for option in given:
         name, equals, _ = option.partition("=")
         if name in OTHER_MOUNTS:
             raise ValueError(f"{name} would make another mount of it; leave it out")
         if not (name in ASSIGNED if equals else option in FLAGS) or not _OPTION.fullmatch(option):
             raise ValueError(f"{shown(option)} is no option of a tmpfs; known: noexec, nosuid, nodev, ro, mode=1777, …")
-    return tuple(options)
+    return given
 
 
 def _tmpfs(value: object) -> Tmpfs:

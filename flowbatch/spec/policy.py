@@ -129,9 +129,10 @@ def _mount_error(mount: Mount, policy: Policy, resolve: Resolve) -> str | None:
         never = _never(path, policy, resolve)
         if never is not None:
             return never
-    roots = [root for root in policy.mounts if _below(source, plain(root.source)) is not None]
+    spelt = {replace(root, source=path) for root in policy.mounts for path in (plain(root.source), resolve(root.source))}
+    roots = [root for root in spelt if _below(source, root.source) is not None]
     if not roots:
-        if any(_below(real, resolve(root.source)) is not None for root in policy.mounts):
+        if any(_below(real, root.source) is not None for root in spelt):
             return f"{source} leads through a symbolic link to {real}; write that path"
         allow = f"mount={source}:ro" if mount.readonly else f"mount={source}"
         return _refused(f"{source} is outside the workflow's folder", allow)
@@ -145,7 +146,7 @@ def _mount_error(mount: Mount, policy: Policy, resolve: Resolve) -> str | None:
 
 def _joined(real_root: str, source: str, root: Root) -> str:
     """Where the source is if no link lies between the root and it."""
-    return plain(posixpath.join(real_root, _below(source, plain(root.source)) or "."))
+    return plain(posixpath.join(real_root, _below(source, root.source) or "."))
 
 
 def _never(path: str, policy: Policy, resolve: Resolve) -> str | None:
