@@ -11,6 +11,7 @@ from flowbatch.errors import InputError, Problem, WorkflowInvalid
 from flowbatch.model.events import ChildEvents
 from flowbatch.model.jobspec import Environment, Queue
 from flowbatch.model.resources import Resources
+from flowbatch.spec.policy import NOTHING, Policy
 
 FILE: Final = "flowbatch.yaml"
 MEMORY_SHARE: Final = 0.85
@@ -26,6 +27,7 @@ class Settings:
     retention_ms: int | None = None  # None: for ever
     child_events: ChildEvents = ChildEvents.NONE
     file: str | None = None
+    policy: Policy = NOTHING  # of containers; a workflow's own folder comes to it
 
 
 def machine() -> Resources:
@@ -86,6 +88,7 @@ def parse_settings(text: bytes, file: str) -> Settings:
         model.retention,
         ChildEvents.NONE if model.events is None else ChildEvents(model.events.children),
         file,
+        NOTHING if model.policy is None else model.policy.policy(),
     )
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from flowbatch.cli.context import Place
+from flowbatch.cli.containers import container_object, notes_on, words_of
+from flowbatch.cli.context import ALLOW_HELP, Place
 from flowbatch.cli.output import clean, print_json, print_table
 from flowbatch.errors import InputError, Problem, WorkflowInvalid
 
@@ -23,10 +24,19 @@ NAMED_MAX: Final = 5  # jobs that a note names before it counts them
 @click.argument("workflow")
 @click.option("-p", "params", multiple=True, metavar="NAME=VALUE", help="Set a parameter of the workflow.")
 @click.option("--only", multiple=True, metavar="JOB", help="This job and what it needs; may be repeated.")
+@click.option("--allow", multiple=True, metavar="WHAT", help=ALLOW_HELP)
 @click.option("--json", "as_json", is_flag=True, help="The plan, or the problems, as one JSON object.")
 @click.option("--aws", is_flag=True, help="What AWS Batch would treat otherwise (not yet).")
 @click.pass_obj
-def check(place: Place, workflow: str, params: Sequence[str], only: Sequence[str], as_json: bool, aws: bool) -> int:
+def check(
+    place: Place,
+    workflow: str,
+    params: Sequence[str],
+    only: Sequence[str],
+    allow: Sequence[str],
+    as_json: bool,
+    aws: bool,
+) -> int:
     """Validate WORKFLOW and print its plan: jobs in their order, sizes, resources, needs. Nothing is started or stored.
 
     All problems are told at once, each with file, line and column; the exit code then is 2.
@@ -36,7 +46,7 @@ def check(place: Place, workflow: str, params: Sequence[str], only: Sequence[str
     if aws:
         raise InputError("check --aws: not yet; without it, the workflow itself is checked")
     try:
-        plan = load_plan(place, workflow, params, only)
+        plan = load_plan(place, workflow, params, only, allow=allow)
     except WorkflowInvalid as error:
         if as_json:
             print_json({"valid": False, "problems": [problem_object(problem) for problem in error.problems]})
@@ -87,6 +97,7 @@ def job_object(job: JobPlan, keys: dict[JobId, str]) -> dict[str, object]:
         "queue": spec.queue,
         "command": list(spec.command),
         "image": None if spec.container is None else spec.container.image,
+        "container": container_object(spec.container),
         "vcpus": spec.resources.vcpus_milli / 1000,
         "memory_mib": spec.resources.memory_mib,
         "gpus": spec.resources.gpus,
@@ -111,6 +122,7 @@ def environment_object(place: Environment) -> dict[str, object]:
         "memory_mib": place.capacity.memory_mib,
         "gpus": place.capacity.gpus,
         "enabled": place.enabled,
+        "cpu": place.cpu.value,
     }
 
 
@@ -179,6 +191,8 @@ def details_of(spec: JobSpec) -> list[str]:
         words.append(f"backoff {span_text(policy.backoff_first_ms)}..{span_text(policy.backoff_last_ms)}")
     if policy.attempts > 1 and policy.rules:
         words.append(counted(len(policy.rules), "retry rule"))
+    if spec.container is not None:
+        words = [*words_of(spec.container), *words]
     if spec.secrets:
         words.append(f"secrets {', '.join(name for name, _ in spec.secrets)}")
     return words
@@ -197,7 +211,7 @@ def notes(plan: Plan) -> list[str]:
     held = [job.spec.key for job in plan.run.jobs if job.spec.queue in disabled]
     if held:
         found.append(f"{some(held)}: the queue is disabled, so that nothing of it starts.")
-    return found
+    return found + notes_on([job.spec for job in plan.run.jobs])
 
 
 def some(names: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from flowbatch.errors import InputError
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from flowbatch.folder import StateFolder
     from flowbatch.settings import Settings
     from flowbatch.store.reader import Reader
+ALLOW_HELP: Final = (
+    "What containers may: mount=/data[:ro], privileged, network=host, device=/dev/fuse, log=gelf; several with commas."
+)
 
 
 @dataclass

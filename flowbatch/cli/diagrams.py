@@ -91,4 +91,4 @@ def dot_text(text: str) -> str:
 
 
 def label(node: Node) -> str:
-    return f"{node.name} {node.size_text}".rstrip()
+    return " ".join(filter(None, [node.name, node.size_text, f"in {node.image}" if node.image is not None else ""]))

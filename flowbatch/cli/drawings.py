@@ -16,7 +16,7 @@ from typing import Final
 
 import click
 
-from flowbatch.cli.output import COLOURS
+from flowbatch.cli.output import COLOURS, clean
 from flowbatch.model.jobspec import JobPlan, Stage, When
 
 MARKS: Final = {
@@ -55,6 +55,7 @@ class Node:
     last: bool = False  # of `finally`
     status: str | None = None
     counts: dict[str, int] = field(default_factory=dict)  # of an array's children
+    image: str | None = None  # of a container
 
     @property
     def look(self) -> str | None:
@@ -78,6 +79,7 @@ def nodes_of(plans: Iterable[JobPlan]) -> list[Node]:
             plan.spec.size,
             tuple(Edge(names[need.job], need.when, need.each) for need in plan.spec.needs if need.job in names),
             plan.stage is Stage.FINALLY,
+            image=None if plan.spec.container is None else plan.spec.container.image,
         )
         for plan in plans
     ]
@@ -188,6 +190,8 @@ def draw_stage(nodes: Sequence[Node]) -> list[str]:
             state = state_text(node)
             words.append(click.style(state, fg=colour) + " " * (states - len(state)))
         words.append(click.style(needs_text(node), dim=True) if node.needs else "")
+        if node.image is not None:
+            words.append(click.style(f"in {clean(node.image)}", dim=True))
         lines.append("  ".join(words).rstrip())
     return lines
 

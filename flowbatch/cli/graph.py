@@ -52,7 +52,7 @@ def of_workflow(place: Place, file: str, params: Sequence[str]) -> tuple[About, 
     from flowbatch.cli.drawings import nodes_of
     from flowbatch.cli.load import load_plan
 
-    plan = load_plan(place, file, params)
+    plan = load_plan(place, file, params, allow=None)
     return {"workflow": plan.run.workflow, "run": None, "status": None}, nodes_of(plan.run.jobs)
 
 
@@ -81,6 +81,7 @@ def node_object(node: Node) -> dict[str, object]:
         "job": node.name,
         "array": node.size,
         "finally": node.last,
+        "image": node.image,
         "needs": [{"job": edge.source, "when": str(edge.when), "each": edge.each} for edge in node.needs],
         "status": node.status,
         "counts": node.counts if node.size is not None and node.status is not None else None,

@@ -16,15 +16,26 @@ from flowbatch.errors import InputError, Problem, WorkflowInvalid
 
 if TYPE_CHECKING:
     from flowbatch.spec.compile import Plan, SourceRequest
+    from flowbatch.spec.policy import Guard
 
 SOURCE_BYTES: Final = 16 * 1024 * 1024
+DAEMON_FILE: Final = Path("/etc/docker/daemon.json")
 FILE_BYTES: Final = 1024 * 1024 + 1  # one more than a workflow may have, so that the loader sees that it is too long
 
 
 def load_plan(
-    place: Place, file: str, params: Sequence[str], only: Sequence[str] = (), *, run_id: str | None = None
+    place: Place,
+    file: str,
+    params: Sequence[str],
+    only: Sequence[str] = (),
+    *,
+    run_id: str | None = None,
+    allow: Sequence[str] | None = (),
 ) -> Plan:
-    """Raises WorkflowInvalid with everything that is wrong in the file, InputError where it cannot be read."""
+    """Raises WorkflowInvalid with everything that is wrong in the file, InputError where it cannot be read.
+
+    `allow`: what containers may ask for beside what the settings say; None holds them against nothing.
+    """
     path = Path(file)
     if path.name == "flowbatch.yaml":
         raise InputError(f"{file}: this name is kept for settings; a workflow needs another one")
@@ -36,17 +47,19 @@ def load_plan(
     with no_plugins():
         from flowbatch.spec.compile import parse, plan
     settings = place.settings
+    folder = str(path.absolute().parent)
     made = plan(
         parse(text, file),
         params=parameters(params),
         run_id=run_id or str(uuid4()),
         new_id=lambda: str(uuid4()),
-        folder=str(path.absolute().parent),
+        folder=folder,
         home=str(Path.home()),
         read_source=read_source,
         available=settings.environments,
         queues=settings.queues,
         root=os.getuid() == 0,
+        guard=None if allow is None else guard(place, folder, allow),
         only=tuple(only),
     )
     missing = [
@@ -57,7 +70,53 @@ def load_plan(
     ]
     if missing:
         raise WorkflowInvalid(missing)
+    absent_sources = {
+        mount.source: job.spec.key
+        for job in reversed(made.run.jobs)
+        if job.spec.container is not None
+        for mount in job.spec.container.mounts
+        if not mount.volume and not os.path.exists(mount.source)
+    }
+    made.warnings.extend(
+        Problem(file, 0, 0, f"jobs.{job}.volumes", f"{source} is not there; no container starts until it is")
+        for source, job in absent_sources.items()
+    )
     return made
+
+
+def guard(place: Place, folder: str, allow: Sequence[str]) -> Guard:
+    """What the settings and the flags allow, and the workflow's folder; less what is flowbatch's and Docker's own."""
+    from functools import cache
+
+    from flowbatch.spec.policy import Guard, Policy, Root, parse_allow
+
+    try:
+        more = parse_allow(allow)
+    except ValueError as error:
+        raise InputError(f"--allow: {error}") from None
+    settings = place.settings
+    own = [os.path.abspath(place.folder.path), *docker_paths()]
+    if settings.file is not None:
+        own.append(os.path.abspath(settings.file))  # it says what is allowed
+    policy = settings.policy.plus(more).plus(Policy(mounts=(Root(folder),), protected=tuple(own)))
+    return Guard(policy, cache(os.path.realpath))
+
+
+def docker_paths() -> list[str]:
+    """Where Docker listens and keeps its data when it is not where it usually is."""
+    import json
+
+    found = []
+    host = os.environ.get("DOCKER_HOST", "")
+    if host.startswith("unix:///"):
+        found.append(host.removeprefix("unix://"))
+    try:
+        root = json.loads(DAEMON_FILE.read_text(encoding="utf-8")).get("data-root")
+    except (OSError, ValueError, AttributeError):
+        root = None  # there is none, or it is not for us to judge
+    if isinstance(root, str) and root.startswith("/"):
+        found.append(root)
+    return found
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from uuid import uuid4
 import anyio
 import click
 
-from flowbatch.cli.context import Place
+from flowbatch.cli.context import ALLOW_HELP, Place
 from flowbatch.errors import FolderHeld, InputError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ DRY_RUN_TASK_MS: Final = 1_000
 @click.argument("workflow")
 @click.option("-p", "params", multiple=True, metavar="NAME=VALUE", help="Set a parameter of the workflow.")
 @click.option("--only", multiple=True, metavar="JOB", help="Run this job and what it needs; may be repeated.")
+@click.option("--allow", multiple=True, metavar="WHAT", help=ALLOW_HELP)
 @click.option("--detach", is_flag=True, help="Run in the background; print the run's id.")
 @click.option("--dry-run", is_flag=True, help="Play it through in virtual time; nothing is started or stored.")
 @click.option("--json", "as_json", is_flag=True, help="No progress; one JSON object at the end.")
@@ -38,6 +39,7 @@ def run(
     workflow: str,
     params: Sequence[str],
     only: Sequence[str],
+    allow: Sequence[str],
     detach: bool,
     dry_run: bool,
     as_json: bool,
@@ -52,11 +54,11 @@ def run(
     from flowbatch.cli.load import load_plan
 
     logs.configure()
-    plan = load_plan(place, workflow, params, only, run_id=run_id)
+    plan = load_plan(place, workflow, params, only, run_id=run_id, allow=allow)
     for warning in plan.warnings:
         click.echo(f"{warning} (warning)", err=True)
     if detach:
-        return run_detached(place, workflow, params, only, as_json)
+        return run_detached(place, workflow, params, only, allow, as_json)
     if dry_run:
         from flowbatch.cli.dry import run_dry
 
@@ -86,7 +88,9 @@ def catch(runs: dict[RunId, Run], run_id: RunId, found: list[Run]) -> list[Run]:
     return [] if found or run_id not in runs else [runs[run_id]]
 
 
-def run_detached(place: Place, workflow: str, params: Sequence[str], only: Sequence[str], as_json: bool) -> int:
+def run_detached(
+    place: Place, workflow: str, params: Sequence[str], only: Sequence[str], allow: Sequence[str], as_json: bool
+) -> int:
     """Starts an engine in the background and waits until the run is durable there."""
     from flowbatch.app import detach
     from flowbatch.cli.output import print_json
@@ -103,6 +107,8 @@ def run_detached(place: Place, workflow: str, params: Sequence[str], only: Seque
         arguments += ["-p", param]
     for job in only:
         arguments += ["--only", job]
+    for word in allow:
+        arguments += ["--allow", word]
     child = detach(arguments, place.folder)
     deadline = time.monotonic() + DETACH_SECONDS
     while not is_stored(place, run_id):

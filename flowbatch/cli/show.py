@@ -172,7 +172,6 @@ def spec_fields(reader: Reader, run: RunView | None, spec: JobSpec) -> list[tupl
         ("needs", needs),
         ("queue", spec.queue),
         ("resources", str(spec.resources)),
-        ("image", "" if spec.container is None else spec.container.image),
         ("command", shlex.join(spec.command)),
         ("workdir", spec.workdir),
         ("variables", " ".join(f"{name}={shlex.quote(value)}" for name, value in spec.env)),

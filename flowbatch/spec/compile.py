@@ -17,11 +17,13 @@ from flowbatch.model.ids import JobId, RunId
 from flowbatch.model.jobspec import Environment, JobPlan, Queue, RunPlan
 from flowbatch.spec import parameters
 from flowbatch.spec.arrays import ReadSource, Sizer, SourceRequest
+from flowbatch.spec.containers import warn_of_unused
 from flowbatch.spec.drafts import draft
 from flowbatch.spec.expressions import Scope, Value, expand
 from flowbatch.spec.findings import Findings
 from flowbatch.spec.needs import kept
 from flowbatch.spec.places import Places, Surroundings, judge_places
+from flowbatch.spec.policy import Guard
 from flowbatch.spec.positions import Positions, in_order
 from flowbatch.spec.schema import ParamModel, WorkflowModel
 from flowbatch.spec.specs import SpecMaker
@@ -91,12 +93,13 @@ def plan(
     available: tuple[Environment, ...],
     queues: tuple[Queue, ...],
     root: bool,
+    guard: Guard | None,
     only: tuple[str, ...] = (),
 ) -> Plan:
     """Raises WorkflowInvalid with everything that is wrong, in the order of the file.
 
     `available` and `queues` are the engine's own, used where the file has none. `read_source` may raise OSError. `root`:
-    flowbatch may run jobs as other users.
+    flowbatch may run jobs as other users. `guard`: what containers may ask for; None judges nothing, for a picture.
     """
     findings = Findings(document.positions)
     values, checked = _filled(document, params, run_id, findings)
@@ -113,7 +116,9 @@ def plan(
     ids = {job.key: JobId(new_id()) for job in jobs}
     around = Surroundings(folder, home, root)
     sizer = Sizer(around, read_source, findings)
-    maker = SpecMaker(ids, model.secrets or {}, values, places if trusted else None, around, findings)
+    volumes = model.volumes or {}
+    maker = SpecMaker(ids, model.secrets or {}, values, volumes, places if trusted else None, around, findings, guard)
+    warn_of_unused(volumes, (*drafts.main.values(), *drafts.final.values()), findings)
     specs = {
         job.key: maker.spec(job, sizer.size(job)) for job in drafts.order if job.key in keep or job.key in drafts.final
     }

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from flowbatch.model.jobspec import Stage
-from flowbatch.spec import parameters
+from flowbatch.spec import containers, parameters
 from flowbatch.spec.findings import Findings
 from flowbatch.spec.layers import Layer, merged, settle
 from flowbatch.spec.needs import Draft, connect, in_dependency_order
@@ -139,8 +139,11 @@ def _judge_job(job: Draft, secrets: set[str], findings: Findings) -> None:
             findings.unknown(path, "secret", name, secrets)
         if layer.env and variable in layer.env:
             findings.problem(path, f"{variable!r} is in `env` too; give it once", at_key=True)
-    if layer.command is None and layer.fake is None and not job.broken:
+    imaged = layer.container is not None and layer.container.image is not None
+    if layer.command is None and layer.fake is None and not imaged and not job.broken:
         findings.problem(layer.origins[0], "needs a `command` or a `script`", at_key=True)
+    if not job.broken:
+        containers.judge(layer, findings)
     if layer.retry is not None and layer.memory_mib is None and not job.broken:
         for index, rule in enumerate(layer.retry.rules):
             if rule.memory_factor is not None:

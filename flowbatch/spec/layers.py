@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from flowbatch.model.jobspec import Action, FakeScript, RetryPolicy, Rule
+from flowbatch.spec import containers
+from flowbatch.spec.container_schema import OverridesModel, PropertiesModel
 from flowbatch.spec.fakes import fake_script
 from flowbatch.spec.findings import Findings
 from flowbatch.spec.positions import Path
 from flowbatch.spec.schema import LayerModel
-from flowbatch.spec.schema_parts import ArrayModel, ContainerModel, NeedModel, PairModel, RetryModel, RuleModel
+from flowbatch.spec.schema_parts import ArrayModel, NeedModel, PairModel, RetryModel, RuleModel
 
 _ALIASES: Final = {name: info.alias or name for name, info in LayerModel.model_fields.items()}
 _CONTAINERS: Final = ("container_overrides", "container_properties")
@@ -69,6 +71,7 @@ class Layer:
     priority: int | None = None
     chunk: int | None = None
     fake: FakeScript | None = None
+    container: containers.ContainerLayer | None = None
 
     def paths(self, *keys: str) -> list[Path]:
         """Where a value may have been written, the most likely first."""
@@ -93,6 +96,7 @@ def merged(upper: Layer, lower: Layer | None) -> Layer:
     for name in _MERGED_BY_NAME:
         over, under = getattr(upper, name), getattr(lower, name)
         setattr(both, name, {**under, **over} if over and under else over or under)
+    both.container = containers.merged(upper.container, lower.container)
     return both
 
 
@@ -132,6 +136,8 @@ def settle(model: LayerModel, origin: Path, findings: Findings) -> Layer:
         layer.lost_free = model.lost_attempts.free
     if model.fake is not None:
         layer.fake = fake_script(model.fake, (*origin, "x-fake"), findings)
+    if not given.isdisjoint(containers.KEYS):
+        layer.container = containers.settle(model, origin, findings)
     if not given.isdisjoint(_ALTERNATIVES):
         _alternatives(model, layer, given, origin, findings)
     if model.resource_requirements:
@@ -162,15 +168,15 @@ def _alternatives(model: LayerModel, layer: Layer, given: set[str], origin: Path
     if model.stop_timeout is not None and layer.stop_grace_ms is None:
         layer.stop_grace_ms = model.stop_timeout * 1000
     for name in _CONTAINERS:
-        container: ContainerModel | None = getattr(model, name)
+        container: OverridesModel | None = getattr(model, name)
         if container is not None:
             _container(container, layer, given, (*origin, _ALIASES[name]), findings)
 
 
-def _container(container: ContainerModel, layer: Layer, given: set[str], path: Path, findings: Findings) -> None:
+def _container(container: OverridesModel, layer: Layer, given: set[str], path: Path, findings: Findings) -> None:
     for inside, outside in _INSIDE.items():
         twice = [name for name in outside if name in given]
-        if twice and inside in container.model_fields_set:
+        if twice and getattr(container, inside, None) is not None:
             findings.problem((*path, inside), f"says the same as {_ALIASES[twice[0]]!r}; give one of them", at_key=True)
     if container.command is not None:
         layer.command = tuple(container.command)
@@ -180,15 +186,18 @@ def _container(container: ContainerModel, layer: Layer, given: set[str], path: P
         layer.vcpus_milli = container.vcpus * 1000
     if container.memory is not None:
         layer.memory_mib = container.memory
-    if container.secrets is not None:
-        layer.secrets = {pair.name: pair.value_from for pair in container.secrets}
-    if container.user is not None:
-        layer.user = container.user
     if container.resource_requirements:
         _resources(container, layer, path, findings)
+    if isinstance(container, PropertiesModel):
+        if container.secrets is not None:
+            layer.secrets = {pair.name: pair.value_from for pair in container.secrets}
+        layer.user = layer.user if container.user is None else container.user
+        box = layer.container or containers.ContainerLayer()
+        containers.settle_properties(container, box, path, findings)
+        layer.container = box if box.at else None
 
 
-def _resources(holder: LayerModel | ContainerModel, layer: Layer, path: Path, findings: Findings) -> None:
+def _resources(holder: LayerModel | OverridesModel, layer: Layer, path: Path, findings: Findings) -> None:
     seen: set[str] = set()
     for index, resource in enumerate(holder.resource_requirements or ()):
         at: Path = (*path, "resourceRequirements", index)

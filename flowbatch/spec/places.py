@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from flowbatch.model.container import Cpu
 from flowbatch.model.jobspec import Environment, JobSpec, Queue
 from flowbatch.model.resources import Resources, memory_text, vcpus_text
 from flowbatch.spec.findings import Findings
@@ -43,6 +44,7 @@ def environment_of(name: str, model: EnvironmentModel, machine: Resources) -> En
         ),
         enabled=model.state is not False,
         title=name,
+        cpu=Cpu(model.cpu),
     )
 
 

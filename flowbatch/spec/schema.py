@@ -8,12 +8,23 @@ from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator
 
+from flowbatch.spec.container_schema import LogModel, OverridesModel, PropertiesModel
+from flowbatch.spec.container_values import (
+    DeviceText,
+    Image,
+    Limits,
+    Network,
+    Shm,
+    Swap,
+    TmpfsText,
+    UlimitName,
+    User,
+    Volume,
+)
 from flowbatch.spec.scalars import shown
 from flowbatch.spec.schema_parts import (
-    CONTAINERS,
     Array,
     AwsArrayModel,
-    ContainerModel,
     FakeModel,
     LostModel,
     Needs,
@@ -66,14 +77,8 @@ class LayerModel(Strict):
     """A job, or what is merged under one."""
 
     LATER: ClassVar[dict[str, str]] = {
-        **dict.fromkeys(
-            (
-                "image", "pull", "volumes", "ulimits", "shm", "tmpfs", "readonly", "network", "privileged", "init",
-                "swap", "devices", "log", "cpu", "containers", "ecsProperties", "eksProperties", "platformCapabilities",
-                "propagateTags",
-            ),
-            CONTAINERS,
-        ),
+        **dict.fromkeys(("containers", "ecsProperties"), "jobs of several containers come with a later release"),
+        "eksProperties": "pods come with a later release",
         **dict.fromkeys(("nodes", "nodeProperties", "nodeOverrides"), "multi-node jobs come with a later release"),
         **dict.fromkeys(("share", "shareIdentifier"), "fair-share scheduling comes with a later release"),
         **dict.fromkeys(
@@ -96,9 +101,9 @@ class LayerModel(Strict):
     secrets: Secrets | None = Field(
         None, description="Environment variables whose values are secrets: {VARIABLE: name of a secret}."
     )
-    user: str | None = Field(None, min_length=1, description="Run as this user; needs root.")
+    user: User | None = Field(None, description="Run as this user; a process needs root for it.")
     workdir: str | None = Field(
-        None, min_length=1, description="The folder it runs in; the workflow's own unless given."
+        None, min_length=1, description="The folder it runs in; the workflow's own, or the image's, unless given."
     )
     attempts: int | None = Field(None, ge=1, le=10, description="The total number of attempts, 1 to 10.")
     retry: RetryModel | None = Field(None, description="Attempts, backoff and rules, instead of `attempts`.")
@@ -108,6 +113,35 @@ class LayerModel(Strict):
     stop_grace: DurationMs | None = Field(None, description="Between TERM and KILL; 30s unless given.")
     lost_attempts: LostModel | None = Field(None, description="Attempts lost with the host that do not count.")
     chunk: int | None = Field(None, ge=1, description="So many items per child of its array.")
+    image: Image | None = Field(None, description="Runs it as a container of this image, else it is a process.")
+    pull: Literal["missing", "always", "never"] | None = Field(
+        None, description="When the image is pulled: missing (unless given), always, never."
+    )
+    volumes: list[Volume] | None = Field(
+        None, description="Mounts: ./folder:/path, /folder:/path:ro, or a volume of the run as name:/path."
+    )
+    tmpfs: Listed[TmpfsText] | None = Field(None, description="Memory mounted as a folder: /scratch:size=64MiB,noexec.")
+    shm: Shm | None = Field(None, description="The size of /dev/shm: MiB, or 1GiB.")
+    swap: Swap | None = Field(None, description="Swap beyond `memory`: MiB, or 1GiB; none unless given.")
+    ulimits: dict[UlimitName, Limits] | None = Field(
+        None, description="Limits of its processes: {nofile: 1024, core: 0:-1, nproc: {soft: 10, hard: 20}}."
+    )
+    devices: list[DeviceText] | None = Field(
+        None, description="Devices of this machine: /dev/fuse, /dev/sdb:/dev/disk:r."
+    )
+    readonly: bool | None = Field(None, description="Its root file system cannot be written.")
+    network: Network | None = Field(None, description="bridge (unless given), none, or host.")
+    privileged: bool | None = Field(None, description="As root on this machine; needs to be allowed.")
+    init: bool | None = Field(None, description="A small init as its first process; true unless given.")
+    cpu: Literal["shares", "quota"] | None = Field(
+        None, description="vCPUs as a weight (shares) or a cap (quota); the environment's unless given."
+    )
+    log: LogModel | None = Field(
+        None, description="The log driver and its options; flowbatch's own store unless given."
+    )
+    propagate_tags: bool | None = Field(
+        None, alias="propagateTags", description="The job's tags become labels of its container."
+    )
     fake: FakeModel | None = Field(
         None, alias="x-fake", description="A script for the fake backend (--dry-run, tests)."
     )
@@ -121,8 +155,8 @@ class LayerModel(Strict):
     resource_requirements: list[ResourceModel] | None = Field(
         None, alias="resourceRequirements", description="AWS's vcpus, memory, gpus: [{type: MEMORY, value: '2048'}]."
     )
-    container_overrides: ContainerModel | None = Field(None, alias="containerOverrides", description="As in SubmitJob.")
-    container_properties: ContainerModel | None = Field(
+    container_overrides: OverridesModel | None = Field(None, alias="containerOverrides", description="As in SubmitJob.")
+    container_properties: PropertiesModel | None = Field(
         None, alias="containerProperties", description="As in RegisterJobDefinition."
     )
     retry_strategy: RetryModel | None = Field(None, alias="retryStrategy", description="AWS's spelling of `retry`.")
@@ -131,6 +165,9 @@ class LayerModel(Strict):
         None, alias="schedulingPriorityOverride", description="AWS's `priority`, as in SubmitJob."
     )
     stop_timeout: int | None = Field(None, alias="stopTimeout", ge=1, description="AWS's `stop_grace`, in seconds.")
+    platform_capabilities: list[Literal["EC2", "FARGATE"]] | None = Field(
+        None, alias="platformCapabilities", description="AWS's; FARGATE means `cpu: quota`."
+    )
     type: Literal["container"] | None = Field(None, description="AWS's type of a definition.")
 
 
@@ -155,10 +192,8 @@ class SecretModel(Strict):
 
 
 def _backend(value: object) -> str:
-    if value == "docker":
-        raise ValueError("not yet: containers come with a later release of flowbatch; write local or process")
-    if value not in ("local", "process", "fake"):
-        raise ValueError(f"must be local, process or fake, found {shown(value)}")
+    if value not in ("local", "process", "docker", "fake"):
+        raise ValueError(f"must be local, process, docker or fake, found {shown(value)}")
     return str(value)
 
 
@@ -180,7 +215,7 @@ def _not_spot(value: object) -> bool:
     raise ValueError("not yet: there is no spot capacity; leave it out")
 
 
-Backend = Annotated[str, PlainValidator(_backend, json_schema_input_type=Literal["local", "process", "fake"])]
+Backend = Annotated[str, PlainValidator(_backend, json_schema_input_type=Literal["local", "process", "docker", "fake"])]
 State = Annotated[
     bool, PlainValidator(_state, json_schema_input_type=Literal["enabled", "disabled", "ENABLED", "DISABLED"])
 ]
@@ -191,15 +226,17 @@ class EnvironmentModel(Strict):
 
     LATER: ClassVar[dict[str, str]] = {
         "min_vcpus": "environments of a changing size come with a later release",
-        "cpu": CONTAINERS,
         "nodes": "environments of several nodes come with a later release",
     }
 
-    backend: Backend = Field("local", description="local (each job by its kind), process, or fake.")
+    backend: Backend = Field("local", description="local (each job by its kind), process, docker, or fake.")
     vcpus: VcpusMilli | None = Field(None, description="vCPUs it offers; this machine's unless given.")
     max_vcpus: VcpusMilli | None = Field(None, description="The long spelling of `vcpus`.")
     memory: SizeMib | None = Field(None, description="Memory it offers; 85 % of this machine's unless given.")
     gpus: int | None = Field(None, ge=0, le=1024, description="GPUs it offers; none unless given.")
+    cpu: Literal["shares", "quota"] = Field(
+        "shares", description="vCPUs of containers as a weight, as AWS has it on EC2, or as a cap, as on Fargate."
+    )
     state: State | None = Field(None, description="disabled: nothing new starts here.")
     type: Annotated[str, PlainValidator(_managed, json_schema_input_type=Literal["managed"])] | None = None
     spot: Annotated[bool, PlainValidator(_not_spot, json_schema_input_type=Literal[False])] | None = None
@@ -219,6 +256,12 @@ class QueueModel(Strict):
     max_running: int | None = Field(None, ge=1, description="At most so many attempts of it run at once.")
 
 
+class VolumeModel(Strict):
+    """A named volume, shared by the jobs of a run; most need no entry here."""
+
+    keep: bool = Field(False, description="It outlives its run.")
+
+
 class WorkflowModel(Strict):
     """A workflow: jobs, what they need, and where they run."""
 
@@ -226,7 +269,6 @@ class WorkflowModel(Strict):
         "schedule": "schedules come with a later release",
         "start": "it belongs to `serve`, which comes with a later release",
         "notify": "notifications come with a later release",
-        "volumes": CONTAINERS,
     }
 
     flowbatch: Literal[1] = Field(1, description="The version of this format.")
@@ -236,6 +278,9 @@ class WorkflowModel(Strict):
     environments: dict[Name, EnvironmentModel] | None = Field(None, description="Compute environments.")
     queues: dict[Name, QueueModel] | None = Field(None, description="Job queues.")
     secrets: dict[Name, SecretModel] | None = Field(None, description="Where secret values come from.")
+    volumes: dict[Name, VolumeModel | None] | None = Field(
+        None, description="Named volumes of which there is more to say: {frames: {keep: true}}."
+    )
     definitions: dict[Name, LayerModel] | None = Field(None, description="Job definitions, for `uses`.")
     defaults: LayerModel | None = Field(None, description="Merged under every job.")
     jobs: dict[Name, LayerModel] = Field(description="The jobs, by name.")

@@ -9,7 +9,6 @@ from flowbatch.spec.quantities import duration_ms, size_mib, vcpus_milli
 from flowbatch.spec.scalars import shown
 from flowbatch.spec.values import (
     Backoff,
-    Command,
     DurationMs,
     EnvName,
     ExitPattern,
@@ -23,16 +22,17 @@ from flowbatch.spec.values import (
 
 _AMOUNT: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,6})?", re.ASCII)
 CHILDREN_MAX: Final = 10_000
-CONTAINERS: Final = "containers come with a later release, jobs run as processes"
 
 
 class Strict(BaseModel):
     """Nothing is guessed: no unknown keys, no numbers out of text, no text out of numbers.
 
-    A key of `LATER` belongs to an issue that has not landed: it parses, and is refused with what it waits for.
+    A key of `LATER` belongs to an issue that has not landed: it parses, and is refused with what it waits for. One of
+    `REFUSED` has no place here, with what to do instead.
     """
 
     LATER: ClassVar[dict[str, str]] = {}
+    REFUSED: ClassVar[dict[str, str]] = {}
 
     model_config = ConfigDict(extra="forbid", strict=True, defer_build=True, hide_input_in_errors=True)
 
@@ -179,28 +179,6 @@ class PairModel(Strict):
 class SecretPairModel(Strict):
     name: EnvName
     value_from: Name = Field(alias="valueFrom", description="The name of one of the file's `secrets`.")
-
-
-class ContainerModel(Strict):
-    """containerOverrides and containerProperties, as a boto3 call has them."""
-
-    LATER: ClassVar[dict[str, str]] = dict.fromkeys(
-        (
-            "image", "privileged", "readonlyRootFilesystem", "ulimits", "volumes", "mountPoints", "linuxParameters",
-            "logConfiguration", "jobRoleArn", "executionRoleArn", "instanceType", "networkConfiguration",
-            "fargatePlatformConfiguration", "ephemeralStorage", "runtimePlatform", "repositoryCredentials",
-            "enableExecuteCommand",
-        ),
-        CONTAINERS,
-    )  # fmt: skip
-
-    command: Command | None = None
-    environment: list[PairModel] | None = None
-    resource_requirements: list[ResourceModel] | None = Field(None, alias="resourceRequirements")
-    vcpus: int | None = Field(None, ge=1)
-    memory: int | None = Field(None, ge=1)
-    secrets: list[SecretPairModel] | None = None
-    user: str | None = None
 
 
 class FakeModel(Strict):

@@ -10,8 +10,10 @@ from flowbatch.errors import Problem
 from flowbatch.model.events import ChildEvents
 from flowbatch.model.jobspec import Environment, Queue
 from flowbatch.model.resources import Resources
+from flowbatch.spec.container_values import DevicePath, Driver
 from flowbatch.spec.findings import Findings
 from flowbatch.spec.places import Places, judge_places
+from flowbatch.spec.policy import Policy, Root, plain, root_of
 from flowbatch.spec.positions import Positions
 from flowbatch.spec.scalars import shown
 from flowbatch.spec.schema import EnvironmentModel, QueueModel
@@ -56,6 +58,42 @@ class EventsModel(Strict):
     )
 
 
+def _root(value: object) -> Root:
+    if isinstance(value, str):
+        return root_of(value)
+    if not isinstance(value, dict) or not {"source"} <= set(value) <= {"source", "readonly"}:
+        raise ValueError("a folder that may be mounted is {source: /data, readonly: true}, or /data:ro")
+    source, readonly = value["source"], value.get("readonly", False)
+    if not isinstance(source, str) or not source.startswith("/") or not isinstance(readonly, bool):
+        raise ValueError("`source` is an absolute path, `readonly` is true or false")
+    return Root(plain(source), readonly)
+
+
+class PolicyModel(Strict):
+    """What containers may ask for beyond the folder of their workflow and volumes of their own."""
+
+    mounts: list[Annotated[Root, PlainValidator(_root)]] | None = Field(
+        None, description="Folders of this machine that may be mounted: {source: /data, readonly: true}."
+    )
+    privileged: bool = Field(False, description="Privileged containers: they are root on this machine.")
+    network: Literal["host"] | None = Field(None, description="host: the network of this machine.")
+    devices: list[DevicePath] | None = Field(None, description="Devices, or folders of them: /dev/fuse, /dev/dri.")
+    logs: list[Driver] | None = Field(None, description="Log drivers that send logs elsewhere: gelf, syslog.")
+    images: list[str] | None = Field(
+        None, min_length=1, description="The only images, by full name: docker.io/library/*, registry.local/*:v?, *@*."
+    )
+
+    def policy(self) -> Policy:
+        return Policy(
+            tuple(self.mounts or ()),
+            self.privileged,
+            () if self.network is None else (self.network,),
+            tuple(self.devices or ()),
+            tuple(self.logs or ()),
+            tuple(self.images or ()),
+        )
+
+
 class SettingsModel(Strict):
     """The settings of an engine, in flowbatch.yaml beside its state folder."""
 
@@ -68,6 +106,7 @@ class SettingsModel(Strict):
     queues: dict[Name, QueueModel] | None = Field(None, description="Job queues.")
     limits: LimitsModel | None = Field(None, description="Limits.")
     events: EventsModel | None = Field(None, description="The event log.")
+    policy: PolicyModel | None = Field(None, description="What containers may ask for.")
     retention: Annotated[int, PlainValidator(_retention, json_schema_input_type=str)] | None = Field(
         None,
         description="How long ended runs are kept, at least 24h (`90d`); for ever unless given. See `flowbatch gc`.",

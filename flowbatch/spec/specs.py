@@ -6,18 +6,22 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+from flowbatch.model.container import Container
 from flowbatch.model.ids import JobId
 from flowbatch.model.jobspec import JobSpec, Need, RetryPolicy, SecretSource
 from flowbatch.model.resources import Resources
 from flowbatch.spec import parameters
 from flowbatch.spec.arrays import Children
+from flowbatch.spec.containers import container_of
 from flowbatch.spec.expressions import Value
 from flowbatch.spec.findings import Findings
+from flowbatch.spec.layers import Layer
 from flowbatch.spec.needs import Draft
 from flowbatch.spec.places import DEFAULT, Places, Surroundings
+from flowbatch.spec.policy import Guard, objections, resolved
 from flowbatch.spec.references import refs_in
 from flowbatch.spec.scalars import text_of
-from flowbatch.spec.schema import SecretModel
+from flowbatch.spec.schema import SecretModel, VolumeModel
 
 JOB_TEXT_MAX: Final = 1 << 20  # characters of a job's command and environment; Linux passes about 2 MB to a program
 RUN_TEXT_MAX: Final = 64 << 20
@@ -27,20 +31,27 @@ _NOTHING: Final = ("/bin/sh", "-c", ":")  # of a job that only the fake backend 
 
 
 class SpecMaker:
-    """Called for every job of a run. Without `places`, which are wrong themselves then, nothing is placed."""
+    """Called for every job of a run. Without `places`, which are wrong themselves then, nothing is placed.
+
+    Without a `guard` nothing is held against a policy: for a picture of what will not run.
+    """
 
     def __init__(
         self,
         ids: Mapping[str, JobId],
         secrets: Mapping[str, SecretModel],
         values: Mapping[str, Value],
+        volumes: Mapping[str, VolumeModel | None],
         places: Places | None,
         around: Surroundings,
         findings: Findings,
+        guard: Guard | None = None,
     ) -> None:
         self.ids = ids
         self.places = places
         self.around = around
+        self.guard = guard
+        self.keep = frozenset(name for name, volume in volumes.items() if volume is not None and volume.keep)
         self.findings = findings
         self.env = tuple((parameters.variable(name), text_of(value)) for name, value in values.items())
         self.secrets = {name: self.source(secret) for name, secret in secrets.items()}
@@ -60,12 +71,13 @@ class SpecMaker:
         if queue is None or children is None or job.broken:
             return None
         layer = job.layer
+        container = self.container(layer)
         retry = layer.retry or RetryPolicy()
         secrets = layer.secrets or {}
         spec = JobSpec(
             key=job.key,
             queue=queue,
-            command=layer.command or _NOTHING,
+            command=layer.command or (_NOTHING if container is None else ()),
             resources=Resources(
                 _VCPUS_MILLI if layer.vcpus_milli is None else layer.vcpus_milli,
                 layer.memory_mib or 0,
@@ -82,16 +94,32 @@ class SpecMaker:
             parameters=tuple(layer.parameters.items()) if layer.parameters else (),
             items=children.items,
             chunk=children.chunk,
-            workdir=self.around.folder if layer.workdir is None else self.around.absolute(layer.workdir),
+            workdir=self.workdir(layer, container),
             timeout_ms=layer.timeout_ms,
             stop_grace_ms=_STOP_GRACE_MS if layer.stop_grace_ms is None else layer.stop_grace_ms,
             retry=replace(retry, lost_free=layer.lost_free) if layer.lost_free else retry,
             tags=tuple(layer.tags.items()) if layer.tags else (),
-            user=layer.user,
+            container=container,
+            user=layer.user if container is None else None,
             fake=layer.fake,
         )
         self.judge_size(job, spec)
         return spec
+
+    def container(self, layer: Layer) -> Container | None:
+        """Held against the policy, its sources resolved: what they are at the start can be compared with that."""
+        container = container_of(layer, self.keep, self.around)
+        if container is None or self.guard is None or layer.container is None:
+            return container
+        for field, entry, text in objections(container, self.guard.policy, self.guard.resolve):
+            self.findings.problem(layer.container.path(field, entry), text)
+        return resolved(container, self.guard.resolve)
+
+    def workdir(self, layer: Layer, container: Container | None) -> str:
+        """Of a process; a container has its own."""
+        if container is not None:
+            return ""
+        return self.around.folder if layer.workdir is None else self.around.absolute(layer.workdir)
 
     def queue(self, job: Draft) -> str | None:
         name = job.layer.queue or DEFAULT
@@ -105,8 +133,9 @@ class SpecMaker:
 
     def judge_words(self, job: Draft) -> None:
         layer, findings = job.layer, self.findings
-        if layer.user is not None and not self.around.root:
-            path = findings.positions.first(layer.paths("user", "containerOverrides", "containerProperties"))
+        process = layer.container is None or layer.container.image is None
+        if layer.user is not None and process and not self.around.root:
+            path = findings.positions.first(layer.paths("user", "containerProperties"))
             findings.problem(path, "a process can run as another user only where flowbatch runs as root; leave it out")
         for name in refs_in(layer.command or ()):
             if name not in (layer.parameters or {}):

@@ -146,6 +146,8 @@ def _problem(details: ErrorDetails, path: Path, model: type[BaseModel], position
         holder = _model_at(model, path[:-1])
         if holder is not None and key in (later := getattr(holder, "LATER", {})):
             return positions.problem(path, f"not yet: {later[key]}; leave it out", at_key=True)
+        if holder is not None and key in (refused := getattr(holder, "REFUSED", {})):
+            return positions.problem(path, refused[key], at_key=True)
         hint = did_you_mean(key, _keys(holder)) or "; keys of your own begin with x-"
         return positions.problem(path, f"unknown key {key!r}{hint}", at_key=True)
     if kind == "missing":

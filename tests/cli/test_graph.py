@@ -69,7 +69,7 @@ def test_a_run_for_programs(folder: StateFolder, capsys: pytest.CaptureFixture[s
     assert (told["workflow"], told["run"], told["status"]) == ("flow", id_of("run"), "RUNNING")
     jobs = told["jobs"]
     assert jobs[1] == {
-        "job": "b", "array": 3, "finally": False, "needs": [{"job": "a", "when": "success", "each": False}],
+        "job": "b", "array": 3, "finally": False, "image": None, "needs": [{"job": "a", "when": "success", "each": False}],
         "status": "PENDING", "counts": {"STARTING": 2, "SUCCEEDED": 1},
     }  # fmt: skip
     assert jobs[0]["counts"] is None

@@ -74,6 +74,7 @@ def planned(text: str = WORKFLOW) -> RunPlan:
         available=(),
         queues=(),
         root=False,
+        guard=None,
     )
     return made.run
 

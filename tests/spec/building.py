@@ -10,8 +10,10 @@ from flowbatch.model.jobspec import Environment, JobSpec, Queue
 from flowbatch.model.resources import Resources
 from flowbatch.spec.arrays import SourceRequest
 from flowbatch.spec.compile import Plan, parse, plan
+from flowbatch.spec.policy import Guard, Policy, Root, plain
 
 MACHINE = (Environment("default", "local", Resources(8000, 16 * 1024, 0), title="default"),)
+GUARD = Guard(Policy(mounts=(Root("/work"),)), plain)
 
 
 def nothing(request: SourceRequest) -> list[str]:
@@ -26,6 +28,7 @@ def compiled(
     available: tuple[Environment, ...] = MACHINE,
     queues: tuple[Queue, ...] = (),
     root: bool = False,
+    guard: Guard | None = GUARD,
     only: tuple[str, ...] = (),
     file: str = "f.yaml",
 ) -> Plan:
@@ -41,6 +44,7 @@ def compiled(
         available=available,
         queues=queues,
         root=root,
+        guard=guard,
         only=only,
     )
 

@@ -195,7 +195,7 @@ def test_a_folder_with_marks_of_a_pattern_is_taken_literally() -> None:
     made = plan(
         parse(b"jobs: {a: {array: {glob: '*'}, script: x}}", "f"),
         params={}, run_id="R", new_id=lambda: "j", folder="/a[1]*", home="/h", read_source=read, available=MACHINE,
-        queues=(), root=False,
+        queues=(), root=False, guard=None,
     )  # fmt: skip
     assert asked == ["/a[[]1][*]/*"]
     assert made.run.jobs[0].spec.items == ("x",)

@@ -10,7 +10,7 @@ from tests.spec.building import problems, wrong
 def test_everything_at_once_in_the_order_of_the_file() -> None:
     text = """\
 jobz: {}
-environments: {farm: {backend: docker}}
+environments: {farm: {backend: dockr}}
 queues: {bulk: {environments: [frm]}}
 jobs:
   a: {script: x, needs: b}
@@ -26,8 +26,7 @@ jobs:
 """
     assert problems(text) == [
         "1:1: jobz: unknown key 'jobz' (did you mean 'jobs'?)",
-        "2:32: environments.farm.backend: not yet: containers come with a later release of flowbatch; "
-        "write local or process",
+        "2:32: environments.farm.backend: must be local, process, docker or fake, found 'dockr'",
         "3:32: queues.bulk.environments[0]: unknown environment 'frm' (did you mean 'farm'?)",
         "5:25: jobs.a.needs: a cycle: a → b → a; none of them could ever start",
         "9:12: jobs.encode.needs: unknown job 'denoize' (did you mean 'denoise'?)",
@@ -128,14 +127,10 @@ jobs:
         ("queue: bulk", "jobs.a.queue: unknown queue 'bulk'; known: default"),
         ("queue: 'a b'", "jobs.a.queue: 'a b' is not a name; names have 1 to 128 letters, digits, `_` or `-`"),
         ("uses: a:3", "jobs.a.uses: not yet: a:3 is a revision in a registry; `uses` names one of `definitions`"),
-        (
-            "image: alpine",
-            "jobs.a.image: not yet: containers come with a later release, jobs run as processes; leave it out",
-        ),
         ("nodes: {count: 3}", "jobs.a.nodes: not yet: multi-node jobs come with a later release; leave it out"),
         ("share: x", "jobs.a.share: not yet: fair-share scheduling comes with a later release; leave it out"),
         ("tokens: {a: 1}", "jobs.a.tokens: not yet: consumable resources come with a later release; leave it out"),
-        ("containerOverrides: {instanceType: x}", "jobs.a.containerOverrides.instanceType: not yet: containers come"),
+        ("containerOverrides: {instanceType: x}", "jobs.a.containerOverrides.instanceType: not yet: it belongs"),
         ("jobName: b", "jobs.a.jobName: the job's name is its key, 'a'; leave this out"),
         ("type: container", "jobs.a.type: cannot stand here: it belongs to a definition"),
         ("needs: [{}]", "jobs.a.needs[0]: names no job; write its key, {each: KEY} or {job: KEY}"),
@@ -187,7 +182,10 @@ def test_one_mistake_one_message(body: str, message: str) -> None:
         ("deadline: -1\njobs: {a: {script: x}}", "1:11: deadline: a duration above 0 is needed, found -1"),
         ("schedule: {cron: x}\njobs: {a: {script: x}}", "1:1: schedule: not yet: schedules come with a later release"),
         ("notify: []\njobs: {a: {script: x}}", "1:1: notify: not yet: notifications come with a later release"),
-        ("volumes: {a: {}}\njobs: {a: {script: x}}", "1:1: volumes: not yet: containers come with a later release"),
+        (
+            "volumes: {a: {keeps: true}}\njobs: {a: {script: x}}",
+            "1:15: volumes.a.keeps: unknown key 'keeps' (did you mean 'keep'?)",
+        ),
         (
             "defaults: {needs: a}\njobs: {a: {script: x}}",
             "1:12: defaults.needs: cannot stand here: every job has its own",

@@ -90,7 +90,9 @@ FULL_SPEC = spec(
     timeout_ms=1,
     retry=RetryPolicy(3, 10, 20, (Rule(Action.RETRY, reason="OutOf*", memory_factor=2.0), Rule(Action.EXIT, "1")), 2),
     tags=(("k", "v"),),
-    container=Container("busybox", mounts=(Mount("/a", "/b"),), ulimits=(Ulimit("nofile", 1, 2),), labels=(("a", "b"),)),
+    container=Container(
+        "busybox", mounts=(Mount("/a", "/b"),), ulimits=(Ulimit("nofile", 1, 2),), labels=(("a", "b"),)
+    ),
     user="nobody",
     fake=FakeScript(5, 1, by_index={2: FakeScript(lost=True)}, by_attempt={1: FakeScript(output="x\n")}),
 )
