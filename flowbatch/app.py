@@ -8,10 +8,12 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import anyio
 
+from flowbatch.backends.docker.backend import DockerBackend
 from flowbatch.backends.fake import FakeBackend
 from flowbatch.backends.process import ProcessBackend
 from flowbatch.clock import SystemClock
@@ -25,6 +27,8 @@ from flowbatch.engine.verbs import Verbs
 from flowbatch.folder import StateFolder, short_socket_path
 from flowbatch.model.ids import RunId
 from flowbatch.model.jobspec import Environment, Queue, RunPlan
+from flowbatch.model.outcome import Outcome
+from flowbatch.model.status import RunStatus
 from flowbatch.model.stimuli import Configure
 from flowbatch.ports import Backend, Clock
 from flowbatch.settings import Settings
@@ -69,6 +73,9 @@ async def open_app(
             state = rebuild(loaded, enforcing=enforcing, child_events=settings.child_events)
             for run in state.runs.values():
                 run.held = hold_open_runs
+            docker = backends.get("docker")
+            if isinstance(docker, DockerBackend) and any(live.backend == docker.name for live in state.live.values()):
+                docker.need()
             opened = dict(state.runs)
             desk = OrderDesk(folder.path, log_cap_bytes=settings.log_cap_bytes)
             engine = Engine(Machine(state), store, backends, desk, clock)
@@ -78,7 +85,11 @@ async def open_app(
                 await tasks.start(engine.run, name="engine")
                 with short_socket_path(folder.socket) as socket:
                     await tasks.start(control.serve, socket, verbs, name="control socket")
+                if isinstance(docker, DockerBackend):
+                    engine.observe(partial(drop_volumes, docker))
                 yield App(folder, settings, engine, verbs, opened)
+                if isinstance(docker, DockerBackend):
+                    await docker.tidy()
                 tasks.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(10):  # the last commit may be in its fsync
@@ -93,7 +104,31 @@ def make_backends(
     if fake_only:
         return {"fake": fake}
     base_env = {name: value for name, value in os.environ.items() if not name.startswith(("FLOWBATCH_", "AWS_BATCH_"))}
-    return {"process": ProcessBackend(folder.supervisor, base_env), "fake": fake}
+    return {
+        "process": ProcessBackend(folder.supervisor, base_env),
+        "docker": DockerBackend(folder.docker, folder.logs, clock, log_cap_bytes=settings.log_cap_bytes),
+        "fake": fake,
+    }
+
+
+def drop_volumes(docker: DockerBackend, outcome: Outcome) -> None:
+    """Those of a run that failed stay, for its retry, until `gc` takes the run."""
+    for row in outcome.writes.runs.values():
+        if row.status is RunStatus.SUCCEEDED:
+            docker.drop_volumes(row.id)
+
+
+async def reach_engines(folder: StateFolder, settings: Settings, plan: RunPlan) -> None:
+    """Raises BackendUnavailable where the run (pinned) has containers and no Engine answers: better now than after half of it."""
+    queues = {queue.name: queue for queue in plan.queues}
+    places = {place.name: place for place in plan.environments}
+    for spec in (job.spec for job in plan.jobs if job.spec.container is not None):
+        names = queues[spec.queue].environments if spec.queue in queues else ()
+        if any(places[name].backend_of(spec) == "docker" for name in names if name in places):
+            docker = make_backends(folder, settings, SystemClock())["docker"]
+            assert isinstance(docker, DockerBackend)
+            await docker.reach()
+            return
 
 
 def boot_id() -> str:

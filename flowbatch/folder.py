@@ -26,6 +26,7 @@ class StateFolder:
         self.logs = self.path / "logs"
         self.runs = self.path / "runs"
         self.supervisor = self.path / "supervisor"
+        self.docker = self.path / "docker"
         self.engine_log = self.path / "engine.log"
 
     def exists(self) -> bool:

@@ -48,7 +48,8 @@ def run(
     """Run WORKFLOW to its end, with live progress.
 
     Ctrl-C once waits for what runs and starts nothing new, twice stops it; either way the run is kept and `resume`
-    continues it. Exit code: 0, 1 where a job failed, 2 wrong input, 3 the state folder is held, 130 interrupted.
+    continues it. Exit code: 0, 1 where a job failed, 2 wrong input, 3 the state folder is held, 5 jobs have
+    images and no Docker Engine answers, 130 interrupted.
     """
     from flowbatch import logs
     from flowbatch.cli.load import load_plan
@@ -57,6 +58,10 @@ def run(
     plan = load_plan(place, workflow, params, only, run_id=run_id, allow=allow)
     for warning in plan.warnings:
         click.echo(f"{warning} (warning)", err=True)
+    if not dry_run and any(job.spec.container is not None for job in plan.run.jobs):
+        from flowbatch.app import pinned, reach_engines
+
+        anyio.run(reach_engines, place.folder, place.settings, pinned(plan.run, plan.environments, plan.queues))
     if detach:
         return run_detached(place, workflow, params, only, allow, as_json)
     if dry_run:

@@ -6,6 +6,7 @@ Nothing is imported for it, and no Engine is asked, before the first job needs i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +15,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup, TaskStatus
 
 from flowbatch.backends.docker.attempts import Attempt
-from flowbatch.backends.docker.instance import instance_file, instance_of
+from flowbatch.backends.docker.instance import instance_of
 from flowbatch.backends.docker.logs import AttemptLog
 from flowbatch.errors import BackendUnavailable
 from flowbatch.model.ending import Halt
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from flowbatch.backends.docker.session import Session
 
 FIND_EVERY_S: Final = 5.0  # an Engine that is not there
+TIDY_S: Final = 5.0
 
 
 class DockerBackend:
@@ -37,6 +39,7 @@ class DockerBackend:
         self, folder: Path, logs: Path, clock: Clock, *, log_cap_bytes: int, endpoint: str | None = None
     ) -> None:
         self._folder = folder
+        self._mark = folder / "used"  # there may be containers of ours
         self._logs = logs
         self._clock = clock
         self._log_cap_bytes = log_cap_bytes
@@ -48,6 +51,7 @@ class DockerBackend:
         self._report: Report | None = None
         self._tasks: TaskGroup | None = None
         self._trouble: str | None = None
+        self._gone = anyio.Event()
         self._volumes_due: set[RunId] = set()
         self.pulls: dict[str, Pull] = {}  # those under way, for whoever shows progress
 
@@ -75,14 +79,33 @@ class DockerBackend:
 
         return await look(self._endpoint)
 
+    async def reach(self) -> None:
+        """Raises BackendUnavailable, in one sentence, where no Engine answers now."""
+        from flowbatch.backends.docker.api import Api
+        from flowbatch.backends.docker.checks import reach
+        from flowbatch.backends.docker.session import opened
+
+        async with opened(Api(self._endpoint)) as api:
+            await reach(api)
+
     def need(self) -> None:
         """An Engine will be asked from now on, also where nothing was launched yet."""
         self._wanted.set()
 
     @property
     def was_used(self) -> bool:
-        """Whether this state folder ever had containers."""
-        return instance_file(self._folder).exists()
+        """Whether an engine before us may have left containers."""
+        return self._mark.exists()
+
+    async def tidy(self) -> None:
+        """Waits, not for long, until what is over is removed: what stays is found by the next engine."""
+        with anyio.move_on_after(TIDY_S):
+            while self._session is not None and self.trouble is None and self._untidy():
+                self._gone = anyio.Event()
+                await self._gone.wait()
+
+    def _untidy(self) -> bool:
+        return bool(self._volumes_due) or any(each.forget and not each.later for each in self._attempts.values())
 
     # --- calls
 
@@ -125,6 +148,9 @@ class DockerBackend:
 
     def drop_volumes(self, run: RunId) -> None:
         """The run is over: its named volumes go, but for those that are to be kept. Repeatable; may take a while."""
+        if not self._wanted.is_set() and not self.was_used:
+            return
+        self.need()
         self._volumes_due.add(run)
         if self._session is not None:
             self._session.volumes_due()
@@ -135,10 +161,12 @@ class DockerBackend:
         self._report = report
         task_status.started()
         await self._wanted.wait()
+        await anyio.to_thread.run_sync(import_module, "flowbatch.backends.docker.session")  # half a second
         from flowbatch.backends.docker.session import Session, opened
 
         api = await self._find()
         instance = await anyio.to_thread.run_sync(instance_of, self._folder)
+        self._mark.touch()
         async with opened(api), anyio.create_task_group() as tasks:
             session = Session(
                 api,
@@ -150,6 +178,7 @@ class DockerBackend:
                 self._attend,
                 self._found,
                 self._told_pull,
+                self._removed,
             )
             self._session, self._tasks = session, tasks
             try:
@@ -161,6 +190,8 @@ class DockerBackend:
             finally:
                 api.hurry()
                 self._session = self._tasks = None
+                if not self._attempts and not self._volumes_due:
+                    self._mark.unlink(missing_ok=True)
 
     async def _find(self) -> Api:
         """Looks again from time to time: the Engine may be installed, or its socket made, while we wait."""
@@ -175,6 +206,9 @@ class DockerBackend:
                 await anyio.sleep(FIND_EVERY_S)
             else:
                 return api
+
+    def _removed(self) -> None:
+        self._gone.set()
 
     def _tell(self, fact: Fact) -> None:
         if self._report is not None:

@@ -58,6 +58,7 @@ class Session:
         attend: Callable[[Attempt], None],
         found: Callable[[AttemptKey], Attempt],
         tell_pull: Tell,
+        removed: Callable[[], None],
     ) -> None:
         self.api = api
         self.instance = instance
@@ -68,6 +69,7 @@ class Session:
         self._attempts = attempts
         self._tasks = tasks
         self._found = found
+        self._removed = removed
         self._boot = boot_of(api.socket_path)
         self._stock = anyio.Lock()
         self._volume_news = anyio.Event()
@@ -89,7 +91,10 @@ class Session:
         self._met = True
 
     def _gone(self, attempt: Attempt) -> None:
+        """Removed: the volumes that it had may go as well now."""
+        self._volume_news.set()
         self._attempts.pop(attempt.key, None)
+        self._removed()
 
     # --- the census
 
@@ -165,6 +170,7 @@ class Session:
                 try:
                     if await self._drop(run):
                         due.discard(run)
+                        self._removed()
                 except EngineError as error:
                     if error.kind is Kind.UNKNOWN:
                         self.health.doubt()
