@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +121,26 @@ async def docker_world(folder: Path, raw: Raw) -> AsyncIterator[DockerWorld]:
         finally:
             await stack.aclose()
             world.sweep()
+
+
+def with_world(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """Gives the test its `world`. Not a fixture: a task group begins and ends in one task."""
+    asked = inspect.signature(test).parameters
+
+    @wraps(test)
+    async def run(*, tmp_path: Path, raw: Raw, **rest: Any) -> None:
+        own = {name: value for name, value in (("tmp_path", tmp_path), ("raw", raw)) if name in asked}
+        async with docker_world(tmp_path, raw) as world:
+            await test(world, **own, **rest)
+
+    given = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in ("tmp_path", "raw")]
+    rest = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in asked.values()]
+    rest = [each for each in rest if each.name not in ("world", "tmp_path", "raw")]
+    run.__signature__ = inspect.Signature([*given, *rest])  # type: ignore[attr-defined]
+    return run
+
+
+def lines(order: LaunchOrder) -> list[tuple[str, str]]:
+    """Its log: streams and texts."""
+    found = (line.split(" ", 2) for line in Path(order.log).read_text(encoding="utf-8").splitlines())
+    return [(line[1], line[2] if len(line) > 2 else "") for line in found]
