@@ -27,7 +27,8 @@ CAP = 1 << 20
 
 
 class DockerWorld:
-    def __init__(self, folder: Path, raw: Raw, stack: AsyncExitStack) -> None:
+    def __init__(self, folder: Path, raw: Raw, stack: AsyncExitStack, socket: str) -> None:
+        self.socket = socket
         self.folder = folder
         self.raw = raw
         self.stack = stack
@@ -41,7 +42,7 @@ class DockerWorld:
             self.folder / "logs",
             SystemClock(),
             log_cap_bytes=CAP,
-            endpoint=f"unix://{self.raw.path}",
+            endpoint=f"unix://{self.socket}",
         )
 
     def script(self, text: str, idx: int = 0, *, attempt: int = 1, **changes: Any) -> LaunchOrder:
@@ -112,9 +113,9 @@ class DockerWorld:
 
 
 @asynccontextmanager
-async def docker_world(folder: Path, raw: Raw) -> AsyncIterator[DockerWorld]:
+async def docker_world(folder: Path, raw: Raw, socket: str | None = None) -> AsyncIterator[DockerWorld]:
     async with AsyncExitStack() as stack:
-        world = DockerWorld(folder, raw, stack)
+        world = DockerWorld(folder, raw, stack, socket or raw.path)
         try:
             await stack.enter_async_context(running(world.backend, world.facts))
             yield world

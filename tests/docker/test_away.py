@@ -1,0 +1,123 @@
+"""An Engine that loses answers, stands still or goes: nothing starts twice, and nothing fails because of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+
+from flowbatch.model.ending import Evidence, Halt
+from flowbatch.model.stimuli import Exited, LaunchFailed, Started
+from tests.docker.engine import Raw
+from tests.docker.proxy import a_proxy
+from tests.docker.world import docker_world, lines
+
+
+async def test_an_answer_to_a_create_is_lost(tmp_path: Path, raw: Raw) -> None:
+    async with a_proxy(tmp_path, raw.path) as proxy, docker_world(tmp_path, raw, proxy.path) as world:
+        proxy.lose.append("POST .*/containers/create")
+        order = world.script("echo once")
+        world.backend.launch([order])
+        assert (await world.facts.exited(order.key)).evidence == Evidence(0)
+        assert proxy.lost.is_set()
+        assert lines(order) == [("o", "once")]
+        assert len(raw.labelled(f"flowbatch.instance={world.instance}")) == 1
+
+
+async def test_an_answer_to_a_start_is_lost(tmp_path: Path, raw: Raw) -> None:
+    async with a_proxy(tmp_path, raw.path) as proxy, docker_world(tmp_path, raw, proxy.path) as world:
+        proxy.lose.append("POST .*/start")
+        order = world.script("echo once; exit 5")
+        world.backend.launch([order])
+        end = await world.facts.exited(order.key)
+        assert end.evidence == Evidence(5)
+        assert [type(fact) for fact in world.facts.of(order.key)] == [Started, Exited]
+        assert lines(order) == [("o", "once")]
+        assert len([each for each in proxy.requests if each.endswith("/start")]) == 1
+        assert world.backend.duplicate_starts == 0
+
+
+async def test_an_answer_to_a_removal_is_lost(tmp_path: Path, raw: Raw) -> None:
+    async with a_proxy(tmp_path, raw.path) as proxy, docker_world(tmp_path, raw, proxy.path) as world:
+        proxy.lose.append("DELETE .*/containers/")
+        order = world.script("true")
+        world.backend.launch([order])
+        await world.facts.exited(order.key)
+        world.backend.forget([order.key])
+        await world.backend.tidy()
+        await proxy.lost.wait()
+        await until(lambda: not raw.labelled(f"flowbatch.instance={world.instance}"))
+
+
+async def test_an_engine_that_goes_and_comes_back(tmp_path: Path, raw: Raw) -> None:
+    """What ended meanwhile has its code, what runs is left running, what shall start waits and says for what."""
+    async with a_proxy(tmp_path, raw.path) as proxy, docker_world(tmp_path, raw, proxy.path) as world:
+        ends, runs = world.script("sleep 600 & wait $!; exit 7", 0), world.command(("sleep", "600"), 1)
+        world.backend.launch([ends, runs])
+        await world.facts.started(ends.key)
+        await world.facts.started(runs.key)
+        proxy.drop()
+        await until(lambda: world.backend.trouble is not None)
+        later = world.script("true", 2)
+        world.backend.launch([later])
+        raw.ok("POST", f"/containers/{world.name_of(ends)}/kill", signal="KILL")
+        proxy.back()
+        await world.facts.exited(later.key)
+        end = await world.facts.exited(ends.key)
+        # The daemon never restarted, so that a kill is a kill and no loss.
+        assert end.evidence == Evidence(137)
+        assert len(world.facts.of(runs.key)) == 1
+        assert world.backend.trouble is None
+        world.backend.stop(runs.key, 0, Halt.TERMINATE)
+        await world.facts.exited(runs.key)
+
+
+async def test_an_engine_that_stands_still(tmp_path: Path, raw: Raw) -> None:
+    async with a_proxy(tmp_path, raw.path) as proxy, docker_world(tmp_path, raw, proxy.path) as world:
+        first = world.script("true", 0)
+        world.backend.launch([first])
+        await world.facts.exited(first.key)
+        proxy.hang()
+        order, stopped = world.script("echo once", 1), world.script("true", 2)
+        world.backend.launch([order])
+        await until(lambda: world.backend.trouble is not None)
+        world.backend.launch([stopped])
+        world.backend.stop(stopped.key, 0, Halt.TERMINATE)
+        end = await world.facts.ended(stopped.key)  # it never was sent: no need to ask anybody
+        assert isinstance(end, LaunchFailed)
+        assert end.evidence.start_error is None
+        assert world.facts.of(order.key) == []
+        proxy.flow()
+        assert (await world.facts.exited(order.key)).evidence == Evidence(0)
+        assert lines(order) == [("o", "once")]
+
+
+async def test_an_end_during_a_broken_stream_of_events_is_seen(tmp_path: Path, raw: Raw) -> None:
+    async with a_proxy(tmp_path, raw.path) as proxy, docker_world(tmp_path, raw, proxy.path) as world:
+        order = world.command(("sleep", "600"))
+        world.backend.launch([order])
+        await world.facts.started(order.key)
+        proxy.drop()
+        raw.ok("POST", f"/containers/{world.name_of(order)}/kill")
+        proxy.back()
+        assert (await world.facts.exited(order.key)).evidence == Evidence(137)
+
+
+async def test_many_that_run_hold_no_connection(tmp_path: Path, raw: Raw) -> None:
+    async with a_proxy(tmp_path, raw.path) as proxy, docker_world(tmp_path, raw, proxy.path) as world:
+        orders = [world.command(("sleep", "600"), idx) for idx in range(30)]
+        world.backend.launch(orders)
+        for order in orders:
+            await world.facts.started(order.key)
+        in_use = proxy.open
+        assert in_use <= 16  # what the starts used is kept a while for other calls; one is the stream of events
+        for order in orders:
+            world.backend.stop(order.key, 0, Halt.TERMINATE)
+        for order in orders:
+            assert (await world.facts.exited(order.key)).evidence == Evidence(137)
+
+
+async def until(done: object) -> None:
+    assert callable(done)
+    while not await anyio.to_thread.run_sync(done):
+        await anyio.lowlevel.checkpoint()
