@@ -1,7 +1,9 @@
 """The Engine's log of a container into ours: frames apart, partial lines together, and what is known already left out.
 
-The Engine keeps one entry a line, or one per 16 KiB of a longer line (D28), each with a time in nanoseconds. Ours keeps
-milliseconds. To go on where a file ends, entries are asked for again from a moment a little before its last line; as the
+The Engine keeps one entry a line, or one per 16 KiB of a longer line (D28), all of these with the time of the first, in
+nanoseconds; and its `local` driver forgets the newline after the last of them (seen on 20.10.24). So an entry that is full and
+has no newline goes on in the next where that has the same time, and ends there otherwise. What is unfinished and shorter is
+logged at the end of its stream alone. Ours keeps milliseconds. To go on where a file ends, entries are asked for again from a moment a little before its last line; as the
 Engine repeats them in the same order, the first so many of them are those that the file has: no position is stored anywhere.
 """
 
@@ -17,6 +19,7 @@ from flowbatch.backends.supervisor.logfile import LogFile
 HEADER: Final = 8
 STAMP: Final = 31  # RFC 3339 with nine digits, Z and a space
 WINDOW_MS: Final = 50  # stdout and stderr are stamped before they are queued: their order may differ by so much
+ENTRY: Final = 16 << 10  # a line is cut at so many bytes
 LINE_MAX: Final = 256 << 10  # an unfinished line longer than this is written as it is
 RESUME_BYTES: Final = 1 << 20
 TAGS: Final = {1: b"o", 2: b"e"}
@@ -38,7 +41,7 @@ class KeptLog(LogFile):
 
 
 class Frames:
-    """Cuts chunks of the Engine's stream into entries: (stream, time in ms, text)."""
+    """Cuts chunks of the Engine's stream into entries: (stream, time as it stands, time in ms, text)."""
 
     __slots__ = ("_base", "_rest", "_second", "count")
 
@@ -48,7 +51,7 @@ class Frames:
         self._base = 0
         self.count = 0
 
-    def feed(self, chunk: bytes) -> list[tuple[bytes, int, bytes]]:
+    def feed(self, chunk: bytes) -> list[tuple[bytes, bytes, int, bytes]]:
         data = self._rest + chunk if self._rest else chunk
         at, end = 0, len(data)
         entries = []
@@ -61,7 +64,8 @@ class Frames:
                 self._second = data[start : start + 19]
                 self._base = _epoch_ms(self._second)
             tag = TAGS.get(data[at], b"o")
-            entries.append((tag, self._base + int(data[start + 20 : start + 23]), data[start + STAMP : stop]))
+            stamp = data[start : start + STAMP]
+            entries.append((tag, stamp, self._base + int(stamp[20:23]), data[start + STAMP : stop]))
             at = stop
         self._rest = data[at:]
         self.count += len(entries)
@@ -111,7 +115,7 @@ class Intake:
         self._position = position
         self._skip = position.known()
         self._frames = Frames()
-        self._carry: dict[bytes, tuple[int, bytes]] = {}
+        self._carry: dict[bytes, tuple[bytes, int, bytes]] = {}  # by stream: what may go on in its next entry
         self.lines = 0  # that were new
 
     @property
@@ -121,24 +125,26 @@ class Intake:
     def feed(self, chunk: bytes) -> None:
         out: list[bytes] = []
         carry = self._carry
-        for tag, ms, text in self._frames.feed(chunk):
+        for tag, stamp, ms, text in self._frames.feed(chunk):
+            goes_on = len(text) >= ENTRY and not text.endswith(b"\n")
             held = carry.pop(tag, None)
             if held is not None:
-                ms, text = held[0], held[1] + text
-            if text.endswith(b"\n"):
-                self._take(tag, ms, text, out)
-            elif len(text) < LINE_MAX:
-                carry[tag] = (ms, text)
+                if held[0] == stamp:
+                    text = held[2] + text
+                else:
+                    self._take(tag, held[1], held[2], out)
+            if goes_on and len(text) < LINE_MAX:
+                carry[tag] = (stamp, ms, text)
             else:
-                self._take(tag, ms, text + b"\n", out)
+                self._take(tag, ms, text, out)
         if out:
             self._log.write(b"".join(out))
 
     def finish(self) -> None:
         """There will be no more: an unfinished line is one. Not called where the container goes on: it is read again then."""
         out: list[bytes] = []
-        for tag, (ms, text) in self._carry.items():
-            self._take(tag, ms, text + b"\n", out)
+        for tag, (_, ms, text) in self._carry.items():
+            self._take(tag, ms, text, out)
         self._carry.clear()
         if out:
             self._log.write(b"".join(out))
@@ -149,8 +155,7 @@ class Intake:
             return
         self._position.add(ms)
         self.lines += 1
-        # A bare newline inside cannot be: the Engine splits there.
-        out.append(b"%d %b %b" % (ms, tag, text))
+        out.append(b"%d %b %b" % (ms, tag, text) if text.endswith(b"\n") else b"%d %b %b\n" % (ms, tag, text))
 
 
 def resume(path: Path) -> Position:
