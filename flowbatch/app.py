@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -45,6 +45,7 @@ class App:
     settings: Settings
     engine: Engine
     verbs: Verbs
+    hold_ups: Callable[[], list[tuple[str, str]]]  # what all containers wait for now, and how far that is
     opened: Mapping[RunId, Run]  # what earlier lives left open; it may have ended meanwhile, while nobody looked
 
 
@@ -74,7 +75,8 @@ async def open_app(
             for run in state.runs.values():
                 run.held = hold_open_runs
             docker = backends.get("docker")
-            if isinstance(docker, DockerBackend) and any(live.backend == docker.name for live in state.live.values()):
+            assert docker is None or isinstance(docker, DockerBackend)
+            if docker is not None and any(live.backend == docker.name for live in state.live.values()):
                 docker.need()
             opened = dict(state.runs)
             desk = OrderDesk(folder.path, log_cap_bytes=settings.log_cap_bytes)
@@ -85,10 +87,10 @@ async def open_app(
                 await tasks.start(engine.run, name="engine")
                 with short_socket_path(folder.socket) as socket:
                     await tasks.start(control.serve, socket, verbs, name="control socket")
-                if isinstance(docker, DockerBackend):
+                if docker is not None:
                     engine.observe(partial(drop_volumes, docker))
-                yield App(folder, settings, engine, verbs, opened)
-                if isinstance(docker, DockerBackend):
+                yield App(folder, settings, engine, verbs, docker.hold_ups if docker is not None else list, opened)
+                if docker is not None:
                     await docker.tidy()
                 tasks.cancel_scope.cancel()
         finally:

@@ -114,6 +114,9 @@ class Backend(Protocol):
 
     def forget(self, keys: Sequence[AttemptKey]) -> None: ...
 
+    def waits_for(self, key: AttemptKey) -> str | None:
+        """What holds an attempt up that was launched, in words that follow "it waits for"; None where nothing is known."""
+
     async def census(self) -> list[Observation]:
         """Everything of this state folder that the backend holds, alive or ended, and not forgotten. Includes all launches
         handed over before the call (those still waiting inside count as alive)."""

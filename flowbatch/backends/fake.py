@@ -100,6 +100,9 @@ class FakeBackend:
             if running is not None and running.exited is not None:
                 del self._attempts[key]
 
+    def waits_for(self, key: AttemptKey) -> str | None:
+        return None
+
     async def census(self) -> list[Observation]:
         found = []
         for key, running in self._attempts.items():

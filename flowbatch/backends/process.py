@@ -122,6 +122,9 @@ class ProcessBackend:
             self._buffer.append(("F", *[key.id for key in keys]))
             self._flush_soon()
 
+    def waits_for(self, key: AttemptKey) -> str | None:
+        return None
+
     async def census(self) -> list[Observation]:
         while True:
             await self._connected.wait()

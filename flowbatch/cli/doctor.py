@@ -44,6 +44,7 @@ def examine(place: Place, *, integrity: bool, invariants: bool) -> Iterator[Find
 
     yield from machine.look_at_machine()
     yield from look_at_processes(place)
+    yield from look_at_docker(place)
     yield from machine.look_at_folder(place.folder)
     if place.folder.exists():
         yield from look_at_store(place, integrity=integrity, invariants=invariants)
@@ -73,6 +74,21 @@ def look_at_processes(place: Place) -> Iterator[Finding]:
         yield from anyio.run(backend.check)
     except FlowbatchError as error:
         yield Finding("error", "process", str(error))
+
+
+def look_at_docker(place: Place) -> Iterator[Finding]:
+    """A note alone where there is none: many workflows need no containers."""
+    import anyio
+
+    from flowbatch.backends.docker.backend import DockerBackend
+    from flowbatch.clock import SystemClock
+    from flowbatch.ports import Finding
+
+    backend = DockerBackend(place.folder.docker, place.folder.logs, SystemClock(), log_cap_bytes=0)
+    try:
+        yield from anyio.run(backend.check)
+    except FlowbatchError as error:
+        yield Finding("note", "docker", str(error))
 
 
 def look_at_store(place: Place, *, integrity: bool, invariants: bool) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from flowbatch.model.status import RunStatus
 
 
 async def follow(place: Place, app: App, runs: Sequence[Run], *, as_json: bool) -> int:
-    view = make_view(runs, app.engine.clock, quiet=as_json)
+    view = make_view(runs, app.engine.clock, quiet=as_json, hold_ups=app.hold_ups)
     drive = Drive(app, list(runs), view, lambda run: resume_line(place, run))
     code = await drive.follow()
     if as_json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 import anyio
@@ -22,9 +22,14 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 REFRESH_SECONDS: Final = 0.125
+HOLD_UPS_SECONDS: Final = 0.5
 BAR_WIDTH: Final = 24
 CHILD_LINES_MAX: Final = 5  # failed children told one by one, per job
 JOBS_SHOWN_MAX: Final = 30
+
+
+HoldUp = tuple[str, str]  # what is waited for, as `pull of busybox`; and how far that is
+HoldUps = Callable[[], list[HoldUp]]
 
 
 class View(Protocol):
@@ -38,12 +43,16 @@ class View(Protocol):
     def close(self) -> None: ...
 
 
-def make_view(runs: Sequence[Run], clock: Clock, *, quiet: bool) -> View:
+def nothing() -> list[HoldUp]:
+    return []
+
+
+def make_view(runs: Sequence[Run], clock: Clock, *, quiet: bool, hold_ups: HoldUps = nothing) -> View:
     if quiet:
         return Silent()
     if sys.stdout.isatty():
-        return LiveView(runs, clock)
-    return PlainView(runs, clock)
+        return LiveView(runs, clock, hold_ups)
+    return PlainView(runs, clock, hold_ups)
 
 
 class Silent:
@@ -65,8 +74,9 @@ class Silent:
 class PlainView:
     """For pipes, files and CI: a line when something changes, a few for failed children, never a line per child."""
 
-    def __init__(self, runs: Sequence[Run], clock: Clock) -> None:
+    def __init__(self, runs: Sequence[Run], clock: Clock, hold_ups: HoldUps = nothing) -> None:
         self._clock = clock
+        self._hold_ups = hold_ups
         self._jobs = {job.no: job for run in runs for job in run.jobs}
         self._runs = {run.no: run for run in runs}
         self._told: dict[int, int] = {}
@@ -130,7 +140,14 @@ class PlainView:
         return f"{time_text(self._clock.now())[11:]}  {name:<20}  {status:<9}  {detail}".rstrip()
 
     async def refresh(self) -> None:
-        await anyio.sleep_forever()
+        """Each hold-up is told once while it lasts."""
+        told: set[str] = set()
+        while True:
+            present = {what for what, _ in self._hold_ups()}
+            for what in sorted(present - told):
+                click.echo(self._line("", "waits", clean(f"for {what}")))
+            told = present
+            await anyio.sleep(HOLD_UPS_SECONDS)
 
     def say(self, text: str) -> None:
         click.echo(text, err=True)
@@ -142,12 +159,13 @@ class PlainView:
 class LiveView:
     """For terminals: redrawn some times a second from the engine's own counts, whatever the rate of tasks."""
 
-    def __init__(self, runs: Sequence[Run], clock: Clock) -> None:
+    def __init__(self, runs: Sequence[Run], clock: Clock, hold_ups: HoldUps = nothing) -> None:
         from rich.console import Console
         from rich.live import Live
 
         self._clock = clock
         self._runs = runs
+        self._hold_ups = hold_ups
         self._console: Console = Console(highlight=False)
         self._messages: list[str] = []
         self._live = Live(console=self._console, auto_refresh=False, transient=False)
@@ -183,6 +201,7 @@ class LiveView:
             if len(shown) < len(run.jobs):
                 parts.append(Text(f"… and {len(run.jobs) - len(shown)} more jobs", style="dim"))
             parts.append(Text(self.foot(run), style="bold"))
+        parts += [Text(clean(f"waits for {' '.join(each)}"), style="cyan") for each in self._hold_ups()]
         parts += [Text(message, style="yellow") for message in self._messages]
         return Group(*parts)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from flowbatch.core.state import Job
 from flowbatch.core.why import explain
 from flowbatch.engine.loop import Engine
 from flowbatch.errors import InputError
@@ -70,7 +71,17 @@ class Verbs:
         index = arguments.get("index")
         if index is not None and not (isinstance(index, int) and 0 <= index < job.tasks):
             raise InputError(f"{job.spec.key} has no child {index}: its indices are 0..{job.tasks - 1}")
-        return explain(state, job, index, self._engine.clock.now())
+        return explain(state, job, index, self._engine.clock.now()) + self._hold_up(job, index)
+
+    def _hold_up(self, job: Job, index: int | None) -> str:
+        """What the backend knows of a task that is with it; of an array, of the first such child."""
+        for live in self._engine.machine.state.live.values():
+            if live.key.job == job.id and index in (None, live.key.idx):
+                backend = self._engine.backends.get(live.backend)
+                waits = None if backend is None else backend.waits_for(live.key)
+                if waits is not None:
+                    return f"; it waits for {waits}"
+        return ""
 
     async def gc(self, arguments: Arguments) -> object:
         before = arguments.get("before")

@@ -105,6 +105,9 @@ class FusedBackend:
             self.fuse.burn()
             self.backend.forget([key])
 
+    def waits_for(self, key: AttemptKey) -> str | None:
+        return self.backend.waits_for(key)
+
     async def census(self) -> list[Observation]:
         return await self.backend.census()
 

@@ -47,6 +47,7 @@ class Api:
         self._closing = False
         self.version: dict[str, Any] = {}
         self.api_version = ""
+        self.where = endpoint or ""
         self.socket_path: str | None = None  # of a daemon on this machine
 
     def open(self) -> None:
@@ -57,12 +58,9 @@ class Api:
             raise BackendUnavailable(f"there is no Docker Engine here: {HOW_TO_GET_ONE}") from None
         except DockerContextError as error:
             raise BackendUnavailable(f"Docker's own configuration cannot be used: {error}") from None
-        where = self._clients[0]._connection_info
-        self.socket_path = where.removeprefix("unix://") if where.startswith("unix://") else None
-
-    @property
-    def where(self) -> str:
-        return self._clients[0]._connection_info if self._clients else self._endpoint or ""
+        self.where = self._clients[0]._connection_info
+        local = self.where.startswith("unix://")
+        self.socket_path = self.where.removeprefix("unix://") if local else None
 
     async def close(self) -> None:
         clients, self._clients = self._clients, []

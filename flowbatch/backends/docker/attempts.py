@@ -30,7 +30,8 @@ class Attempt:
     look: bool = False  # it may have ended
     grace_ms: int | None = None  # it shall stop
     forget: bool = False
-    # what was done
+    # what is or was done
+    pulling: str | None = None  # the image
     sent: bool = False  # a create was sent, so that a container may exist
     stopped: bool = False  # we asked it to end
     asked: bool = False  # politely, so that it is not asked again

@@ -134,6 +134,25 @@ class DockerBackend:
                 attempt.forget = True
                 self._attend(attempt)
 
+    def waits_for(self, key: AttemptKey) -> str | None:
+        attempt = self._attempts.get(key)
+        if attempt is None or attempt.fact is not None:
+            return None
+        if self.trouble is not None:
+            return f"Docker: {self.trouble}"
+        if attempt.pulling is not None:
+            pull = self.pulls.get(attempt.pulling)
+            done = f" ({pull})" if pull is not None and pull.total_bytes else ""
+            return f"the pull of {attempt.pulling}{done}"
+        return "its turn to be started" if attempt.waiting is not None else None
+
+    def hold_ups(self) -> list[tuple[str, str]]:
+        """What more than one attempt may wait for: (what, how far that is), in words that follow "waits for"."""
+        found = [(f"the pull of {pull.image}", str(pull) if pull.total_bytes else "") for pull in self.pulls.values()]
+        if self.trouble is not None and any(each.fact is None for each in self._attempts.values()):
+            found.append((f"Docker: {self.trouble}", ""))
+        return found
+
     async def census(self) -> list[Observation]:
         """Waits for the Engine where it is away: what cannot be seen is not gone."""
         if not self._wanted.is_set() and not self.was_used:

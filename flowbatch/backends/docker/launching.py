@@ -191,9 +191,10 @@ class Launcher:
     async def _pull(self, attempt: Attempt, image: str) -> str | None:
         """What went wrong; nothing where a stop ended the wait."""
         error = None
+        attempt.pulling = image
         with anyio.CancelScope() as attempt.waiting:
             error = await self._puller.pull(image)
-        attempt.waiting = None
+        attempt.waiting = attempt.pulling = None
         return error
 
     async def _wait(self, attempt: Attempt, seconds: float) -> None:

@@ -52,6 +52,9 @@ class Pull:
     over: bool = False
     error: str | None = None
 
+    def __str__(self) -> str:
+        return f"{self.done_bytes >> 20} of {self.total_bytes >> 20} MiB"
+
 
 Tell = Callable[[Pull], None]
 
