@@ -1,6 +1,6 @@
 """The Engine's HTTP API through aiodocker, by the rules that its traps ask for (notes §3).
 
-Three clients, so that no stream can take a connection from a call; our own limits stay below those of their connectors.
+Clients of their own for calls, streams, events and pings, so that no stream can take a connection from a call; our own limits stay below those of their connectors.
 Every call has a deadline of ours, no timeout is ever passed to aiodocker. Errors come out as EngineError alone. Calls that change something
 finish although their caller is cancelled, within their deadline: an effect that nobody waited for is the worst outcome.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 import aiodocker
@@ -28,7 +28,6 @@ CALL_S: Final = 30.0
 START_S: Final = 120.0  # a machine on its knees starts slowly, and a start that timed out costs a look
 CLOSING_S: Final = 5.0  # what a call may still take once the engine ends
 LINE_MAX: Final = 1 << 20  # a longer event is skipped, not fatal (D24)
-_nothing: Final = nullcontext()
 HOW_TO_GET_ONE: Final = (
     "install Docker (https://docs.docker.com/engine/install/, on Debian `apt install docker.io`), see that its daemon runs "
     "and that you may use its socket (group docker), or set DOCKER_HOST"
@@ -53,7 +52,7 @@ class Api:
     def open(self) -> None:
         """Raises BackendUnavailable where no Engine is configured or found. Connects to nothing yet."""
         try:
-            self._clients = [aiodocker.Docker(url=self._endpoint) for _ in range(3)]
+            self._clients = [aiodocker.Docker(url=self._endpoint) for _ in range(4)]
         except (AssertionError, ValueError):
             raise BackendUnavailable(f"there is no Docker Engine here: {HOW_TO_GET_ONE}") from None
         except DockerContextError as error:
@@ -87,7 +86,14 @@ class Api:
     # --- calls
 
     async def ping(self) -> None:
-        await self._send("GET", "_ping", seconds=PING_S, versioned=False)
+        """Over a connection of its own: a daemon that stops answers its old ones until the last container is dead (D16)."""
+        with translated(), anyio.fail_after(PING_S):
+            query = self._clients[3]._query("_ping", headers={"Connection": "close"}, versioned_api=False)
+            async with query as response:
+                try:
+                    await response.read()
+                finally:
+                    response.close()
 
     async def info(self) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(await self._send("GET", "info"))
@@ -178,9 +184,9 @@ class Api:
         seconds: float = CALL_S,
         versioned: bool = True,
     ) -> bytes:
-        """What changes something is shielded: the Engine does it whether we listen or not. A ping waits for no other call."""
+        """What changes something is shielded: the Engine does it whether we listen or not."""
         shield = method != "GET"
-        async with _nothing if path == "_ping" else self._room:
+        async with self._room:
             limit = min(seconds, CLOSING_S) if self._closing else seconds
             with translated(), anyio.fail_after(limit, shield=shield) as scope:
                 self._shields.add(scope)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from flowbatch.backends.docker.attempts import Attempt
-from flowbatch.backends.docker.ends import VANISHED, Boot, Look, evidence, parse, read_from_log
+from flowbatch.backends.docker.ends import KILLS, VANISHED, Boot, Look, evidence, parse, read_from_log
 from flowbatch.backends.docker.errors import EngineError, Kind
 from flowbatch.logs import Logger
 from flowbatch.model.ending import Evidence
@@ -142,6 +142,8 @@ class Follower:
                 await self._finish_log(attempt)
             except EngineError:
                 pass  # tried again after the end is told
+        if look.exit_code in KILLS and not attempt.stopped:
+            await self._health.confirm()  # it may be the daemon that kills, on its way out
         outages = self._health.outages
         seen = evidence(look, self._boot, outages, stopped=attempt.stopped, oom_event=attempt.oom_event)
         seen = read_from_log(seen, attempt.log.beginning(), truncated=attempt.log.truncated)

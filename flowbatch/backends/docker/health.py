@@ -67,6 +67,13 @@ class Health:
         while self._failures:
             await self._settled.wait()
 
+    async def confirm(self) -> None:
+        """Asks whether the daemon is still there, for a moment that would be read otherwise if it is not."""
+        try:
+            await self._api.ping()
+        except EngineError:
+            self.broken()
+
     def doubt(self) -> None:
         """A call had no answer: ask now instead of in a while."""
         self._doubted.set()

@@ -1,0 +1,105 @@
+"""A dockerd of a test's own, to be stopped, killed and brought back.
+
+In a network namespace of its own: a second daemon would take the bridge of the first away. Root only.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.docker.engine import IMAGE, Raw, busybox_tree
+
+READY_S = 90.0
+TRIES = 3  # after a kill it may find its containerd gone, and needs another start (D17)
+
+
+class Daemon:
+    def __init__(self, folder: Path, *flags: str) -> None:
+        self.folder = folder
+        self.raw = Raw(str(folder / "d.sock"))
+        self.flags = flags
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        for _ in range(TRIES):
+            self._spawn()
+            if self._comes_up():
+                return
+            self.stop()
+        raise RuntimeError(f"dockerd does not come up: {(self.folder / 'dockerd.log').read_text()[-2000:]}")
+
+    def _spawn(self) -> None:
+        for left in ("docker.pid", "exec/containerd/containerd.pid"):
+            path = self.folder / left
+            if left == "docker.pid":
+                path.unlink(missing_ok=True)
+        command = [
+            "unshare", "--net", "dockerd", f"--host=unix://{self.raw.path}", f"--data-root={self.folder}/data",
+            f"--exec-root={self.folder}/exec", f"--pidfile={self.folder}/docker.pid", "--bridge=none", "--iptables=false",
+            *self.flags,
+        ]  # fmt: skip
+        with (self.folder / "dockerd.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def _comes_up(self) -> bool:
+        assert self.process is not None
+        deadline = time.monotonic() + READY_S
+        while time.monotonic() < deadline and self.process.poll() is None:
+            if self.raw.ready():
+                return True
+            time.sleep(0.1)
+        return False
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait(60)
+            self.process = None
+
+    def pause(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    def clean(self) -> None:
+        """What a killed daemon leaves: its containerd, the shims below it, mounts."""
+        self.stop()
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and str(self.folder) in read(entry / "cmdline"):
+                try:
+                    os.kill(int(entry.name), signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for mount in sorted((each for each in mounts if each.startswith(str(self.folder))), reverse=True):
+            subprocess.run(["umount", "-l", mount], check=False)
+
+
+def read(path: Path) -> str:
+    try:
+        return path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+@contextmanager
+def a_daemon(folder: Path, *flags: str) -> Iterator[Daemon]:
+    folder.mkdir(parents=True, exist_ok=True)
+    daemon = Daemon(folder, *flags)
+    try:
+        daemon.start()
+        daemon.raw.import_image(IMAGE, busybox_tree())
+        yield daemon
+    finally:
+        daemon.clean()

@@ -1,0 +1,100 @@
+"""A daemon that is stopped, killed, or stands still: no exit code is invented, and none that is known is lost (D16 to D22)."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio.to_thread
+import pytest
+
+from flowbatch.model.ending import Evidence, Halt
+from tests.docker.daemon import Daemon, a_daemon
+from tests.docker.engine import Raw
+from tests.docker.test_away import until
+from tests.docker.world import DockerWorld, docker_world
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="a dockerd of the test's own needs root"),
+    pytest.mark.timeout(300),
+]
+
+
+@asynccontextmanager
+async def a_world(tmp_path: Path, *flags: str) -> AsyncIterator[tuple[DockerWorld, Daemon]]:
+    with a_daemon(tmp_path / "d", *flags) as daemon:
+        async with docker_world(tmp_path, daemon.raw) as world:
+            yield world, daemon
+
+
+async def restart(world: DockerWorld, daemon: Daemon, number: int) -> None:
+    await anyio.to_thread.run_sync(daemon.stop, number)
+    await until(lambda: world.backend.trouble is not None)
+    await anyio.to_thread.run_sync(daemon.start)
+    await until(lambda: world.backend.trouble is None)
+
+
+async def test_d16_a_daemon_that_is_stopped_takes_its_containers_along(tmp_path: Path, raw: Raw) -> None:
+    async with a_world(tmp_path) as (world, daemon):
+        deaf, polite = world.command(("sleep", "600"), 0, init=False), world.command(("sleep", "600"), 1)
+        ended = world.script("exit 7", 2)
+        world.backend.launch([deaf, polite, ended])
+        assert (await world.facts.exited(ended.key)).evidence == Evidence(7)
+        await world.facts.started(deaf.key)
+        await world.facts.started(polite.key)
+        await restart(world, daemon, signal.SIGTERM)
+        for order in (deaf, polite):
+            evidence = (await world.facts.exited(order.key)).evidence
+            assert evidence.lost, evidence
+            assert evidence.exit_code is None
+
+
+async def test_d17_what_ends_while_a_killed_daemon_is_away_keeps_its_code(tmp_path: Path, raw: Raw) -> None:
+    async with a_world(tmp_path) as (world, daemon):
+        ends = world.script("while [ ! -e /tmp/go ]; do sleep 0.1; done; exit 7", 0)
+        runs = world.command(("sleep", "600"), 1)
+        world.backend.launch([ends, runs])
+        pid = await pid_of(world, (await world.facts.started(ends.key)).handle)
+        await world.facts.started(runs.key)
+        await anyio.to_thread.run_sync(daemon.stop, signal.SIGKILL)
+        Path(f"/proc/{pid}/root/tmp/go").touch()  # noqa: ASYNC240
+        await until(lambda: not Path(f"/proc/{pid}").exists())
+        await anyio.to_thread.run_sync(daemon.start)
+        assert (await world.facts.exited(ends.key)).evidence.exit_code == 7
+        evidence = (await world.facts.exited(runs.key)).evidence
+        assert evidence.lost, evidence
+
+
+async def test_d19_with_live_restore_they_go_on(tmp_path: Path, raw: Raw) -> None:
+    async with a_world(tmp_path, "--live-restore") as (world, daemon):
+        order = world.command(("sleep", "600"))
+        world.backend.launch([order])
+        started = await world.facts.started(order.key)
+        await restart(world, daemon, signal.SIGTERM)
+        assert daemon.raw.inspect(started.handle)["State"]["Running"]
+        world.backend.stop(order.key, 60_000, Halt.TERMINATE)
+        assert (await world.facts.exited(order.key)).evidence == Evidence(143)
+
+
+async def test_d22_a_daemon_that_stands_still(tmp_path: Path, raw: Raw) -> None:
+    async with a_world(tmp_path) as (world, daemon):
+        order, later = world.command(("sleep", "600"), 0), world.script("exit 3", 1)
+        world.backend.launch([order])
+        await world.facts.started(order.key)
+        daemon.pause()
+        try:
+            await until(lambda: world.backend.trouble is not None)
+            world.backend.launch([later])
+        finally:
+            daemon.go_on()
+        assert (await world.facts.exited(later.key)).evidence == Evidence(3)
+        assert len(world.facts.of(order.key)) == 1
+        world.backend.stop(order.key, 0, Halt.TERMINATE)
+        assert (await world.facts.exited(order.key)).evidence == Evidence(137)
+
+
+async def pid_of(world: DockerWorld, container: str) -> int:
+    return int(world.raw.inspect(container)["State"]["Pid"])
