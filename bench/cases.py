@@ -76,6 +76,31 @@ def recovery(report: Report) -> None:
     )
 
 
+def containers(report: Report) -> None:
+    """Needs a Docker Engine; the raw API takes turns with us."""
+    ours, theirs, shares = [], [], []
+    for _ in range(3):
+        theirs.append(module("container_tasks", "raw", 100, 8)["per_s"])
+        found = module("container_tasks", 100, 8)
+        ours.append(found["per_s"])
+        shares.append(found["cpu_share"])
+    ratio = statistics.median(ours) / statistics.median(theirs)
+    was = f"{statistics.median(ours):.1f}/s, raw {statistics.median(theirs):.1f}/s: {ratio:.2f}"
+    report.add("100 no-op containers, 8 at a time", ">= 0.95 of raw", was, ratio, held=ratio >= 0.95)
+    share = statistics.median(shares)
+    report.add("the same: engine CPU", "<= 10 %", f"{share:.1%}", share, held=share <= 0.1)
+
+
+def sleepers(report: Report) -> None:
+    found = module("container_sleepers", 1000)
+    share, rss = found["cpu_share"], found["rss_mib"]
+    report.add("1,000 containers asleep: engine CPU", "<= 2 %", f"{share:.2%}", share, held=share <= 0.02)
+    was = f"{rss * 1.048576:.0f} MB, {found['sockets']:.0f} sockets"
+    report.add("the same: RSS", "<= 120 MB", was, rss, held=rss * 1.048576 <= 120 and found["sockets"] <= 50)
+    seconds = module("container_sleepers", 200)["recovery_s"]
+    report.add("recovery with 200 running containers", "<= 2 s", f"{seconds:.2f} s", seconds, held=seconds <= 2)
+
+
 def latency(report: Report) -> None:
     found = module("slot_latency")
     p99 = found["p99_ms"]
@@ -109,4 +134,6 @@ ALL: dict[str, Callable[[Report], None]] = {
     "latency": latency,
     "fakes": fakes,
     "processes": processes,
+    "containers": containers,
+    "sleepers": sleepers,
 }

@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
 
@@ -33,7 +34,14 @@ SETTLE_S = 20.0
 
 
 def sockets() -> int:
-    return sum(os.readlink(f"/proc/self/fd/{fd}").startswith("socket:") for fd in os.listdir("/proc/self/fd")[:-1])
+    """Open ones of this process."""
+    links = []
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            links.append(os.readlink(f"/proc/self/fd/{fd}"))
+        except FileNotFoundError:
+            pass  # that of the listing itself
+    return sum(link.startswith("socket:") for link in links)
 
 
 async def measure(folder: StateFolder, count: int) -> dict[str, float]:
@@ -58,10 +66,10 @@ async def measure(folder: StateFolder, count: int) -> dict[str, float]:
         found: dict[str, float] = {
             "starts_per_s": count / started_s, "cpu_share": share, "rss_mib": rss_mib(), "sockets": sockets(),
         }  # fmt: skip
+    begun = time.perf_counter()
     async with open_app(folder, settings) as app:
         docker = app.engine.backends["docker"]
         assert isinstance(docker, DockerBackend)
-        begun = time.perf_counter()
         seen = await docker.census()
         found["recovery_s"] = time.perf_counter() - begun
         assert len(seen) == count, len(seen)
@@ -76,8 +84,9 @@ def main(count: int) -> None:
             print(json.dumps(anyio.run(measure, folder, count)), flush=True)
         finally:
             raw = Raw()
-            for item in raw.labelled(f"{INSTANCE}={instance_of(folder.docker)}"):
-                raw.remove(item["Id"])
+            left = [item["Id"] for item in raw.labelled(f"{INSTANCE}={instance_of(folder.docker)}")]
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(raw.remove, left))
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ def gc(place: Place, older_than: str | None, dry_run: bool, as_json: bool) -> in
     else:
         runs = anyio.run(collect_alone, place, before)
     freed = sweep(place, files)
+    sweep_volumes(place)
     report(as_json, runs, freed, f"{runs} runs deleted, {freed / 1024 / 1024:.1f} MiB of logs and scratch files freed.")
     return 0
 
@@ -72,6 +73,16 @@ async def collect_alone(place: Place, before: int) -> int:
 
 def logs_and_folders(place: Place) -> list[Path]:
     return [*place.folder.logs.glob("*/*"), *place.folder.runs.glob("*")]
+
+
+def sweep_volumes(place: Place) -> None:
+    """Where this folder had containers; without an Engine they wait for the next time."""
+    if not place.folder.docker.exists():
+        return
+    from flowbatch.backends.docker.volumes import sweep_volumes as sweep_them
+
+    with place.reader() as reader:
+        anyio.run(sweep_them, place.folder.docker, reader.has_run)
 
 
 def sweep(place: Place, paths: list[Path]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flowbatch.backends.docker.body import create_body
+from flowbatch.backends.docker.volumes import sweep_volumes
 from flowbatch.model.container import Mount
 from flowbatch.model.ending import Evidence, Halt
 from flowbatch.model.ids import RunId
@@ -143,3 +144,18 @@ async def test_nothing_is_asked_of_an_engine_that_nobody_needs(tmp_path: Path) -
 
 def boot_of_now() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+@with_world
+async def test_gc_takes_volumes_whose_run_is_no_longer_known(world: DockerWorld, raw: Raw) -> None:
+    env = {"FLOWBATCH_RUN_ID": "5ca1ab1e-0000-4000-8000-000000000001"}
+    mounts = (Mount("a", "/a", volume=True), Mount("b", "/b", volume=True, keep=True))
+    order = world.script("true", mounts=mounts, env=env)
+    world.backend.launch([order])
+    await world.facts.exited(order.key)
+    world.backend.forget([order.key])
+    await world.backend.tidy()
+    folder, endpoint = world.folder / "docker", f"unix://{raw.path}"
+    assert await sweep_volumes(folder, lambda run: True, endpoint) == 0
+    assert await sweep_volumes(folder, lambda run: False, endpoint) == 1
+    raw.ok("DELETE", f"/volumes/fb-{world.instance[:8]}-{env['FLOWBATCH_RUN_ID']}-b")

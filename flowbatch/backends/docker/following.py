@@ -147,7 +147,8 @@ class Follower:
         outages = self._health.outages
         seen = evidence(look, self._boot, outages, stopped=attempt.stopped, oom_event=attempt.oom_event)
         seen = read_from_log(seen, attempt.log.beginning(), truncated=attempt.log.truncated)
-        at = look.finished_at or self._clock.now()
+        # The Engine stamps a start after it, and may see a quick end before.
+        at = max(look.finished_at or self._clock.now(), look.started_at or Millis(0))
         if seen.start_error is not None and not attempt.told:
             return LaunchFailed(attempt.key, at, seen)
         return Exited(attempt.key, at, seen, look.started_at)
