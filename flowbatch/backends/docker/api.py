@@ -55,6 +55,10 @@ class Api:
             self._clients = [aiodocker.Docker(url=self._endpoint) for _ in range(4)]
         except (AssertionError, ValueError):
             raise BackendUnavailable(f"there is no Docker Engine here: {HOW_TO_GET_ONE}") from None
+        except ImportError:
+            raise BackendUnavailable(
+                "a Docker Engine over ssh needs one more package: `pip install asyncssh`"
+            ) from None
         except DockerContextError as error:
             raise BackendUnavailable(f"Docker's own configuration cannot be used: {error}") from None
         self.where = self._clients[0]._connection_info

@@ -30,8 +30,9 @@ class Unfit(Exception):
     """The Engine cannot be asked for this; says why."""
 
 
-def create_body(order: LaunchOrder, container: Container, instance: str, boot: str) -> Body:
-    env, run_dir = _env(order)
+def create_body(order: LaunchOrder, container: Container, instance: str, boot: str, *, local: bool = True) -> Body:
+    """`local`: the Engine sees the files of this machine; another one's containers do without the run's folder."""
+    env, run_dir = _env(order, local)
     body: Body = {
         "Image": container.image,
         "Env": env,
@@ -51,13 +52,17 @@ def create_body(order: LaunchOrder, container: Container, instance: str, boot: s
     return body
 
 
-def _env(order: LaunchOrder) -> tuple[list[str], str | None]:
+def _env(order: LaunchOrder, local: bool) -> tuple[list[str], str | None]:
     """Variables as the container sees them: the run's folder has its own place there. And that folder on the host."""
-    run_dir = order.env.get("FLOWBATCH_RUN_DIR")
+    run_dir = order.env.get("FLOWBATCH_RUN_DIR") if local else None
+    if not local and "FLOWBATCH_ITEMS_FILE" in order.env:
+        raise Unfit("a chunk's items are a file of this machine, which the Docker Engine elsewhere cannot mount")
     entries = []
     for name, value in order.env.items():
         if not name or "=" in name or "\0" in name or "\0" in value:
             raise Unfit(f"the variable {name!r} cannot be passed to a container")
+        if name == "FLOWBATCH_RUN_DIR" and run_dir is None:
+            continue
         if run_dir is not None and name in ("FLOWBATCH_RUN_DIR", "FLOWBATCH_ITEMS_FILE"):
             value = RUN_DIR + value.removeprefix(run_dir)
         entries.append(f"{name}={value}")

@@ -55,6 +55,7 @@ class Launcher:
         self._puller = puller
         self._instance = instance
         self._boot = boot
+        self._local = api.socket_path is not None
         self._starts = anyio.CapacityLimiter(STARTS)
 
     async def launch(self, attempt: Attempt) -> Outcome:
@@ -65,7 +66,7 @@ class Launcher:
         attempt.name = names.container_name(self._instance, attempt.key)
         image, pull = order.container.image, order.container.pull
         try:
-            body = create_body(order, order.container, self._instance, self._boot.id)
+            body = create_body(order, order.container, self._instance, self._boot.id, local=self._local)
         except Unfit as error:
             return Evidence(start_error=f"CannotCreateContainerError: {error}")
         if pull is Pull.ALWAYS and (problem := await self._pull(attempt, image)):
