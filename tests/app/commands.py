@@ -115,7 +115,7 @@ class Commands:
             if process.returncode is None:
                 process.kill()
                 out, err = process.communicate()
-                print(f"{process.args}: {process.returncode}", out, err, sep="\n")  # shown where the test fails
+                print(process.args, process.returncode, out, err, sep="\n")  # shown where the test fails
         pid = self.supervisor()
         if pid is not None:
             kill(pid)
