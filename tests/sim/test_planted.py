@@ -102,7 +102,7 @@ BUGS = {
     "draining is forgotten by the census": Bug(
         recovery.miss, "(state.draining or held)", "False", 200
     ),
-    "a cancelled job is tried again": Bug(lifecycle.decide, "job.cancelled or job.terminated", "False", 200),
+    "a cancelled job is tried again": Bug(lifecycle.decide, "job.cancelled or job.terminated", "False", 400),
 }  # fmt: skip
 
 

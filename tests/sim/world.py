@@ -68,10 +68,10 @@ class World:
         self.faults = 0
         self.turns = 0
         self.calm = rng.random() < 0.4
-        self.window = (0, 2000, 5000, 8000, 10_000, 15_000)[int(rng.random() * 6)]
+        self.window = (0, 2000, 5000, 8000, 10_000, 12_000, 15_000)[int(rng.random() * 7)]
         self.delay = (0, 0, 500, 6000)[int(rng.random() * 4)]
         self.drops, self.repeats = rng.choice(((0.0, 0.0), (0.1, 0.1), (0.3, 0.0), (0.0, 0.3)))
-        self.census_ms = rng.choice((20_000, 30_000))
+        self.census_ms = rng.choice((25_000, 30_000, 40_000))
         self.store = DictStore()
         author = Author(rng, seed, places := make_places(rng), calm=self.calm)
         self.places = places
@@ -81,6 +81,8 @@ class World:
             "process": SimBackend("process", self, durable=True, enforces_timeout=enforcing),
             "fake": SimBackend("fake", self, durable=self.calm or rng.random() < 0.3, enforces_timeout=False),
         }
+        used = {"process" if each.backend == "local" else each.backend for each in places.environments}
+        self.backends = {name: each for name, each in self.backends.items() if name in used}
         self.enforcing = frozenset(name for name, each in self.backends.items() if each.enforces_timeout)
         self.laws = Laws(self.store, self.backends)
         self.laws.capacity = {each.name: each.capacity for each in places.environments}
