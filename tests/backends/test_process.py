@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 import shlex
 import signal
@@ -16,6 +18,7 @@ import anyio.to_thread
 import pytest
 
 from flowbatch.backends.process import ProcessBackend
+from flowbatch.backends.process_link import Link
 from flowbatch.backends.supervisor import wire
 from flowbatch.backends.supervisor.memory import find_cgroup
 from flowbatch.backends.supervisor.proctable import ProcTable
@@ -440,6 +443,17 @@ async def test_a_folder_that_cannot_be_says_so(tmp_path: Path) -> None:
     backend = ProcessBackend(tmp_path / "supervisor", BASE_ENV)
     with pytest.raises(BackendUnavailable, match="the supervisor cannot be started"):
         await backend.run(lambda facts: None)
+
+
+async def test_a_start_that_is_given_up_leaves_no_unheard_exception(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    unheard: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: unheard.append(context))
+    link = Link()
+    link.connection_lost(None)
+    del link
+    gc.collect()
+    assert unheard == []
 
 
 async def test_check_says_how_memory_is_limited(tmp_path: Path) -> None:

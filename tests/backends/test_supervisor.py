@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flowbatch.backends.supervisor import recovery, wire
+from flowbatch.backends.supervisor import daemon, recovery, wire
 from flowbatch.backends.supervisor.journal import Journal
 from flowbatch.backends.supervisor.logfile import LINE_BYTES, LogFile, Stream
 from flowbatch.backends.supervisor.proctable import ProcTable, parse_stat
@@ -110,15 +110,41 @@ def test_what_a_full_disk_refused_is_written_later(tmp_path: Path, monkeypatch: 
     entry.ended_at, entry.exit_code = 2, 0
     first.ended(entry)
 
-    def full(fd: int, data: bytes, offset: int) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     with monkeypatch.context() as patched:
-        patched.setattr(os, "pwrite", full)
+        patched.setattr(os, "pwrite", full_disk)
         with pytest.raises(OSError, match="No space"):
             first.sync()
     first.sync()
     assert journal(tmp_path).entries["j.0.1"].ended
+
+
+# --- the start
+
+
+def full_disk(*_: object) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_at_the_start_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "pwrite", full_disk)
+    assert daemon.main([str(tmp_path)]) == 1
+    assert capsys.readouterr().err == "the disk is full (its journal needs some MiB)\n"
+    assert not (tmp_path / wire.SOCKET).exists()
+
+
+def test_what_a_full_disk_keeps_from_being_lost_is_lost_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = journal(tmp_path)
+    first.claim("j.0.1", 1)
+    first.write()
+    (tmp_path / "proc").mkdir()
+    held = journal(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full_disk)
+        recovery.lose_unended(held, RecordingTable(tmp_path / "proc"), None)
+    held.sync()
+    assert journal(tmp_path).entries["j.0.1"].flags == wire.LOST
 
 
 # --- logs

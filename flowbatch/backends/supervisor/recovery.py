@@ -39,7 +39,10 @@ def lose_unended(journal: Journal, table: ProcTable, cgroups: CgroupMemory | Non
         journal.ended(entry)
         if cgroups is not None:
             cgroups.remove(entry.id)
-    journal.sync()
+    try:
+        journal.sync()
+    except OSError:
+        pass  # the disk is full: it stays pending, and nothing is told before it is written
 
 
 def kill_orphans(journal: Journal, table: ProcTable) -> None:
