@@ -445,6 +445,16 @@ async def test_a_folder_that_cannot_be_says_so(tmp_path: Path) -> None:
         await backend.run(lambda facts: None)
 
 
+async def test_its_last_words_do_not_grow_for_ever(tmp_path: Path) -> None:
+    errors = tmp_path / "supervisor" / "errors.log"
+    errors.parent.mkdir()
+    errors.write_bytes(b"x" * ((1 << 20) + 1))
+    errors.chmod(0o644)
+    async with process_world(tmp_path):
+        seen = errors.stat()
+    assert (seen.st_size, seen.st_mode & 0o777) == (0, 0o600)
+
+
 async def test_a_start_that_is_given_up_leaves_no_unheard_exception(tmp_path: Path) -> None:
     loop = asyncio.get_running_loop()
     unheard: list[dict[str, Any]] = []

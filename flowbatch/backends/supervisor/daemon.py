@@ -20,6 +20,7 @@ from flowbatch.backends.supervisor.proctable import ProcTable
 
 _IDLE_S = 3.0
 _BACKLOG = 16
+_ERRORS_BYTES = 1 << 20  # of its last words, cut at a start
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -62,9 +63,12 @@ def _said(error: OSError) -> str:
 
 
 def _open_errors(folder: str) -> int:
-    """Our standard error to be: what went wrong in earlier lives stays in it."""
+    """Our standard error to be: what went wrong in earlier lives stays in it, up to a measure."""
     path = os.path.join(folder, "errors.log")
     errors = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    os.fchmod(errors, 0o600)
+    if os.fstat(errors).st_size > _ERRORS_BYTES:
+        os.ftruncate(errors, 0)
     return errors
 
 
