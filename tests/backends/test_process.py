@@ -381,6 +381,30 @@ async def test_memory_over_the_limit_ends_in_oom(tmp_path: Path, how: str) -> No
         assert world.log(modest) == [("o", "fine")]
 
 
+CHILD_EATS = f"""
+setsid {shlex.quote(sys.executable)} -c 'x = bytearray(300 << 20); import time; time.sleep(600)' &
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["cgroup", "sampled"])
+@pytest.mark.parametrize("rest", ["sleep 600; echo survived", "wait; exit 0"], ids=["waits", "shrugs"])
+async def test_a_child_over_the_limit_ends_its_whole_attempt(tmp_path: Path, how: str, rest: str) -> None:
+    """However it fled, and whatever its parent makes of its death."""
+    if how == "cgroup" and find_cgroup() is None:
+        pytest.skip("no cgroup may be made on this machine")
+    if how == "sampled":
+        start_supervisor(tmp_path, "3", "sampled")
+    async with process_world(tmp_path) as world:
+        order = world.script(CHILD_EATS + rest, resources=Resources(memory_mib=64))
+        world.backend.launch([order])
+        evidence = (await world.facts.exited(order.key)).evidence
+        assert evidence.oom
+        assert evidence.exit_code == 128 + 9
+        assert carriers(order.key) == []
+        assert ("o", "survived") not in world.log(order)
+
+
 @pytest.mark.slow
 async def test_few_descriptors_only_slow_the_starts(tmp_path: Path) -> None:
     start_supervisor(tmp_path, before="ulimit -n 64")

@@ -22,7 +22,9 @@ from flowbatch.backends.supervisor.timers import Timers
 _STARTS_PER_TURN = 4
 _SHORTAGE_S = 0.1
 _SWEEP_S = 1.0
-_FDS_PER_TASK = 4  # two pipes, a pidfd, a log
+_OOM_LOOK_S = 0.1  # the kernel tells that a group is out of memory just before it kills
+_KILLED = 128 + signal.SIGKILL
+_FDS_PER_TASK = 5  # two pipes, a pidfd, a log, the news of its memory
 _FDS_SPARE = 40  # for what is open for a moment only: the ends of pipes given away, /proc, the journal's successor
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_")
@@ -195,9 +197,7 @@ class Attempts:
         if order.timeout_ms is not None:
             self._timers.add(time.monotonic() + order.timeout_ms / 1000, self._time_out, task)
         if order.memory_mib:
-            task.grouped = self._cgroups is not None
-            if not task.grouped and self._sample_at is None:
-                self._sample_at = time.monotonic()
+            self._limit_memory(task)
 
     def _never_began(self, entry: Entry, error: str, code: int | None) -> None:
         entry.ended_at = time.time_ns() // 1_000_000
@@ -272,9 +272,13 @@ class Attempts:
         task.log.close()
         del self._live[entry.id]
         if task.grouped and self._cgroups is not None:
-            task.oom = self._cgroups.kills(entry.id) > 0 and entry.exit_code != 0
+            if task.oom_event >= 0:
+                self._unwatch(task.oom_event)
+            task.oom = task.oom or self._cgroups.kills(entry.id) > 0
             if not self._cgroups.remove(entry.id):
                 self._left_groups.add(entry.id)
+        if task.oom and entry.exit_code == 0:
+            entry.exit_code = _KILLED  # it was over before our kill came: how fast it was may not make it a success
         entry.flags = (
             (wire.OOM if task.oom else 0)
             | (wire.TIMED_OUT if task.timed_out else 0)
@@ -310,10 +314,44 @@ class Attempts:
             if self._left_groups:
                 self._sweep_at = now + _SWEEP_S
 
+    # --- memory
+
+    def _limit_memory(self, task: Task) -> None:
+        """Over its limit all of an attempt ends: by the kernel, or by us when the kernel has killed a part of it."""
+        if self._cgroups is not None:
+            task.grouped = True
+            if self._cgroups.kills_whole(task.entry.id):
+                return
+            event = self._cgroups.oom_event(task.entry.id)
+            if event is not None:
+                task.oom_event = event
+                self._watch(event, lambda: self._on_oom_event(task))
+                self._look_for_oom(task)  # it has run for a moment already
+                return
+        task.sampled = True
+        if self._sample_at is None:
+            self._sample_at = time.monotonic()
+
+    def _on_oom_event(self, task: Task) -> bool:
+        os.eventfd_read(task.oom_event)
+        self._look_for_oom(task)
+        if not task.oom:
+            self._timers.add(time.monotonic() + _OOM_LOOK_S, self._look_for_oom, task)
+        return True
+
+    def _look_for_oom(self, task: Task) -> None:
+        if not task.oom and self._cgroups is not None and self._cgroups.kills(task.entry.id):
+            task.oom = True
+            self._kill(task)
+
     def _sample(self, now: float) -> None:
-        """Where there is no cgroup: the resident memory of each limited task's processes against its limit."""
-        limited = {task.entry.id: task for task in self._live.values() if task.memory_bytes and not task.grouped}
-        self._sample_at = now + SAMPLE_S if limited else None
+        """Where the kernel tells nothing: the resident memory of each limited task's processes against its limit."""
+        sampled = [task for task in self._live.values() if task.sampled]
+        self._sample_at = now + SAMPLE_S if sampled else None
+        for task in sampled:
+            if task.grouped:
+                self._look_for_oom(task)
+        limited = {task.entry.id: task for task in sampled if not task.grouped}
         if not limited:
             return
         members = self._table.members({attempt: task.pid for attempt, task in limited.items()})
