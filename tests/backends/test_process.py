@@ -314,6 +314,36 @@ async def test_a_killed_supervisor_loses_and_ends_what_ran(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+async def test_what_a_damaged_journal_does_not_know_is_ended_once_the_engine_gives_it_up(tmp_path: Path) -> None:
+    async with process_world(tmp_path) as world:
+        unclaimed, lost = world.order(0, endless=True), world.order(1, endless=True)
+        world.backend.launch([unclaimed, lost])
+        await world.settled(unclaimed.key)
+        await world.settled(lost.key)
+        handle = int((await world.facts.started(unclaimed.key)).handle)
+        supervisor = world.backend.supervisor_pid
+        assert supervisor is not None
+        await world.stack.aclose()
+        gone, task = os.pidfd_open(supervisor), os.pidfd_open(handle)
+        end(supervisor)
+        await anyio.wait_readable(gone)
+        journal = anyio.Path(tmp_path / "supervisor" / "journal")
+        content = await journal.read_bytes()
+        await journal.write_bytes(content.replace(f"{unclaimed.key.id} ".encode(), b"????? "))
+        await world.next_life()
+        census = {each.key: each.evidence for each in await world.backend.census()}
+        assert set(census) == {lost.key}
+        evidence = census[lost.key]
+        assert evidence is not None
+        assert evidence.lost
+        assert carriers(lost.key) == []
+        world.backend.forget([unclaimed.key])  # as the engine does once it has called it lost
+        await anyio.wait_readable(task)
+        os.close(gone)
+        os.close(task)
+
+
+@pytest.mark.slow
 async def test_launches_during_a_reconnect_are_made_once(tmp_path: Path) -> None:
     async with process_world(tmp_path) as world:
         first = world.script("echo >>starts", 0)

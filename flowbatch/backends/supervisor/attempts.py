@@ -71,6 +71,7 @@ class Attempts:
         self._held_until: float | None = None  # starts wait: no descriptor, process or disk space is left
         self._sweep_at: float | None = None
         self._sample_at: float | None = None
+        self._disowned: set[str] = set()  # named by the engine, and nothing is known of them
         self._left_groups: set[str] = set()  # cgroups whose last member was still dying
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -108,6 +109,14 @@ class Attempts:
         task = self._live.get(attempt)
         if task is not None:
             self._begin_stop(task, grace_ms)
+        elif attempt not in self._journal.entries:
+            self._disowned.add(attempt)
+
+    def forget(self, attempt: str) -> None:
+        if attempt in self._journal.entries:
+            self._journal.forget(attempt)
+        elif attempt not in self._waiting:
+            self._disowned.add(attempt)
 
     def census(self) -> str:
         texts = [f'["w","{attempt}"]' for attempt in self._waiting]
@@ -125,7 +134,7 @@ class Attempts:
 
     def timeout(self) -> float:
         """Seconds until something is due; -1: nothing is."""
-        if self.ended:
+        if self.ended or self._disowned:
             return 0
         if self._waiting and self._held_until is None and len(self._live) < self._live_max:
             return 0
@@ -135,6 +144,8 @@ class Attempts:
     def turn(self) -> None:
         if self.ended:
             self._finish()
+        if self._disowned:
+            self._kill_disowned()
         now = time.monotonic()
         self._timers.fire(now)
         if self._sweep_at is not None and now >= self._sweep_at:
@@ -242,6 +253,16 @@ class Attempts:
                     process = self._table.read(pid)
                     if process is not None:
                         self._table.signal(process, signal.SIGKILL)
+
+    def _kill_disowned(self) -> None:
+        """The engine is done with them, and our journal has no claim: it was damaged. What still carries the name of one
+        can only be what that claim was about."""
+        kill_members(dict.fromkeys(self._disowned), self._table)
+        if self._cgroups is not None:
+            self._left_groups |= {group for group in self._disowned if not self._cgroups.remove(group)}
+        self._disowned.clear()
+        if self._left_groups and self._sweep_at is None:
+            self._sweep_at = time.monotonic() + _SWEEP_S
 
     # --- ends
 
