@@ -184,10 +184,6 @@ def followed(path: Path, count: int | None, over: Over) -> Iterator[LogLine]:
         yield from lines_of(path, count)
         return
     if count is None:
-        older = path.with_name(path.name + ".1")
-        if older.exists():
-            with older.open("rb") as file:
-                yield from map(tasklogs.parse, (line.rstrip(b"\n") for line in file))
         yield from tasklogs.follow(path, over)
         return
     while True:  # until the log stands still between two looks
@@ -196,7 +192,7 @@ def followed(path: Path, count: int | None, over: Over) -> Iterator[LogLine]:
         if before == size_of(path):
             break
     yield from lines
-    yield from tasklogs.follow(path, over, skip=before[1])
+    yield from tasklogs.follow(path, over, seen=before)
 
 
 def ended_long_ago(over: Over) -> bool:

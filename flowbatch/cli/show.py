@@ -161,6 +161,7 @@ def item_text(spec: JobSpec, index: int | None) -> str:
 
 def spec_fields(reader: Reader, run: RunView | None, spec: JobSpec) -> list[tuple[str, str]]:
     from flowbatch.cli.check import details_of, span_text
+    from flowbatch.model.jobspec import title_of
 
     needs = ""
     if run is not None and spec.needs:
@@ -170,7 +171,7 @@ def spec_fields(reader: Reader, run: RunView | None, spec: JobSpec) -> list[tupl
         needs = needs_text(nodes[spec.key]).removeprefix("← ")
     return [
         ("needs", needs),
-        ("queue", spec.queue),
+        ("queue", title_of(spec.queue)),
         ("resources", str(spec.resources)),
         ("image", spec.image or ""),
         ("command", shlex.join(spec.command)),
