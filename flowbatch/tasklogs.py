@@ -42,8 +42,7 @@ def opened(path: Path) -> list[BinaryIO]:
     for _ in range(LOOKS_MAX):
         files: list[BinaryIO] = []
         try:
-            for part in segments(path):
-                files.append(part.open("rb"))
+            files.extend(part.open("rb") for part in segments(path))
             if [number(file) for file in files] == [part.stat().st_ino for part in segments(path)]:
                 return files
         except FileNotFoundError:
@@ -68,18 +67,25 @@ def read(path: Path) -> Iterator[LogLine]:
 
 def tail(path: Path, count: int) -> list[LogLine]:
     """The last lines, read from the end: a long log costs no more than a short one."""
-    found: deque[bytes] = deque()
     with ExitStack() as stack:
-        for file in reversed([stack.enter_context(each) for each in opened(path)]):
-            found.extendleft(reversed(last_of(file, count - len(found))))
+        return tail_of([stack.enter_context(file) for file in opened(path)], count)
+
+
+def tail_of(files: list[BinaryIO], count: int) -> list[LogLine]:
+    """The last lines of these segments, which are left standing behind them."""
+    found: deque[bytes] = deque()
+    for file in reversed(files):
+        end = file.seek(0, os.SEEK_END)
+        found.extendleft(reversed(last_of(file, count - len(found), end)))
+        file.seek(end)
     return [parse(line) for line in found]
 
 
-def last_of(file: BinaryIO, count: int) -> list[bytes]:
+def last_of(file: BinaryIO, count: int, end: int) -> list[bytes]:
+    """The last lines before that place."""
     if count <= 0:
         return []
-    at = file.seek(0, os.SEEK_END)
-    data = b""
+    at, data = end, b""
     while at > 0 and data.count(b"\n") <= count:
         step = min(TAIL_BLOCK, at)
         at -= step
@@ -97,19 +103,22 @@ def last_lines(path: Path, count: int) -> list[str]:
     return [line for line in lines if line][-count:]
 
 
-def follow(path: Path, over: Callable[[], bool], *, seen: tuple[int, int] | None = None) -> Iterator[LogLine]:
+def follow(path: Path, over: Callable[[], bool], *, last: int | None = None) -> Iterator[LogLine]:
     """Lines as they are written, until `over` says that the attempt has ended and all is read.
 
-    `seen`: the number of the segment of which so many bytes have been shown already, and all before it; None: begin with
-    the oldest. A segment is read to its end once its rotation was seen, and what came and went since after it.
+    Begins with the oldest line, or with the `last` so many. A segment is read to its end once its rotation was seen, then
+    the one that has come and gone since, then the newest.
     """
     file: BinaryIO | None = None
     ahead: deque[BinaryIO] = deque()
     rest = b""
     try:
+        if last is not None:
+            ahead += opened(path)
+            yield from tail_of(list(ahead), last)
         while True:
             ended = over()
-            ahead += begun_since(path, file, seen)
+            ahead += begun_since(path, ahead[-1] if ahead else file)
             while True:
                 while file is not None and (data := file.read(CHUNK)):
                     *lines, rest = (rest + data).split(b"\n")
@@ -133,18 +142,13 @@ def follow(path: Path, over: Callable[[], bool], *, seen: tuple[int, int] | None
                 each.close()
 
 
-def begun_since(path: Path, file: BinaryIO | None, seen: tuple[int, int] | None) -> list[BinaryIO]:
+def begun_since(path: Path, file: BinaryIO | None) -> list[BinaryIO]:
     """The segments after the open one. Of more than two rotations since the last look only the newest two are left."""
     if file is not None and number_at(path) == number(file):
         return []
     files = opened(path)
     numbers = [number(each) for each in files]
-    past = 0
-    if file is not None:
-        past = numbers.index(number(file)) + 1 if number(file) in numbers else 0
-    elif seen is not None and seen[0] in numbers:
-        past = numbers.index(seen[0])
-        files[past].seek(seen[1])
+    past = numbers.index(number(file)) + 1 if file is not None and number(file) in numbers else 0
     for each in files[:past]:
         each.close()
     return files[past:]

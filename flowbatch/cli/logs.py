@@ -177,22 +177,12 @@ class Over:
 
 
 def followed(path: Path, count: int | None, over: Over) -> Iterator[LogLine]:
-    """What is there, all or the last lines of it, then what comes. A line is neither lost nor printed twice between the two."""
+    """What is there, all or the last lines of it, then what comes."""
     from flowbatch import tasklogs
 
     if ended_long_ago(over):
-        yield from lines_of(path, count)
-        return
-    if count is None:
-        yield from tasklogs.follow(path, over)
-        return
-    while True:  # until the log stands still between two looks
-        before = size_of(path)
-        lines = tasklogs.tail(path, count)
-        if before == size_of(path):
-            break
-    yield from lines
-    yield from tasklogs.follow(path, over, seen=before)
+        return lines_of(path, count)
+    return tasklogs.follow(path, over, last=count)
 
 
 def ended_long_ago(over: Over) -> bool:
@@ -203,12 +193,3 @@ def ended_long_ago(over: Over) -> bool:
         if attempt.key == over.key:
             return attempt.stopped_at is not None and SystemClock().now() - attempt.stopped_at > 5_000
     return False
-
-
-def size_of(path: Path) -> tuple[int, int]:
-    """The file's number, which a rotation changes, and its size."""
-    try:
-        seen = path.stat()
-    except FileNotFoundError:
-        return 0, 0
-    return seen.st_ino, seen.st_size
