@@ -13,7 +13,7 @@ import anyio
 import click
 
 from flowbatch.cli.context import Place
-from flowbatch.errors import FolderHeld, InputError
+from flowbatch.errors import FolderHeld, InputError, StoreError
 
 if TYPE_CHECKING:
     from flowbatch.app import App
@@ -136,8 +136,13 @@ def run_detached(place: Place, workflow: str, params: Sequence[str], only: Seque
 def is_stored(place: Place, run_id: str) -> bool:
     if not place.folder.exists():
         return False
-    with place.reader() as reader:
-        return reader.has_run(run_id)
+    try:
+        with place.reader() as reader:
+            return reader.has_run(run_id)
+    except StoreError:
+        return (
+            False  # it is being made, or brought up to date, just now; where it is damaged the engine ends and says so
+        )
 
 
 def as_fake(plan: Plan) -> Plan:
