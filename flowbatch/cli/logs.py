@@ -25,6 +25,7 @@ TASKS_SHOWN: Final = 100
 LINES_EACH: Final = 10  # of each task where there are several
 STEADY_LOOKS: Final = 3  # an ended attempt's log is complete when it has not grown for so many
 WAIT_SECONDS: Final = 0.2
+CAPPED: Final = "the log was capped: its beginning is gone"
 
 
 @click.command()
@@ -65,6 +66,8 @@ def logs(
         key = AttemptKey(job.id, index, number)
         path = place.folder.logs / log_name(key.id)
         render = printer(look, "", about(task, number))
+        if tail is None and any(each.truncated for each in reader.attempts(job, index) if each.key == key):
+            click.echo(CAPPED, err=True)
         if follow:
             if number == task.attempts and task.status.live and place.folder.holder() is None:
                 text = "No engine runs: the end is known only after `flowbatch resume`; Ctrl-C leaves."

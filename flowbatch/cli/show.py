@@ -207,7 +207,10 @@ def print_attempts(place: Place, attempts: Sequence[AttemptView]) -> None:
     click.echo()
     for each in attempts:
         path = place.folder.logs / log_name(each.key.id)
-        click.echo(f"log of attempt {each.key.attempt}: {path}" + ("" if path.exists() else " (there is none)"))
+        note = "" if path.exists() else " (there is none)"
+        click.echo(f"log of attempt {each.key.attempt}: {path}{note}")
+        if each.truncated:
+            click.echo("  it was capped: its beginning is gone")
 
 
 def print_fields(fields: Sequence[tuple[str, str]]) -> None:

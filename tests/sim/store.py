@@ -57,7 +57,7 @@ class DictStore:
                 (row.job, row.idx, row.attempt),
                 AttemptRow(
                     row.job, row.idx, row.attempt, row.environment, row.started_at, row.stopped_at, row.exit_code,
-                    row.reason, row.status_reason,
+                    row.reason, row.status_reason, row.truncated,
                 ),
             )  # fmt: skip
 
