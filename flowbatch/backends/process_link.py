@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -56,6 +55,7 @@ class Link(asyncio.Protocol):
         self.lost.set()
         if not self.greeting.done():
             self.greeting.set_exception(ConnectionResetError("the supervisor hung up before its greeting"))
+            self.greeting.exception()  # taken note of: where the start was given up, nobody waits for it any more
 
     def write(self, data: bytes) -> None:
         """On a connection that is gone the data is dropped: `lost` says so, and whoever sent it sends it again."""
@@ -97,7 +97,8 @@ async def _connect_or_start(folder: Path, base_env: dict[str, str]) -> Link:
 
 async def _greet(folder: Path, base_env: dict[str, str]) -> Link:
     loop = asyncio.get_running_loop()
-    _, link = await loop.create_unix_connection(Link, wire.socket_path(str(folder)))
+    with wire.socket_path(str(folder)) as path:
+        _, link = await loop.create_unix_connection(Link, path)
     link.write(json.dumps({"flowbatch": wire.PROTOCOL, "env": base_env}).encode() + b"\n")
     try:
         hello = link.hello = await link.greeting
@@ -116,7 +117,7 @@ def _start(folder: Path) -> None:
     try:
         done = subprocess.run(
             command,
-            env={"XDG_RUNTIME_DIR": os.environ.get("XDG_RUNTIME_DIR", "")},
+            env={},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 import anyio
 import click
 
-from flowbatch.cli.output import clean, duration_text, time_text
+from flowbatch.cli.output import duration_text, time_text
+from flowbatch.cli.output import one_line as clean
+from flowbatch.cli.printer import Printer
 from flowbatch.core.ending import EXITED
 from flowbatch.core.state import Job, Run
 from flowbatch.model.events import EventKind, EventRow
@@ -25,7 +27,7 @@ REFRESH_SECONDS: Final = 0.125
 HOLD_UPS_SECONDS: Final = 0.5
 BAR_WIDTH: Final = 24
 CHILD_LINES_MAX: Final = 5  # failed children told one by one, per job
-JOBS_SHOWN_MAX: Final = 30
+JOBS_SHOWN_MAX: Final = 60
 
 
 HoldUp = tuple[str, str]  # what is waited for, as `pull of busybox`; and how far that is
@@ -40,7 +42,8 @@ class View(Protocol):
 
     def say(self, text: str) -> None: ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Waits until all is shown: call it when no engine waits for us."""
 
 
 def nothing() -> list[HoldUp]:
@@ -50,7 +53,7 @@ def nothing() -> list[HoldUp]:
 def make_view(runs: Sequence[Run], clock: Clock, *, quiet: bool, hold_ups: HoldUps = nothing) -> View:
     if quiet:
         return Silent()
-    if sys.stdout.isatty():
+    if sys.stdout is not None and sys.stdout.isatty():
         return LiveView(runs, clock, hold_ups)
     return PlainView(runs, clock, hold_ups)
 
@@ -79,6 +82,7 @@ class PlainView:
         self._hold_ups = hold_ups
         self._jobs = {job.no: job for run in runs for job in run.jobs}
         self._runs = {run.no: run for run in runs}
+        self._printer = Printer()
         self._told: dict[int, int] = {}
         self._begun: set[int] = set()
 
@@ -94,7 +98,8 @@ class PlainView:
             elif event.kind is EventKind.RUN and event.run in self._runs:
                 lines += self._run_line(self._runs[event.run], event)
         if lines:
-            click.echo("\n".join(lines))
+            text = "\n".join(lines)
+            self._printer.put(lambda: click.echo(text))
 
     def _job_line(self, job: Job, event: EventRow) -> list[str]:
         status = Status(event.status)
@@ -110,6 +115,8 @@ class PlainView:
             reason = clean(job.status_reason or "") if telling else ""
             detail = ", ".join(part for part in (counts, code, reason) if part)
         elif status is Status.RUNNABLE:
+            if event.exit_code is None and event.status_reason is None:
+                return [self._line(job.spec.key, status.name, "reopened")]
             why = f"exit {event.exit_code}" if event.exit_code is not None else clean(event.status_reason or "")
             detail = f"to be tried again: attempt {event.attempt} ended with {why}"
         return [self._line(job.spec.key, status.name, detail)]
@@ -145,7 +152,8 @@ class PlainView:
         while True:
             present = {what for what, _ in self._hold_ups()}
             for what in sorted(present - told):
-                click.echo(self._line("", "waits", clean(f"for {what}")))
+                text = self._line("", "waits", clean(f"for {what}"))
+                self._printer.put(lambda text=text: click.echo(text))  # type: ignore[misc]
             told = present
             await anyio.sleep(HOLD_UPS_SECONDS)
 
@@ -153,7 +161,9 @@ class PlainView:
         click.echo(text, err=True)
 
     def close(self) -> None:
-        pass
+        self._printer.close()
+        if self._printer.dropped:
+            click.echo(f"({self._printer.dropped} reports were left out: nobody read them)", err=True)
 
 
 class LiveView:
@@ -168,6 +178,7 @@ class LiveView:
         self._hold_ups = hold_ups
         self._console: Console = Console(highlight=False)
         self._messages: list[str] = []
+        self._printer = Printer()
         self._live = Live(console=self._console, auto_refresh=False, transient=False)
         self._live.start()
 
@@ -176,32 +187,41 @@ class LiveView:
 
     async def refresh(self) -> None:
         while True:
-            self._live.update(self.draw(), refresh=True)
+            if self._printer.idle:  # a terminal that is held (Ctrl-S) gets the newest picture when it goes on
+                picture = self.draw()
+                self._printer.put(lambda picture=picture: self._live.update(picture, refresh=True))  # type: ignore[misc]
             await anyio.sleep(REFRESH_SECONDS)
 
     def say(self, text: str) -> None:
-        self._messages.append(text)
+        if text not in self._messages:
+            self._messages.append(text)
 
     def close(self) -> None:
-        self._live.update(self.draw(), refresh=True)
-        self._live.stop()
+        picture = self.draw(whole=True)
+        self._printer.put(lambda: self._live.update(picture, refresh=True))
+        self._printer.put(self._live.stop)
+        self._printer.close()
 
-    def draw(self) -> RenderableType:
+    def draw(self, *, whole: bool = False) -> RenderableType:
+        """As many jobs as the terminal has lines for, the most telling ones; `whole`: the last picture, which scrolls."""
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
 
         parts: list[RenderableType] = []
+        hold_ups = [] if whole else self._hold_ups()
+        lines = JOBS_SHOWN_MAX if whole else self._console.height - (len(self._messages) + len(hold_ups)) * 2 - 2
+        room = max(lines // max(len(self._runs), 1) - 2, 1)
         for run in self._runs:
             table = Table.grid(padding=(0, 2))
-            shown = sorted(run.jobs, key=interest)[:JOBS_SHOWN_MAX] if len(run.jobs) > JOBS_SHOWN_MAX else run.jobs
+            shown = sorted(run.jobs, key=interest)[:room] if len(run.jobs) > room else run.jobs
             for job in sorted(shown, key=lambda job: job.no):
                 table.add_row(*self.job_cells(job))
             parts.append(table)
             if len(shown) < len(run.jobs):
                 parts.append(Text(f"… and {len(run.jobs) - len(shown)} more jobs", style="dim"))
             parts.append(Text(self.foot(run), style="bold"))
-        parts += [Text(clean(f"waits for {' '.join(each)}"), style="cyan") for each in self._hold_ups()]
+        parts += [Text(clean(f"waits for {' '.join(each)}"), style="cyan") for each in hold_ups]
         parts += [Text(message, style="yellow") for message in self._messages]
         return Group(*parts)
 

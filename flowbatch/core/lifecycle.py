@@ -174,7 +174,7 @@ def grown_memory(state: State, live: Live, factor: float) -> int:
 
 def halt(state: State, live: Live, why: Halt, reason: str | None, out: Turn) -> None:
     """Asks a live attempt to stop; the wish is durable before the backend hears of it. A stronger wish replaces a weaker."""
-    if live.halt is Halt.NONE or (why is Halt.TERMINATE and live.halt is Halt.INTERRUPT):
+    if live.halt is Halt.NONE or (why is Halt.TERMINATE and live.halt is not Halt.TERMINATE):
         live.halt = why
         live.halt_reason = reason
         live.changed = state.turn

@@ -89,7 +89,8 @@ class Commands:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
             stream.settimeout(PATIENCE_S)
             try:
-                stream.connect(wire.socket_path(str(self.state / "supervisor")))
+                with wire.socket_path(str(self.state / "supervisor")) as path:
+                    stream.connect(path)
                 stream.sendall(b'{"flowbatch": %d, "env": {}}\n' % wire.PROTOCOL)
                 with stream.makefile("rb") as lines:
                     line = lines.readline()
@@ -115,7 +116,7 @@ class Commands:
             if process.returncode is None:
                 process.kill()
                 out, err = process.communicate()
-                print(f"{process.args}: {process.returncode}", out, err, sep="\n")  # shown where the test fails
+                print(process.args, process.returncode, out, err, sep="\n")  # shown where the test fails
         pid = self.supervisor()
         if pid is not None:
             kill(pid)

@@ -246,3 +246,13 @@ def test_rebuild_is_what_was() -> None:
     now = lives.world.now
     assert invariants.canonical(again, now) == invariants.canonical(lives.world.state, now)
     invariants.check(again)
+
+
+def test_a_termination_is_stronger_than_a_timeout_that_was_none() -> None:
+    lives = Lives(job("a", timeout_ms=5_000), job("hold", timeout_ms=9**9))
+    lives.keep(lives.world.start("a"))
+    lives.world.now = Millis(60_000)
+    lives.crash()
+    lives.keep(lives.world.tell(Terminate(1, Aim(job=JobId("a")), "enough")))
+    out = lives.census(ended("a", 0), alive("hold"))
+    assert (out.writes.tasks[1, 0].status, out.writes.tasks[1, 0].status_reason) == (Status.FAILED, "enough")

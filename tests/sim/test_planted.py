@@ -36,14 +36,14 @@ BUGS = {
     ),
     "terminate not durable": Bug(lifecycle.halt, "out.live_row(live)", "pass"),
     "stop not repeated after a crash": Bug(
-        recovery.confirm, "if live.halt is not Halt.NONE and not live.stop_told:", "if False:", 200
+        recovery.confirm, "if live.halt is not Halt.NONE and not live.stop_told:", "if False:", 600
     ),
     "retry charged on interruption": Bug(
         retry.decide, "case EndClass.INTERRUPTED:\n            return Again(counts=False)",
         "case EndClass.INTERRUPTED:\n            return Again()", 200,
     ),
     "launch before commit": Bug(
-        World.persist_and_act, "    if crash is", "    self.perform(outcome.effects)\n    if crash is"
+        World.persist_and_act, "    if crash is Crash.B", "    self.perform(outcome.effects)\n    if crash is Crash.B"
     ),
     "forget before commit": Bug(
         lifecycle.begin, "live.status = Status.RUNNING",
@@ -70,7 +70,7 @@ BUGS = {
         scheduler.place, "while pass_over(state, reservations(state, out.now), out):\n        pass",
         "pass_over(state, reservations(state, out.now), out)", 200,
     ),
-    "boot ignored": Bug(recovery.miss, "before_boot = live.life < state.same_boot_since", "before_boot = False"),
+    "boot ignored": Bug(recovery.miss, "before_boot = live.life < state.same_boot_since", "before_boot = False", 200),
     "a lost attempt never noticed": Bug(recovery.on_census, "miss(state, live, out)", "pass"),
     "what max_running held back is forgotten": Bug(lifecycle.release, "queue.unpark(job)", "pass"),
     "max_running ignored": Bug(ready.Group.head, "job.running >= limit", "False"),
@@ -102,7 +102,7 @@ BUGS = {
     "draining is forgotten by the census": Bug(
         recovery.miss, "(state.draining or held)", "False", 200
     ),
-    "a cancelled job is tried again": Bug(lifecycle.decide, "job.cancelled or job.terminated", "False", 200),
+    "a cancelled job is tried again": Bug(lifecycle.decide, "job.cancelled or job.terminated", "False", 400),
 }  # fmt: skip
 
 
