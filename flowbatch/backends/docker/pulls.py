@@ -86,6 +86,7 @@ class Puller:
 
     async def _run(self, pull: Pull, over: anyio.Event) -> None:
         try:
+            self._tell(pull)
             async with self._room:
                 await self._try(pull)
         finally:
