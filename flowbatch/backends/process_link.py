@@ -19,6 +19,7 @@ from flowbatch.errors import BackendUnavailable
 _SUPERVISOR = Path(wire.__file__).parent
 _START_S = 30.0  # a machine on its knees; usually 50 ms
 _ATTEMPTS = 20  # to catch a supervisor between its start, its listening and its end
+_GREETING_S = 30.0
 _PAUSE_S = 0.05
 _DRAIN_S = 30.0
 
@@ -101,7 +102,8 @@ async def _greet(folder: Path, base_env: dict[str, str]) -> Link:
         _, link = await loop.create_unix_connection(Link, path)
     link.write(json.dumps({"flowbatch": wire.PROTOCOL, "env": base_env}).encode() + b"\n")
     try:
-        hello = link.hello = await link.greeting
+        async with asyncio.timeout(_GREETING_S):  # TimeoutError is an OSError: another try, then a sentence
+            hello = link.hello = await link.greeting
     except BaseException:
         link.close()
         raise

@@ -121,9 +121,12 @@ def opened(path: Path, steps: Sequence[Migration] | None = None) -> sqlite3.Conn
         if version is None:
             db.execute(statements.BEFORE_FIRST_TABLE)
         db.execute(statements.WAL)
-        for step in steps:
-            if step.number > (version or 0):
-                apply(db, step)
+        if version is None:
+            apply(db, steps)  # at once: a reader meets a whole store, or none
+        else:
+            for step in steps:
+                if step.number > version:
+                    apply(db, [step])
         db.executescript(statements.PRAGMAS)
     except BaseException as error:
         db.close()
@@ -162,16 +165,17 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def apply(db: sqlite3.Connection, step: Migration) -> None:
+def apply(db: sqlite3.Connection, steps: Sequence[Migration]) -> None:
     """One transaction; foreign keys are checked at its end, because a table may have been rebuilt in it."""
     db.execute(statements.BEGIN)
     try:
-        for statement in split(step.sql):
-            db.execute(statement)
-        broken = db.execute("PRAGMA foreign_key_check").fetchone()
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        if broken or version != step.number:
-            raise InternalError(f"migration {step.number:04} ({step.name}) leaves {broken or f'version {version}'}")
+        for step in steps:
+            for statement in split(step.sql):
+                db.execute(statement)
+            broken = db.execute("PRAGMA foreign_key_check").fetchone()
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if broken or version != step.number:
+                raise InternalError(f"migration {step.number:04} ({step.name}) leaves {broken or f'version {version}'}")
         db.execute(statements.COMMIT)
     except BaseException:
         if db.in_transaction:

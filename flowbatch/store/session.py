@@ -85,7 +85,7 @@ def connect(path: Path) -> sqlite3.Connection:
                 db.close()
                 db = sqlite3.connect(":memory:", isolation_level=None)
                 for step in migrate.migrations():
-                    migrate.apply(db, step)
+                    migrate.apply(db, [step])
             elif version < migrate.latest():
                 raise StoreError(f"{path}: written by an older flowbatch; `flowbatch resume` brings it up to date")
         except BaseException:

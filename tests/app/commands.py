@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from flowbatch.backends.supervisor import wire
+from flowbatch.folder import StateFolder
 from flowbatch.store.reader import Reader
 
 PATIENCE_S: Final = 60.0  # for what usually takes one second, on a machine on its knees
@@ -117,6 +118,9 @@ class Commands:
                 process.kill()
                 out, err = process.communicate()
                 print(process.args, process.returncode, out, err, sep="\n")  # shown where the test fails
+        holder = StateFolder(self.state).holder()
+        if holder:
+            kill(holder)  # one that was detached
         pid = self.supervisor()
         if pid is not None:
             kill(pid)

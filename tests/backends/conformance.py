@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
+from uuid import uuid4
 
 import anyio
 
@@ -17,7 +18,7 @@ from flowbatch.model.ids import AttemptKey, JobId
 from flowbatch.model.stimuli import Exited, LaunchFailed, Observation, Started
 from flowbatch.ports import Backend, Clock, Fact, LaunchOrder
 
-JOB = JobId("0c0ffee0-0000-4000-8000-000000000000")
+JOB = JobId(str(uuid4()))  # its own in each test process: supervisors find their escapees by the attempt's id
 LONG_MS = 600_000
 
 

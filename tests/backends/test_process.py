@@ -29,7 +29,15 @@ from flowbatch.model.ids import AttemptKey
 from flowbatch.model.resources import Resources
 from flowbatch.model.stimuli import Exited, LaunchFailed
 from flowbatch.ports import LaunchOrder
-from tests.backends.conformance import CASES, JOB, LONG_MS, Facts, World, running
+from tests.backends.conformance import (
+    CASES,
+    JOB,
+    LONG_MS,
+    Facts,
+    World,
+    a_timeout_kills_after_the_grace,
+    running,
+)
 
 SUPERVISOR = Path(wire.__file__).parent
 BASE_ENV = {"PATH": os.environ["PATH"], "FROM_BASE": "base", "REPLACED": "base"}
@@ -140,7 +148,13 @@ def carriers(key: AttemptKey) -> list[int]:
     return [pid for pid in table.scan() if table.marker(pid) == key.id]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+SLOW = {a_timeout_kills_after_the_grace}  # it waits for both
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, id=case.__name__, marks=[pytest.mark.slow] if case in SLOW else []) for case in CASES],
+)
 async def test_conformance(case: Callable[[World], Awaitable[None]], tmp_path: Path) -> None:
     async with process_world(tmp_path) as world:
         await case(world)
@@ -361,6 +375,7 @@ async def test_launches_during_a_reconnect_are_made_once(tmp_path: Path) -> None
         assert starts.count("\n") == len(set(ran))
 
 
+@pytest.mark.slow
 async def test_tasks_end_while_no_engine_is_there(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "go")
     async with process_world(tmp_path) as world:
@@ -446,6 +461,7 @@ async def test_few_descriptors_only_slow_the_starts(tmp_path: Path) -> None:
             assert world.log(order) == [("o", "hello")]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may become another user")
 async def test_root_may_become_another_user(tmp_path: Path) -> None:
     async with process_world(tmp_path) as world:

@@ -86,7 +86,7 @@ def test_a_migrated_schema_is_a_fresh_one(tmp_path: Path) -> None:
         make(path, steps[:count])
         with closing(sqlite3.connect(path, isolation_level=None)) as db:
             for step in steps[count:]:
-                apply(db, step)
+                apply(db, [step])
         assert schema(path) == schema(tmp_path / "fresh.db")
 
 

@@ -54,6 +54,22 @@ class Client:
             return False
         return True
 
+    def drain(self) -> bool:
+        """Takes all that has arrived. False when it is gone: the orders of an engine that was killed end with its connection."""
+        while self._has_arrived():
+            if not self.receive():
+                return False
+        return True
+
+    def _has_arrived(self) -> bool:
+        try:
+            self.connection.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True  # reset: receiving says so
+        return True
+
     def _take(self, message: Any) -> None:
         if not self.greeted:
             self.greeted = True
