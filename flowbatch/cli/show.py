@@ -161,6 +161,7 @@ def item_text(spec: JobSpec, index: int | None) -> str:
 
 def spec_fields(reader: Reader, run: RunView | None, spec: JobSpec) -> list[tuple[str, str]]:
     from flowbatch.cli.check import details_of, span_text
+    from flowbatch.cli.containers import words_of
 
     needs = ""
     if run is not None and spec.needs:
@@ -172,6 +173,7 @@ def spec_fields(reader: Reader, run: RunView | None, spec: JobSpec) -> list[tupl
         ("needs", needs),
         ("queue", spec.queue),
         ("resources", str(spec.resources)),
+        ("container", "; ".join(words_of(spec.container))),
         ("command", shlex.join(spec.command)),
         ("workdir", spec.workdir),
         ("variables", " ".join(f"{name}={shlex.quote(value)}" for name, value in spec.env)),

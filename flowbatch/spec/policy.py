@@ -129,7 +129,9 @@ def _mount_error(mount: Mount, policy: Policy, resolve: Resolve) -> str | None:
         never = _never(path, policy, resolve)
         if never is not None:
             return never
-    spelt = {replace(root, source=path) for root in policy.mounts for path in (plain(root.source), resolve(root.source))}
+    spelt = {
+        replace(root, source=path) for root in policy.mounts for path in (plain(root.source), resolve(root.source))
+    }
     roots = [root for root in spelt if _below(source, root.source) is not None]
     if not roots:
         if any(_below(real, root.source) is not None for root in spelt):
