@@ -24,8 +24,7 @@ KEPT_LOGS: Final = ("awslogs", "json-file", "local", "journald")  # what Docker 
 SAFE_NETWORKS: Final = ("bridge", "none")
 
 
-@dataclass(frozen=True, slots=True)
-class Root:
+class Root(NamedTuple):
     """A folder (or file) of this machine whose content may be mounted."""
 
     source: str
@@ -60,8 +59,7 @@ class Policy:
 NOTHING: Final = Policy()
 
 
-@dataclass(frozen=True, slots=True)
-class Guard:
+class Guard(NamedTuple):
     """A policy, and how this machine's paths resolve."""
 
     policy: Policy
