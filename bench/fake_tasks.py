@@ -14,6 +14,7 @@ import anyio
 from bench.report import peak_rss_mib, rss_mib
 from flowbatch.app import open_app
 from flowbatch.folder import StateFolder
+from flowbatch.model.events import ChildEvents
 from flowbatch.model.ids import JobId, RunId
 from flowbatch.model.jobspec import Environment, FakeScript, JobPlan, JobSpec, Need, Queue, RunPlan
 from flowbatch.model.outcome import Outcome
@@ -23,7 +24,9 @@ from flowbatch.model.stimuli import SubmitRun
 from flowbatch.settings import Settings
 
 SLOTS = 1_000
-SETTINGS = Settings((Environment("default", "fake", Resources(SLOTS * 1000)),), (Queue("default"),), child_events=True)
+SETTINGS = Settings(
+    (Environment("default", "fake", Resources(SLOTS * 1000)),), (Queue("default"),), child_events=ChildEvents.ENDS
+)
 
 
 def plan(arrays: int, size: int) -> RunPlan:

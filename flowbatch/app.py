@@ -17,11 +17,13 @@ from flowbatch.backends.process import ProcessBackend
 from flowbatch.clock import SystemClock
 from flowbatch.core.machine import Machine
 from flowbatch.core.recovery import rebuild
+from flowbatch.core.state import Run
 from flowbatch.engine import control
 from flowbatch.engine.loop import Engine
 from flowbatch.engine.orders import OrderDesk
 from flowbatch.engine.verbs import Verbs
 from flowbatch.folder import StateFolder, short_socket_path
+from flowbatch.model.ids import RunId
 from flowbatch.model.jobspec import Environment, Queue, RunPlan
 from flowbatch.model.stimuli import Configure
 from flowbatch.ports import Backend, Clock
@@ -39,6 +41,7 @@ class App:
     settings: Settings
     engine: Engine
     verbs: Verbs
+    opened: Mapping[RunId, Run]  # what earlier lives left open; it may have ended meanwhile, while nobody looked
 
 
 @asynccontextmanager
@@ -66,6 +69,7 @@ async def open_app(
             state = rebuild(loaded, enforcing=enforcing, child_events=settings.child_events)
             for run in state.runs.values():
                 run.held = hold_open_runs
+            opened = dict(state.runs)
             desk = OrderDesk(folder.path, log_cap_bytes=settings.log_cap_bytes)
             engine = Engine(Machine(state), store, backends, desk, clock)
             engine.post(Configure(settings.environments, settings.queues))
@@ -74,7 +78,7 @@ async def open_app(
                 await tasks.start(engine.run, name="engine")
                 with short_socket_path(folder.socket) as socket:
                     await tasks.start(control.serve, socket, verbs, name="control socket")
-                yield App(folder, settings, engine, verbs)
+                yield App(folder, settings, engine, verbs, opened)
                 tasks.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(10):  # the last commit may be in its fsync

@@ -46,7 +46,7 @@ class Logger:
 
         if not _Settings.applied:
             _apply()
-        structlog.get_logger(logger=self._name).log(_LEVELS[level], event, **facts)
+        structlog.get_logger().bind(logger=self._name).log(_LEVELS[level], event, **facts)
 
 
 def _apply() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from flowbatch.errors import InputError, Problem, WorkflowInvalid
+from flowbatch.model.events import ChildEvents
 from flowbatch.model.jobspec import Environment, Queue
 from flowbatch.model.resources import Resources
 from flowbatch.spec.policy import NOTHING, Policy
@@ -24,7 +25,7 @@ class Settings:
     queues: tuple[Queue, ...]
     log_cap_bytes: int = LOG_CAP_BYTES
     retention_ms: int | None = None  # None: for ever
-    child_events: bool = False
+    child_events: ChildEvents = ChildEvents.NONE
     file: str | None = None
     policy: Policy = NOTHING  # of containers; a workflow's own folder comes to it
 
@@ -85,22 +86,22 @@ def parse_settings(text: bytes, file: str) -> Settings:
         queues,
         limits.log * 1024 * 1024 if limits is not None and limits.log else LOG_CAP_BYTES,
         model.retention,
-        bool(model.events is not None and model.events.children),
+        ChildEvents.NONE if model.events is None else ChildEvents(model.events.children),
         file,
         NOTHING if model.policy is None else model.policy.policy(),
     )
 
 
 def with_variables(settings: Settings) -> Settings:
-    """FLOWBATCH_CHILD_EVENTS=1 and FLOWBATCH_LOG_CAP (MiB) win over the file."""
+    """FLOWBATCH_CHILD_EVENTS (none, ends, all) and FLOWBATCH_LOG_CAP (MiB) win over the file."""
     from dataclasses import replace
 
     children = os.environ.get("FLOWBATCH_CHILD_EVENTS")
     cap = os.environ.get("FLOWBATCH_LOG_CAP")
     if children is not None:
-        if children not in ("0", "1"):
-            raise InputError(f"FLOWBATCH_CHILD_EVENTS is 0 or 1, not {children!r}")
-        settings = replace(settings, child_events=children == "1")
+        if children.upper() not in ChildEvents.__members__:
+            raise InputError(f"FLOWBATCH_CHILD_EVENTS is none, ends or all, not {children!r}")
+        settings = replace(settings, child_events=ChildEvents[children.upper()])
     if cap is not None:
         if not cap.isdigit() or int(cap) < 1:
             raise InputError(f"FLOWBATCH_LOG_CAP is a whole number of MiB from 1, not {cap!r}")

@@ -30,25 +30,23 @@ FLOORS: dict[str, int] = {
     "__init__": 0,
 }
 PURE = {"model", "core"}
-IMPURE_MODULES = set(
-    [
-        "asyncio",
-        "anyio",
-        "aiosqlite",
-        "aiodocker",
-        "aiohttp",
-        "structlog",
-        "sqlite3",
-        "time",
-        "random",
-        "uuid",
-        "os",
-        "pathlib",
-        "logging",
-        "socket",
-        "subprocess",
-    ]
-)
+IMPURE_MODULES = {
+    "asyncio",
+    "anyio",
+    "aiosqlite",
+    "aiodocker",
+    "aiohttp",
+    "structlog",
+    "sqlite3",
+    "time",
+    "random",
+    "uuid",
+    "os",
+    "pathlib",
+    "logging",
+    "socket",
+    "subprocess",
+}
 SPEC_THIRD_PARTY = {"pydantic", "yaml", "pydantic_core"}
 SUPERVISOR = ROOT / "backends" / "supervisor"  # runs alone, before anything is installed into its interpreter
 

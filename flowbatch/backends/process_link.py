@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -97,7 +96,8 @@ async def _connect_or_start(folder: Path, base_env: dict[str, str]) -> Link:
 
 async def _greet(folder: Path, base_env: dict[str, str]) -> Link:
     loop = asyncio.get_running_loop()
-    _, link = await loop.create_unix_connection(Link, wire.socket_path(str(folder)))
+    with wire.socket_path(str(folder)) as path:
+        _, link = await loop.create_unix_connection(Link, path)
     link.write(json.dumps({"flowbatch": wire.PROTOCOL, "env": base_env}).encode() + b"\n")
     try:
         hello = link.hello = await link.greeting
@@ -116,7 +116,7 @@ def _start(folder: Path) -> None:
     try:
         done = subprocess.run(
             command,
-            env={"XDG_RUNTIME_DIR": os.environ.get("XDG_RUNTIME_DIR", "")},
+            env={},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

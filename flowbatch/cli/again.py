@@ -13,7 +13,6 @@ from flowbatch.cli.output import print_json
 from flowbatch.errors import FolderHeld, InputError
 
 if TYPE_CHECKING:
-    from flowbatch.core.state import Run
     from flowbatch.model.ids import RunId
     from flowbatch.model.stimuli import Stimulus
 
@@ -41,7 +40,7 @@ def retry(place: Place, address: str, as_json: bool) -> int:
         else:
             click.echo(f"Reopened in the running engine: {', '.join(reopened(value))}")
         return 0
-    return anyio.run(go_on, place, [target.run], lambda ticket: Retry(ticket, target), as_json)
+    return anyio.run(go_on, place, [target.run], lambda ticket: Retry(ticket, target), as_json, True)
 
 
 def reopened(value: object) -> list[str]:
@@ -83,21 +82,26 @@ def resume(place: Place, run: str | None, as_json: bool) -> int:
     return anyio.run(go_on, place, ids, lambda ticket: Resume(ticket, one), as_json)
 
 
-async def go_on(place: Place, ids: Sequence[RunId], command: Callable[[int], Stimulus], as_json: bool) -> int:
-    """Opens the engine with every run held, gives it the command, and follows the runs that it sets going."""
+async def go_on(
+    place: Place, ids: Sequence[RunId], command: Callable[[int], Stimulus], as_json: bool, recovered: bool = False
+) -> int:
+    """Opens the engine with every run held, gives it the command, and follows the runs that it sets going.
+
+    `recovered`: only once it knows what ended while nobody looked.
+    """
     from flowbatch.app import open_app
     from flowbatch.cli.follow import follow
 
     async with open_app(place.folder, place.settings, hold_open_runs=True) as app:
-        found: dict[RunId, Run] = {}
+        found = {run_id: app.opened[run_id] for run_id in ids if run_id in app.opened}
 
         def catch(_: object) -> None:
             runs = app.engine.machine.state.runs
-            found.update({run_id: runs[run_id] for run_id in ids if run_id in runs and run_id not in found})
+            found.update({run_id: runs[run_id] for run_id in ids if run_id in runs})  # one that was reopened is another
 
-        catch(None)
         app.engine.observe(catch)
-
+        if recovered:
+            await app.engine.recovered.wait()
         answer = await app.engine.ask(command)
         if answer.error is not None:
             raise InputError(answer.error)

@@ -65,9 +65,11 @@ async def change_alone(place: Place, verb: str, arguments: dict[str, Any], run_i
     """Without an engine: does it, waits for what it stopped and for the run's `finally`, but not for what runs on."""
     from flowbatch.app import open_app
     from flowbatch.model.ids import RunId
+    from flowbatch.model.jobspec import Stage
     from flowbatch.model.status import RunStatus
 
     async with open_app(place.folder, place.settings, hold_open_runs=True) as app:
+        await app.engine.recovered.wait()  # what ended while nobody looked has ended so, not by this
         state = app.engine.machine.state
         run = state.runs.get(RunId(run_id))
         value = await app.verbs.call(verb, arguments)
@@ -78,15 +80,18 @@ async def change_alone(place: Place, verb: str, arguments: dict[str, Any], run_i
             await app.verbs.call("resume", {"run": run_id})
         over = anyio.Event()
 
-        def live(*, stopping: bool) -> int:
-            return sum(1 for each in state.live.values() if each.job.run is run and bool(each.halt) is stopping)
+        def stopping() -> bool:
+            return any(each.halt for each in state.live.values() if each.job.run is run)
+
+        def left() -> int:
+            ours = (each for each in state.live.values() if each.job.run is run and not each.halt)
+            return sum(each.job.stage is Stage.MAIN for each in ours)  # `finally` is ours to see through
 
         def look(_: object) -> None:
-            settled = not live(stopping=True) and (live(stopping=False) or not whole)
-            if run.status is not RunStatus.RUNNING or settled:
+            if run.status is not RunStatus.RUNNING or (not stopping() and (left() or not whole)):
                 over.set()
 
         app.engine.observe(look)
         look(None)
         await over.wait()
-        return {**value, "left_running": live(stopping=False)}
+        return {**value, "left_running": left()}

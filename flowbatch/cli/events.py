@@ -41,7 +41,7 @@ def events(
         run = None if run_name is None else reader.run(run_name)
         if not place.settings.child_events:
             text = (
-                "Children of arrays are not logged; `events: {children: true}` in the settings logs them from then on."
+                "Children of arrays are not logged; `events: {children: ends}` in the settings logs them from then on."
             )
             click.echo(text, err=True)
         after, found = begin(reader, run, since, limit)

@@ -161,7 +161,7 @@ def look_at_settings(settings: Settings) -> Iterator[Finding]:
     if settings.file is not None and os.stat(settings.file).st_mode & 0o022:
         yield Finding("warning", "settings", f"{settings.file}: others may write it: `chmod go-w {settings.file}`")
     if not settings.child_events:
-        yield Finding("note", "settings", "children of arrays are not in the event log (events: {children: true})")
+        yield Finding("note", "settings", "children of arrays are not in the event log (events: {children: ends})")
     if os.getuid() == 0:
         yield Finding("warning", "settings", "you are root, and so is every task: a user of its own is safer")
 

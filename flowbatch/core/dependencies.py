@@ -111,10 +111,6 @@ def make_ready(state: State, job: Job, out: Turn) -> None:
         queue = state.queue_of(job)
         for lo, hi in ranges:
             queue.add(job, lo, hi, front=1, shape=job.spec.resources)
-        if job.array and state.child_events:
-            for lo, hi in ranges:
-                for index in range(lo, hi):
-                    out.child_event(job, index, Status.RUNNABLE, None, None)
         if whole:
             state.place_wanted = True
             if not job.array:

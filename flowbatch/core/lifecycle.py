@@ -22,7 +22,7 @@ from flowbatch.model.stimuli import Exited, LaunchFailed, Started
 
 def live_of(state: State, key: AttemptKey) -> Live | None:
     """The live attempt with exactly this key, or None where the news is stale."""
-    live = state.live.get(key.task)
+    live = state.live.get(key[:2])
     return live if live is not None and live.key.attempt == key.attempt else None
 
 
@@ -48,7 +48,8 @@ def begin(state: State, live: Live, at: Millis, out: Turn) -> None:
         out.child_event(job, idx, Status.RUNNING, None, None)
     else:
         dependencies.set_single_status(job, Status.RUNNING, out)
-    arm_timeout(state, live)
+    if job.spec.timeout_ms is not None:
+        arm_timeout(state, live)
 
 
 def arm_timeout(state: State, live: Live) -> None:
@@ -108,12 +109,9 @@ def decide(live: Live, verdict: Verdict) -> retry.Decision:
 
 def release(state: State, live: Live) -> None:
     """The attempt holds nothing any more."""
-    job = live.job
-    del state.live[live.key.task]
-    environment = live.environment
-    environment.used = environment.used.minus(live.resources)
-    environment.live -= 1
-    queue = state.queue_of(job)
+    job, queue = live.job, live.queue
+    del state.live[live.key[:2]]
+    live.environment.let_go(live.resources)
     queue.live -= 1
     job.running -= 1
     if job.parked:
@@ -176,7 +174,7 @@ def grown_memory(state: State, live: Live, factor: float) -> int:
 
 def halt(state: State, live: Live, why: Halt, reason: str | None, out: Turn) -> None:
     """Asks a live attempt to stop; the wish is durable before the backend hears of it. A stronger wish replaces a weaker."""
-    if live.halt is Halt.NONE or (why is Halt.TERMINATE and live.halt is Halt.INTERRUPT):
+    if live.halt is Halt.NONE or (why is Halt.TERMINATE and live.halt is not Halt.TERMINATE):
         live.halt = why
         live.halt_reason = reason
         live.changed = state.turn

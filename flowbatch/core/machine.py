@@ -48,7 +48,8 @@ class Machine:
         out = Turn(state, now)
         for stimulus in stimuli:
             dispatch(state, stimulus, out)
-            dependencies.settle(state, out)
+            if out.settled_children or out.settled_jobs or out.settled_runs:
+                dependencies.settle(state, out)
         while (timer := state.timers.due(now)) is not None:
             on_timer(state, timer, out)
             dependencies.settle(state, out)

@@ -17,19 +17,22 @@ from __future__ import annotations
 
 from flowbatch.core import dependencies, lifecycle, submission
 from flowbatch.core.runs import arm_deadline, arm_finally
-from flowbatch.core.scheduler import launch_effect
+from flowbatch.core.scheduler import launch_again
 from flowbatch.core.state import ROW, Job, Live, Odd, Run, State
 from flowbatch.core.turn import Turn
 from flowbatch.model.effects import Forget, Stop
 from flowbatch.model.ending import Evidence, Halt
-from flowbatch.model.ids import AttemptKey, Millis, RunId, TaskKey
+from flowbatch.model.events import ChildEvents
+from flowbatch.model.ids import AttemptKey, Millis, RunId
 from flowbatch.model.jobspec import JobPlan, RunPlan, Stage
 from flowbatch.model.rows import JobRow, Loaded, RunRow, TaskRow
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.model.stimuli import Census, Exited, Observation, Reload, Resume, Started
 
 
-def rebuild(loaded: Loaded, *, enforcing: frozenset[str] = frozenset(), child_events: bool = False) -> State:
+def rebuild(
+    loaded: Loaded, *, enforcing: frozenset[str] = frozenset(), child_events: ChildEvents = ChildEvents.NONE
+) -> State:
     """The state that wrote these rows, less what only a life knows (blocked heads, the turn of a change)."""
     state = State(
         loaded.life,
@@ -113,14 +116,13 @@ def restore_live(state: State, job: Job, row: TaskRow) -> None:
     environment = state.environments[row.environment or ""]
     key = AttemptKey(job.id, row.idx, row.attempt)
     live = Live(
-        key, job, environment, environment.spec.backend_of(job.spec) or "", job.resources_of(row.idx), row.life,
+        key, job, state.queue_of(job), environment, environment.spec.backend_of(job.spec) or "", job.resources_of(row.idx), row.life,
         changed=0, status=row.status, halt=row.halt, halt_reason=row.status_reason,
         started_at=row.started_at,
     )  # fmt: skip
-    state.live[key.task] = live
-    environment.used = environment.used.plus(live.resources)
-    environment.live += 1
-    state.queue_of(job).live += 1
+    state.live[key[:2]] = live
+    environment.hold(live.resources, 1)
+    live.queue.live += 1
     job.running += 1
     if live.status is Status.RUNNING:
         lifecycle.arm_timeout(state, live)
@@ -131,10 +133,25 @@ def restore_ready(state: State, job: Job) -> None:
     if job.rest is Status.RUNNABLE:
         for lo, hi in dependencies.resting_ranges(job):
             queue.add(job, lo, hi, front=1, shape=job.spec.resources)
-    code, index = Status.RUNNABLE | ROW, 0
-    while (index := job.cells.find(code, index)) >= 0:
-        lifecycle.wait_or_queue(state, AttemptKey(job.id, index, job.attempts[index]))
-        index += 1
+    index = 0
+    while (lo := job.cells.find(Status.RUNNABLE | ROW, index)) >= 0:
+        index = alike_until(job, lo)
+        if lo in job.odd:
+            lifecycle.wait_or_queue(state, AttemptKey(job.id, lo, job.attempts[lo]))
+        else:
+            queue.add(job, lo, index, front=0 if job.attempts[lo] else 1, shape=job.spec.resources)
+
+
+def alike_until(job: Job, lo: int) -> int:
+    """The end of the range of RUNNABLE tasks that one entry can stand for: all tried before, or none of them, and none odd."""
+    hi = lo + 1
+    if lo in job.odd:
+        return hi
+    cells, attempts, odd = job.cells, job.attempts, job.odd
+    code, tried = cells[lo], attempts[lo] > 0
+    while hi < len(cells) and cells[hi] == code and (attempts[hi] > 0) is tried and hi not in odd:
+        hi += 1
+    return hi
 
 
 def resume(state: State, run: Run) -> None:
@@ -167,17 +184,17 @@ def on_resume(state: State, command: Resume, out: Turn) -> None:
 
 def on_census(state: State, census: Census, out: Turn) -> None:
     """Holds what a backend has against what we think it has; see the table in design.md §9."""
-    seen: set[TaskKey] = set()
+    seen: set[AttemptKey] = set()
     for observation in census.observations:
         live = lifecycle.live_of(state, observation.key)
         if live is None or live.backend != census.backend:
             dismiss(state, census.backend, observation, out)
             continue
-        seen.add(live.key.task)
+        seen.add(live.key)
         if live.changed <= census.asked:
             confirm(state, live, observation, out)
     for live in [live for live in state.live.values() if live.backend == census.backend]:
-        if live.key.task not in seen and live.changed <= census.asked:
+        if live.key not in seen and live.changed <= census.asked:
             miss(state, live, out)
 
 
@@ -218,7 +235,7 @@ def miss(state: State, live: Live, out: Turn) -> None:
         live.life = state.life
         live.changed = state.turn
         out.live_row(live)
-        out.effects.append(launch_effect(state, live))
+        out.effects.append(launch_again(live))
         return
     detail = "this machine restarted" if before_boot else "the backend knows nothing of it"
     lifecycle.on_exited(state, Exited(live.key, Millis(out.now), Evidence(lost=True, detail=detail)), out)

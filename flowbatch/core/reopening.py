@@ -146,7 +146,7 @@ def wait_again(job: Job, out: Turn) -> None:
     was, resting = job.rest, job.resting()
     job.counts[was] -= resting
     job.counts[Status.PENDING] += resting
-    job.cells = job.cells.translate(bytes(Status.PENDING if code == was else code for code in range(256)))
+    job.cells = job.cells.translate(bytes.maketrans(bytes([was]), bytes([Status.PENDING])))
     job.rest, job.rest_reason, job.rest_at = Status.PENDING, None, None
 
 

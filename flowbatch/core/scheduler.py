@@ -122,11 +122,9 @@ def place_entry(
             room = min(room, job.spec.max_running - job.running)
         if queue.spec.max_running is not None:
             room = min(room, queue.spec.max_running - queue.live)
-        while room > 0 and index >= 0:
-            start(state, queue, job, index, environment, backend, shape, out)
-            room -= 1
-            started += 1
-            index = first_ready(job, index + 1, entry.hi, shape)
+        if room > 0:
+            count, index = start(state, queue, entry, index, room, environment, backend, shape, out)
+            started += count
         if index < 0:
             break
     if started:
@@ -167,44 +165,57 @@ def reservations(state: State, now: Millis) -> dict[str, Group]:
 def start(
     state: State,
     queue: QueueState,
-    job: Job,
+    entry: Entry,
     index: int,
+    room: int,
     environment: EnvironmentState,
     backend: str,
     shape: Resources,
     out: Turn,
-) -> None:
-    """RUNNABLE → STARTING: capacity is reserved, the attempt has its number, the launch follows once this is durable."""
-    attempt = job.attempts[index] + 1
-    job.attempts[index] = attempt
-    key = AttemptKey(job.id, index, attempt)
-    live = Live(key, job, environment, backend, shape, state.life, state.turn)
-    state.live[key.task] = live
-    environment.used = environment.used.plus(shape)
-    environment.live += 1
-    queue.live += 1
-    job.running += 1
-    job.move(index, Status.STARTING)
-    out.live_row(live)
-    if job.array:
-        out.child_event(job, index, Status.STARTING, None, None)
-    else:
-        job.status_reason = None
-        set_single_status(job, Status.STARTING, out)
-    out.effects.append(launch_effect(state, live))
+) -> tuple[int, int]:
+    """RUNNABLE → STARTING, from that index on while there is room: capacity is reserved, the attempts have their numbers,
+    the launches follow once this is durable. Returns how many, and the next index that is ready (-1: none)."""
+    job, attempts, live, effects = entry.job, entry.job.attempts, state.live, out.effects
+    order = LaunchMaker(job, queue, environment, backend)
+    count = 0
+    while count < room and index >= 0:
+        attempts[index] = attempt = attempts[index] + 1
+        key = AttemptKey(job.id, index, attempt)
+        live[key[:2]] = each = Live(key, job, queue, environment, backend, shape, state.life, state.turn)
+        job.move(index, Status.STARTING)
+        out.live_row(each)
+        if job.array:
+            out.child_event(job, index, Status.STARTING, None, None)
+        else:
+            job.status_reason = None
+            set_single_status(job, Status.STARTING, out)
+        effects.append(order.launch(key, shape))
+        count += 1
+        index = first_ready(job, index + 1, entry.hi, shape)
+    environment.hold(shape, count)
+    queue.live += count
+    job.running += count
+    return count, index
 
 
-def launch_effect(state: State, live: Live) -> Launch:
-    job = live.job
-    run = job.run
-    environment, queue = live.environment.spec, state.queue_of(job).spec
-    return Launch(
-        live.key,
-        live.backend,
-        environment.title or environment.name,
-        queue.title or queue.name,
-        job.spec,
-        live.resources,
-        None if run is None else run.facts,
-        main_status(run) if run is not None and job.stage is Stage.FINALLY else "",
-    )
+class LaunchMaker:
+    """What the launches of one job in one place have in common."""
+
+    __slots__ = ("backend", "environment", "facts", "queue", "run_status", "spec")
+
+    def __init__(self, job: Job, queue: QueueState, environment: EnvironmentState, backend: str) -> None:
+        self.backend = backend
+        self.environment = environment.spec.title or environment.spec.name
+        self.queue = queue.spec.title or queue.spec.name
+        self.spec = job.spec
+        self.facts = None if job.run is None else job.run.facts
+        self.run_status = main_status(job.run) if job.run is not None and job.stage is Stage.FINALLY else ""
+
+    def launch(self, key: AttemptKey, resources: Resources) -> Launch:
+        return Launch(
+            key, self.backend, self.environment, self.queue, self.spec, resources, self.facts, self.run_status
+        )
+
+
+def launch_again(live: Live) -> Launch:
+    return LaunchMaker(live.job, live.queue, live.environment, live.backend).launch(live.key, live.resources)

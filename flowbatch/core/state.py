@@ -16,7 +16,8 @@ from flowbatch.core.ready import Entry, QueueState
 from flowbatch.core.timers import Timers
 from flowbatch.errors import InvalidTransition
 from flowbatch.model.ending import Halt
-from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId, TaskKey
+from flowbatch.model.events import ChildEvents
+from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId
 from flowbatch.model.jobspec import Environment, JobSpec, Queue, RunFacts, RunPlan, Stage, When
 from flowbatch.model.resources import Resources
 from flowbatch.model.status import TRANSITIONS, RunStatus, Status
@@ -45,14 +46,12 @@ class Run:
     open_main: int = 0  # jobs of the main stage that are not terminal
     open_finally: int = 0
     failed: int = 0  # FAILED jobs
+    id: RunId = field(init=False)
+    facts: RunFacts = field(init=False)
 
-    @property
-    def id(self) -> RunId:
-        return self.plan.id
-
-    @property
-    def facts(self) -> RunFacts:
-        return RunFacts(self.plan.id, self.plan.workflow, self.created_at)
+    def __post_init__(self) -> None:
+        self.id = self.plan.id
+        self.facts = RunFacts(self.id, self.plan.workflow, self.created_at)
 
 
 @dataclass(slots=True)
@@ -71,6 +70,7 @@ class Live:
 
     key: AttemptKey
     job: Job
+    queue: QueueState
     environment: EnvironmentState
     backend: str
     resources: Resources
@@ -122,14 +122,12 @@ class Job:
     per_child: bool = False  # somebody waits for single children of it
     running: int = 0  # live children
     parked: dict[Resources, list[Entry]] = field(default_factory=dict)  # held back by max_running
+    tasks: int = field(init=False)
+    array: bool = field(init=False)
 
-    @property
-    def tasks(self) -> int:
-        return self.spec.tasks
-
-    @property
-    def array(self) -> bool:
-        return self.spec.size is not None
+    def __post_init__(self) -> None:
+        self.tasks = self.spec.tasks
+        self.array = self.spec.size is not None
 
     def status_of(self, index: int) -> int:
         return self.cells[index] & 7
@@ -161,8 +159,7 @@ class Job:
         count = self.cells.count(old)
         if count and old * 8 + new not in LEGAL:
             raise InvalidTransition(f"{self.spec.key} ({self.id}): {old.name} → {new.name}, {count} resting children")
-        table = bytes(new if code == old else code for code in range(256))
-        self.cells = self.cells.translate(table)
+        self.cells = self.cells.translate(bytes.maketrans(bytes([old]), bytes([new])))
         self.counts[old] -= count
         self.counts[new] += count
         self.rest = new
@@ -177,13 +174,38 @@ class Job:
 
 @dataclass(slots=True, eq=False)
 class EnvironmentState:
+    """What is in use is counted by shape: an attempt that ends takes one from a number, and adds up nothing."""
+
     spec: Environment
-    used: Resources = NOTHING
     live: int = 0
+    held: dict[Resources, int] = field(default_factory=dict)
+    sum: Resources | None = NOTHING  # of what is held; None: to be added up anew
 
     @property
     def name(self) -> str:
         return self.spec.name
+
+    def hold(self, shape: Resources, count: int) -> None:
+        self.live += count
+        self.held[shape] = self.held.get(shape, 0) + count
+        self.sum = None
+
+    def let_go(self, shape: Resources) -> None:
+        self.live -= 1
+        self.sum = None
+        left = self.held[shape] - 1
+        if left:
+            self.held[shape] = left
+        else:
+            del self.held[shape]
+
+    @property
+    def used(self) -> Resources:
+        if self.sum is None:
+            self.sum = NOTHING
+            for shape, count in self.held.items():
+                self.sum = self.sum.plus(shape.times(count))
+        return self.sum
 
     def free(self) -> Resources:
         return self.spec.capacity.minus(self.used)
@@ -199,13 +221,13 @@ class State:
     draining: bool = False
     runs: dict[RunId, Run] = field(default_factory=dict)
     jobs: dict[JobId, Job] = field(default_factory=dict)
-    live: dict[TaskKey, Live] = field(default_factory=dict)
+    live: dict[tuple[JobId, int], Live] = field(default_factory=dict)  # by TaskKey, or what equals it: key[:2]
     environments: dict[str, EnvironmentState] = field(default_factory=dict)
     queues: dict[str, QueueState] = field(default_factory=dict)
     timers: Timers = field(default_factory=Timers)
     place_wanted: bool = False  # something became ready, or capacity came free
     enforcing: frozenset[str] = frozenset()  # backends that enforce timeouts themselves
-    child_events: bool = False
+    child_events: ChildEvents = ChildEvents.NONE
 
     def queue_of(self, job: Job) -> QueueState:
         return self.queues[job.spec.queue]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from flowbatch.core.state import Job, Live, Odd, Run, State
 from flowbatch.model.effects import Answer, Effect
 from flowbatch.model.ending import Halt, Verdict
-from flowbatch.model.events import EventKind, EventRow
+from flowbatch.model.events import ChildEvents, EventKind, EventRow
 from flowbatch.model.ids import Millis, RunId
 from flowbatch.model.jobspec import JobPlan, RunPlan
 from flowbatch.model.outcome import Outcome
@@ -106,8 +106,10 @@ class Turn:
         )  # fmt: skip
 
     def child_event(self, job: Job, idx: int, status: Status, verdict: Verdict | None, reason: str | None) -> None:
-        """Only where someone subscribes to children."""
-        if self.state.child_events:
+        """Only where someone subscribes to children. That resting children became RUNNABLE together is not told a million times:
+        the next thing told of each is its STARTING, or its end."""
+        wanted = self.state.child_events
+        if wanted is ChildEvents.ALL or (wanted is ChildEvents.ENDS and status >= Status.SUCCEEDED):
             self.writes.events.append(
                 EventRow(
                     self.now, EventKind.CHILD, None if job.run is None else job.run.no, job.no, idx,

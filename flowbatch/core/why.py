@@ -104,13 +104,9 @@ def explain_place(state: State, name: str, need: Resources, now: Millis) -> str:
     free, capacity = environment.free(), environment.spec.capacity
     if not environment.spec.enabled:
         return f"{name} is disabled"
-    missing = []
-    if need.vcpus_milli > free.vcpus_milli:
-        missing.append(f"{vcpus_text(free.vcpus_milli)} of {vcpus_text(capacity.vcpus_milli)} vCPUs")
-    if need.memory_mib > free.memory_mib:
-        missing.append(f"{memory_text(free.memory_mib)} of {memory_text(capacity.memory_mib)}")
-    if need.gpus > free.gpus:
-        missing.append(f"{free.gpus} of {capacity.gpus} GPUs")
+    if not need.fits(capacity):
+        return f"{name} will never do: it has {' and '.join(shortage(need, capacity, capacity))} in all"
+    missing = shortage(need, free, capacity)
     if missing:
         return f"{name} has {' and '.join(missing)} free, {environment.live} tasks run there"
     holder = reservations(state, now).get(name)
@@ -121,3 +117,19 @@ def explain_place(state: State, name: str, need: Resources, now: Millis) -> str:
             f"waited {waited:.0f} s (a job at the head holds a reservation after {RESERVE_AFTER_MS // 1000} s)"
         )
     return f"{name} has room: it starts in a moment, after those before it in the queue"
+
+
+def shortage(need: Resources, free: Resources, capacity: Resources) -> list[str]:
+    """What there is too little of, as `0 of 4 vCPUs`; `4 vCPUs` where `free` is all there is."""
+
+    def some(amount: str, total: str) -> str:
+        return total if free == capacity else f"{amount} of {total}"
+
+    missing = []
+    if need.vcpus_milli > free.vcpus_milli:
+        missing.append(some(vcpus_text(free.vcpus_milli), f"{vcpus_text(capacity.vcpus_milli)} vCPUs"))
+    if need.memory_mib > free.memory_mib:
+        missing.append(some(memory_text(free.memory_mib), memory_text(capacity.memory_mib)))
+    if need.gpus > free.gpus:
+        missing.append(some(str(free.gpus), f"{capacity.gpus} GPUs"))
+    return missing

@@ -32,13 +32,14 @@ async def serve(socket: str, verbs: Verbs, *, task_status: TaskStatus[None] = an
 async def converse(stream: SocketStream, verbs: Verbs) -> None:
     async with stream:
         lines = BufferedByteReceiveStream(stream)
-        while True:
+        whole = True
+        while whole:
             try:
                 line = await lines.receive_until(b"\n", LINE_BYTES)
             except (anyio.IncompleteRead, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
                 return
             except anyio.DelimiterNotFound:
-                line = b""  # too long: answered as the nonsense that it is
+                line, whole = b"", False  # too long: answered as the nonsense that it is, and no more is read
             reply = await answer(line, verbs)
             try:
                 await stream.send(json.dumps(reply).encode() + b"\n")
@@ -53,5 +54,8 @@ async def answer(line: bytes, verbs: Verbs) -> dict[str, object]:
         return {"value": await verbs.call(str(verb), dict(arguments))}
     except FlowbatchError as error:
         return {"error": str(error), "exit_code": error.exit_code}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        return {"error": f"not a request that this engine understands: {error}", "exit_code": 2}
+    except Exception as error:  # nesting, infinities, lists for numbers: no request may end the engine
+        return {
+            "error": f"not a request that this engine understands: {str(error) or type(error).__name__}",
+            "exit_code": 2,
+        }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import anyio
@@ -45,6 +46,8 @@ class Engine:
         self.inbox = Inbox()
         self.backends = backends
         self.full_since: Millis | None = None  # the disk is full: nothing is decided until the commit succeeds
+        self.recovered = anyio.Event()  # what passed while no engine looked is known, from every backend
+        self._unheard = set(backends)  # backends whose first census has not been taken in
         self._desk = desk
         self._tickets = itertools.count(1)
         self._asked: dict[int, tuple[anyio.Event, list[Answer]]] = {}
@@ -101,7 +104,9 @@ class Engine:
         async with anyio.create_task_group() as tasks:
             executor = Executor(self.backends, self._desk, self.clock, self.report, tasks)
             for backend in self.backends.values():
-                await tasks.start(backend.run, self.report, name=f"backend {backend.name}")
+                # Not waited for: calls are kept until it is connected, and the first turn has its commit to make meanwhile.
+                run = partial(backend.run, self.report, task_status=anyio.TASK_STATUS_IGNORED)
+                tasks.start_soon(run, name=f"backend {backend.name}")
             for backend in self.backends.values():
                 tasks.start_soon(self._take_censuses, backend, name=f"census {backend.name}")
             await self._turns(executor, tasks, task_status)
@@ -116,6 +121,10 @@ class Engine:
                 await self._commit(outcome.writes)
             executor.perform(outcome.effects)
             self._tell(outcome)
+            if self._unheard:
+                self._unheard -= {each.backend for each in stimuli if isinstance(each, Census)}
+                if not self._unheard:
+                    self.recovered.set()
 
     async def _commit(self, writes: Writes) -> None:
         """SQLITE_FULL stops the line: the same commit is tried again each second, what runs goes on."""

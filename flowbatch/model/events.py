@@ -16,6 +16,14 @@ class EventKind(IntEnum):
     CHILD = 3  # a child of an array; written only where someone subscribes
 
 
+class ChildEvents(IntEnum):
+    """What of array children goes into the event log; somebody must ask for it."""
+
+    NONE = 0
+    ENDS = 1
+    ALL = 2
+
+
 class EventRow(NamedTuple):
     """`seq` is given by the store. `idx` and `attempt` are None where they mean nothing."""
 

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Final, Literal
 from pydantic import Field, PlainValidator
 
 from flowbatch.errors import Problem
+from flowbatch.model.events import ChildEvents
 from flowbatch.model.jobspec import Environment, Queue
 from flowbatch.model.resources import Resources
 from flowbatch.spec.container_values import DevicePath, Driver
@@ -14,6 +15,7 @@ from flowbatch.spec.findings import Findings
 from flowbatch.spec.places import Places, judge_places
 from flowbatch.spec.policy import Policy, Root, plain, root_of
 from flowbatch.spec.positions import Positions
+from flowbatch.spec.scalars import shown
 from flowbatch.spec.schema import EnvironmentModel, QueueModel
 from flowbatch.spec.schema_parts import Strict
 from flowbatch.spec.values import Name, SizeMib
@@ -34,6 +36,14 @@ def _retention(value: object) -> int:
     return kept_ms
 
 
+def _children(value: object) -> int:
+    if isinstance(value, bool):
+        return ChildEvents.ALL if value else ChildEvents.NONE
+    if isinstance(value, str) and value.upper() in ChildEvents.__members__:
+        return ChildEvents[value.upper()]
+    raise ValueError(f"none, ends or all is needed, found {shown(value)}")
+
+
 class LimitsModel(Strict):
     """What a single task or request may take."""
 
@@ -43,7 +53,9 @@ class LimitsModel(Strict):
 class EventsModel(Strict):
     """What goes into the event log."""
 
-    children: bool = Field(False, description="Also the changes of single array children.")
+    children: Annotated[int, PlainValidator(_children, json_schema_input_type=Literal["none", "ends", "all"])] = Field(
+        0, description="Changes of single array children: none, their ends, or all."
+    )
 
 
 def _root(value: object) -> Root:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -40,11 +41,17 @@ class Commands:
         self.env = {name: value for name, value in os.environ.items() if not name.startswith(("FLOWBATCH_", "AWS_"))}
         self.env |= {"LC_ALL": "C.UTF-8", "PYTHONFAULTHANDLER": "1", **(env or {})}
         self.started: list[subprocess.Popen[str]] = []
+        self._pipes: list[Pipe] = []
 
     def write(self, name: str, text: str) -> Path:
         path = self.folder / name
         path.write_text(text, encoding="utf-8")
         return path
+
+    def pipe(self, name: str) -> Pipe:
+        made = Pipe(self.folder / name)
+        self._pipes.append(made)
+        return made
 
     def start(self, *words: str | Path, stdout: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
         process = subprocess.Popen(
@@ -82,7 +89,8 @@ class Commands:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
             stream.settimeout(PATIENCE_S)
             try:
-                stream.connect(wire.socket_path(str(self.state / "supervisor")))
+                with wire.socket_path(str(self.state / "supervisor")) as path:
+                    stream.connect(path)
                 stream.sendall(b'{"flowbatch": %d, "env": {}}\n' % wire.PROTOCOL)
                 with stream.makefile("rb") as lines:
                     line = lines.readline()
@@ -102,15 +110,77 @@ class Commands:
 
     def tidy(self) -> None:
         """Ends whatever of this folder still runs."""
+        for pipe in self._pipes:
+            pipe.close()
         for process in self.started:
             if process.returncode is None:
                 process.kill()
-                process.communicate()
+                out, err = process.communicate()
+                print(process.args, process.returncode, out, err, sep="\n")  # shown where the test fails
         pid = self.supervisor()
         if pid is not None:
             kill(pid)
         for pid in self.tasks():
             kill(pid)
+
+
+class Pipe:
+    """A named pipe that tasks write to or read from: what they wait for, or tell, without anybody polling."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        os.mkfifo(path)
+        self._fd = os.open(path, os.O_RDWR)  # never blocks, and keeps what was written
+        self._read = b""
+
+    def line(self) -> str:
+        """The next line that somebody writes."""
+        while b"\n" not in self._read:
+            ready, _, _ = select.select([self._fd], [], [], PATIENCE_S)
+            assert ready, f"nobody wrote to {self.path.name}"
+            self._read += os.read(self._fd, 4096)
+        line, self._read = self._read.split(b"\n", 1)
+        return line.decode()
+
+    def lines(self, count: int) -> list[str]:
+        return [self.line() for _ in range(count)]
+
+    def let(self, count: int) -> None:
+        """So many readers of a line go on, those that come later too."""
+        os.write(self._fd, b"go\n" * count)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def line_with(stream: IO[str] | None, text: str) -> str:
+    """Reads on until a line has the text."""
+    assert stream is not None
+    for line in stream:
+        if text in line:
+            return line
+    raise AssertionError(f"no line has {text!r}")
+
+
+def wait_for_end(pid: int) -> None:
+    """Of a process that need not be our child."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        ready, _, _ = select.select([descriptor], [], [], PATIENCE_S)
+        assert ready, f"process {pid} does not end"
+    finally:
+        os.close(descriptor)
+
+
+def is_alive(pid: int) -> bool:
+    """Not as a zombie: nobody may have reaped it yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 @contextmanager

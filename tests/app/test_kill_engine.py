@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import select
 import subprocess
 import time
 from collections.abc import Iterable
@@ -15,7 +14,7 @@ import pytest
 
 from flowbatch.clock import SystemClock
 from tests.app.chaos import check, collected, write_workflow
-from tests.app.commands import Commands, commands, kill
+from tests.app.commands import Commands, commands, kill, wait_for_end
 
 KILLS: Final = 52
 SEED: Final = os.environ.get("FLOWBATCH_CHAOS_SEED")
@@ -36,7 +35,9 @@ def test_engines_die_at_random_instants(tmp_path: Path) -> None:
         while open_runs(flowbatch):
             done = flowbatch.call("resume")
             assert done.code == FAILED, done
-        wait_for_end(flowbatch.supervisor())
+        supervisor = flowbatch.supervisor()
+        if supervisor is not None:
+            wait_for_end(supervisor)  # by itself, once nobody needs it
         assert flowbatch.tasks() == {}
         with flowbatch.reader() as reader:
             runs = collected(reader, tmp_path / "records")
@@ -109,19 +110,3 @@ def open_runs(flowbatch: Commands) -> bool:
         return False
     with flowbatch.reader() as reader:
         return bool(reader.open_runs())
-
-
-def wait_for_end(pid: int | None) -> None:
-    """A supervisor ends by itself once nobody needs it."""
-    if pid is None:
-        return
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        assert poll.poll(20_000), "the supervisor stays, with nothing to do"
-    finally:
-        os.close(descriptor)

@@ -403,14 +403,14 @@ async def test_root_may_become_another_user(tmp_path: Path) -> None:
 # --- the supervisor itself
 
 
-async def test_a_deep_folder_has_its_socket_elsewhere(tmp_path: Path) -> None:
-    deep = tmp_path / ("d" * 100)
-    deep.mkdir()
-    assert wire.socket_path(str(deep)) == wire.socket_path(str(deep))
+async def test_the_socket_lies_in_the_folder_however_deep(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 100) / ("e" * 100) / ("f" * 100)
+    deep.mkdir(parents=True)
     async with process_world(deep) as world:
         order = world.order()
         world.backend.launch([order])
         await world.facts.exited(order.key)
+        assert (deep / "supervisor" / wire.SOCKET).is_socket()
 
 
 async def test_its_files_are_for_their_owner_alone(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from uuid import NAMESPACE_OID, uuid5
 import anyio
 
 from flowbatch.folder import StateFolder
+from flowbatch.model.events import ChildEvents
 from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId, log_name
 from flowbatch.model.jobspec import Environment, JobPlan, JobSpec, RunPlan
 from flowbatch.model.outcome import Outcome
@@ -27,7 +28,7 @@ def id_of(name: str) -> str:
 class History(World):
     """A world whose turns are remembered, so that they can be committed to a store. Times are in milliseconds from 1,000."""
 
-    def __init__(self, *environments: Environment, child_events: bool = False) -> None:
+    def __init__(self, *environments: Environment, child_events: ChildEvents = ChildEvents.NONE) -> None:
         self.writes: list[Writes] = []
         super().__init__(*environments, child_events=child_events)
 

@@ -10,6 +10,7 @@ from flowbatch.cli.events import kind_of, news, seq_of, time_of
 from flowbatch.cli.main import run
 from flowbatch.errors import InputError
 from flowbatch.folder import StateFolder
+from flowbatch.model.events import ChildEvents
 from flowbatch.store.reader import Reader
 from tests.cli.filled import History, id_of
 from tests.core.builders import environment, job
@@ -17,7 +18,7 @@ from tests.core.builders import environment, job
 
 @pytest.fixture
 def history() -> History:
-    history = History(environment(16), child_events=True)
+    history = History(environment(16), child_events=ChildEvents.ALL)
     history.begin("run", job("a"), job("b", size=2, needs=["a"]))
     history.done("a", "b:0")
     history.done("b:1", code=3)
@@ -75,7 +76,7 @@ def test_it_says_when_children_are_not_logged(
 ) -> None:
     run(["--state", str(folder.path), "events"])
     assert capsys.readouterr().err.startswith("Children of arrays are not logged")
-    monkeypatch.setenv("FLOWBATCH_CHILD_EVENTS", "1")
+    monkeypatch.setenv("FLOWBATCH_CHILD_EVENTS", "ends")
     run(["--state", str(folder.path), "events"])
     assert capsys.readouterr().err == ""
 

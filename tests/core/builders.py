@@ -10,6 +10,7 @@ from flowbatch.core.machine import Machine
 from flowbatch.core.state import Job, State
 from flowbatch.model.effects import Answer, Effect, Forget, Launch, Stop
 from flowbatch.model.ending import Evidence
+from flowbatch.model.events import ChildEvents
 from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId
 from flowbatch.model.jobspec import Environment, JobPlan, JobSpec, Need, Queue, RetryPolicy, RunPlan, Stage, When
 from flowbatch.model.outcome import Outcome
@@ -74,7 +75,9 @@ def plan(*jobs: JobPlan, run: str = "run", deadline_ms: int | None = None) -> Ru
 class World:
     """A machine whose outcomes are looked at one by one; invariants run after every turn."""
 
-    def __init__(self, *environments: Environment, queues: tuple[Queue, ...] = (), child_events: bool = False) -> None:
+    def __init__(
+        self, *environments: Environment, queues: tuple[Queue, ...] = (), child_events: ChildEvents = ChildEvents.NONE
+    ) -> None:
         self.machine = Machine(State(child_events=child_events))
         self.now = Millis(1_000)
         self.effects: list[Effect] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from flowbatch.model.events import ChildEvents
 from flowbatch.model.ids import JobId, RunId
 from flowbatch.model.jobspec import Need, When
 from flowbatch.model.status import RunStatus, Status
@@ -174,7 +175,7 @@ def test_a_run_of_nothing_ends_at_once() -> None:
 
 def test_a_job_with_holes_ends_once() -> None:
     """Its resting children lie in several ranges."""
-    world = World(environment(vcpus=9), child_events=True)
+    world = World(environment(vcpus=9), child_events=ChildEvents.ALL)
     world.submit(job("x", size=4), job("j", size=4, needs=[need("x", each=True)]), job("hold", timeout_ms=9**9))
     world.end("x:1")
     world.end("j:1")

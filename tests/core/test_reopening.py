@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flowbatch.core.turn import job_row, run_row
 from flowbatch.model.ending import Evidence
+from flowbatch.model.events import ChildEvents
 from flowbatch.model.ids import JobId, RunId
 from flowbatch.model.jobspec import JobPlan, RetryPolicy, Stage, When
 from flowbatch.model.rows import Loaded
@@ -39,7 +40,7 @@ def test_a_failed_job_and_what_failed_because_of_it() -> None:
 
 
 def test_only_the_children_that_are_named() -> None:
-    world = World(child_events=True)
+    world = World(child_events=ChildEvents.ALL)
     world.submit(job("a", size=4), job("d"))
     world.end("a:0")
     world.end("a:1", "a:2", "a:3", code=1)

@@ -7,7 +7,6 @@ works on the same store and the same backend, sometimes after the world went on 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -113,19 +112,6 @@ class FusedBackend:
 SEEDS: Final = 8
 Result = dict[tuple[str, int], tuple[Status, int | None]]
 POINTS: Final = ("before the commit", "after the commit", "amid the effects")
-
-
-@pytest.fixture
-def folders(tmp_path: Path) -> Iterator[Path]:
-    """A new one each time."""
-
-    def made() -> Iterator[Path]:
-        for number in count():
-            path = tmp_path / str(number)
-            path.mkdir()
-            yield path
-
-    return made()
 
 
 async def life(rig: Rig, point: str, fuse: Fuse, *, held: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import statistics
 import sys
@@ -16,7 +17,9 @@ CHUNK = 25
 
 def play(seeds: range) -> list[tuple[tuple[int, int, int], str | None]]:
     """Tasks, faults and turns of each world, and what was wrong with it."""
-    found = []
+    found: list[tuple[tuple[int, int, int], str | None]] = []
+    gc.collect()
+    gc.disable()  # a fifth of the time otherwise, and a chunk makes little garbage
     for seed in seeds:
         world, wrong = World(seed), None
         try:
@@ -39,7 +42,7 @@ def main(arguments: list[str]) -> int:
         worlds = [world for chunk in pool.map(play, chunks) for world in chunk]
     elapsed = time.perf_counter() - began
     wrong = [text for _, text in worlds if text is not None]
-    print(*wrong, sep="\n")
+    print(*wrong[:20], sep="\n")
     tasks, faults, turns = (statistics.median(figures[column] for figures, _ in worlds) for column in range(3))
     print(f"{len(worlds)} worlds, {len(wrong)} broken; {len(worlds) / elapsed:.0f} worlds/s")
     print(f"median: {tasks} tasks, {faults} faults, {turns} turns")

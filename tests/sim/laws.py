@@ -92,6 +92,10 @@ class Laws:
             assert event.job is not None
             subject = (event.job, event.idx)
             before = told.get(subject, Status.SUBMITTED if event.idx is None else Status.PENDING)
+            if event.idx is not None and (before, status) == (Status.PENDING, Status.STARTING):
+                row = writes.jobs.get(event.job) or self.store.jobs[event.job]
+                assert row.rest is Status.RUNNABLE, f"{subject}: its RUNNABLE was not told"
+                before = Status.RUNNABLE  # together with all that rest
             if (before, status) not in TRANSITIONS:
                 again = status == Status.PENDING and before >= Status.SUCCEEDED and event.job in reopened
                 assert again, f"{subject}: {Status(before).name} → {Status(status).name}"
@@ -300,17 +304,18 @@ class Laws:
         full = queue.spec.max_running is not None and queue.live >= queue.spec.max_running
         if full or (job.spec.max_running is not None and job.running >= job.spec.max_running):
             return
-        for index in range(job.tasks):
-            if job.status_of(index) != Status.RUNNABLE:
-                continue
-            odd = job.odd.get(index)
-            if odd is not None and odd.not_before is not None and odd.not_before > now:
-                continue
-            shape = job.resources_of(index)
-            for environment, _ in state.places_of(job):
-                if environment.spec.enabled and shape.fits(environment.free()):
-                    kept = self.spoken_for(state, environment, shape, now)
-                    assert kept, f"{job.id}:{index} waits, and {environment.name} has {environment.free()}"
+        shapes = {job.spec.resources} if len(job.odd) < job.counts[Status.RUNNABLE] else set()
+        for index, odd in job.odd.items():
+            waits = odd.not_before is not None and odd.not_before > now
+            if job.status_of(index) == Status.RUNNABLE and not waits:
+                shapes.add(job.resources_of(index))
+        for environment, _ in state.places_of(job):
+            if environment.spec.enabled:
+                free = environment.free()
+                for shape in shapes:
+                    if shape.fits(free):
+                        kept = self.spoken_for(state, environment, shape, now)
+                        assert kept, f"{job.id} waits for {shape}, and {environment.name} has {free}"
 
     def spoken_for(self, state: State, environment: EnvironmentState, shape: Resources, now: int) -> bool:
         """Some job holds a reservation, and this one would touch it."""

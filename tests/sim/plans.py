@@ -161,7 +161,7 @@ class Author:
             fails=int((0, 0, 20, 60, 120, 256)[int(draw() * 6)]),
             duration_ms=DURATIONS[int(draw() * 7)],
             spread=draw() < 0.4,
-            endless=(60 if timeout else 0) if self.calm else 40 if timeout or long else 0,
+            endless=(60 if timeout else 0) if self.calm else 90 if timeout or long else 0,
             loses=0 if self.calm or draw() < 0.7 else 60,
         )
         job = JobId(key)

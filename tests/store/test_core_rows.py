@@ -12,6 +12,7 @@ from flowbatch.core.machine import Machine
 from flowbatch.core.recovery import rebuild
 from flowbatch.model.effects import Launch
 from flowbatch.model.ending import Evidence
+from flowbatch.model.events import ChildEvents
 from flowbatch.model.ids import AttemptKey, JobId, Millis
 from flowbatch.model.jobspec import Environment, JobPlan, Need, Queue, RetryPolicy, RunPlan, Stage, When
 from flowbatch.model.resources import Resources
@@ -66,7 +67,7 @@ async def test_a_life_of_the_core(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     environments = (Environment("default", "fake", Resources(4000)),)
     async with a_store(tmp_path) as store:
-        machine = Machine(rebuild(await store.load(), child_events=True))
+        machine = Machine(rebuild(await store.load(), child_events=ChildEvents.ALL))
         inbox: deque[Stimulus] = deque([Configure(environments, (Queue("default"),))])
         inbox += [SubmitRun(no, a_plan(no)) for no in (1, 2)]
         runs: dict[int, RunRow] = {}

@@ -23,7 +23,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def main(arguments: list[str]) -> int:
-    folder = arguments[0]
+    folder = os.path.realpath(arguments[0])
     idle_s = float(arguments[1]) if len(arguments) > 1 else _IDLE_S
     sampled = arguments[2:] == ["sampled"]
     os.makedirs(folder, mode=0o700, exist_ok=True)
@@ -32,8 +32,7 @@ def main(arguments: list[str]) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return 0  # its holder listens, or is about to
-    path = wire.socket_path(folder)
-    listener = _listen(path)
+    listener = _listen(folder)
     if os.fork():
         os._exit(0)  # the lock and the listening socket live on in the child
     _detach(folder)
@@ -43,20 +42,20 @@ def main(arguments: list[str]) -> int:
         traceback.print_exc()
         return 1
     # Unlinked before the lock is let go: a successor's socket is never taken away.
-    os.unlink(path)
+    os.unlink(os.path.join(folder, wire.SOCKET))
     return 0
 
 
-def _listen(path: str) -> socket.socket:
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass  # the last one tidied up
+def _listen(folder: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)
-    listener.bind(path)
-    os.umask(mask)
+    with wire.socket_path(folder) as path:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass  # the last one tidied up
+        mask = os.umask(0o177)
+        listener.bind(path)
+        os.umask(mask)
     listener.listen(_BACKLOG)
     listener.setblocking(False)
     return listener
@@ -78,7 +77,7 @@ def _detach(folder: str) -> None:
 
 
 def _supervise(folder: str, listener: socket.socket, idle_s: float, sampled: bool) -> None:
-    journal = Journal(os.path.join(os.path.realpath(folder), "journal"), recovery.boot_id())
+    journal = Journal(os.path.join(folder, "journal"), recovery.boot_id())
     journal.open()
     table, cgroups = ProcTable(), None if sampled else find_cgroup()
     recovery.lose_unended(journal, table, cgroups)

@@ -18,6 +18,8 @@ With versions that differ, both sides stop there. All later lines are arrays of 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 PROTOCOL = 1
 MARKER = "FLOWBATCH_ATTEMPT_ID"  # in the environment of each task: what finds it, and what it left, in /proc
@@ -27,19 +29,17 @@ TIMED_OUT = 2
 LOST = 4
 TRUNCATED = 8
 
-_SOCKET_PATH_MAX = 107  # sun_path, less its NUL
+SOCKET = "sock"
 
 
-def socket_path(folder: str) -> str:
-    """`<folder>/sock`, or a name made from the folder in the runtime directory where that is too long for a socket."""
-    path = os.path.join(os.path.realpath(folder), "sock")
-    if len(os.fsencode(path)) <= _SOCKET_PATH_MAX:
-        return path
-    # Not hash(): it differs from process to process. Imported here because few folders are that deep.
-    import hashlib
+@contextmanager
+def socket_path(folder: str) -> Iterator[str]:
+    """A name for the socket in the folder, however deep that lies: AF_UNIX takes 107 bytes, so it goes by a descriptor.
 
-    name = hashlib.sha256(os.fsencode(path)).hexdigest()[:24]
-    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
-    if not os.access(runtime, os.W_OK):
-        runtime = "/tmp"
-    return os.path.join(runtime, f"flowbatch-{os.getuid()}-{name}", "sock")
+    Never elsewhere: a name that others can guess, where others may write, would be theirs to take.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{SOCKET}"
+    finally:
+        os.close(descriptor)

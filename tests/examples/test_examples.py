@@ -1,0 +1,130 @@
+"""Every workflow in workflows/ is run, on a copy, and its outputs are looked into."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.app.commands import commands
+
+pytestmark = pytest.mark.slow
+
+WORKFLOWS = Path(__file__).parents[2] / "workflows"
+RUN = {"hello", "retries", "census", "mandelbrot"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    shutil.copytree(WORKFLOWS, tmp_path / "workflows", ignore=shutil.ignore_patterns("__pycache__", "*.png", ".*"))
+    return tmp_path
+
+
+def counts(job: dict[str, Any]) -> dict[str, int]:
+    return {status: count for status, count in job["counts"].items() if count}
+
+
+def test_each_example_has_a_test_here() -> None:
+    assert {path.stem for path in WORKFLOWS.glob("*.yaml")} == RUN
+
+
+def test_hello(folder: Path) -> None:
+    with commands(folder) as flowbatch:
+        done = flowbatch.ok("run", "workflows/hello.yaml", "--json")
+        assert counts(done.json["jobs"]["hello"]) == {"SUCCEEDED": 5}
+        assert flowbatch.ok("logs", "last/hello:3").out == "I am 3 of 5\n"
+
+
+def test_retries(folder: Path) -> None:
+    with commands(folder) as flowbatch:
+        done = flowbatch.call("run", "workflows/retries.yaml", "--json")
+        assert done.code == 1
+        jobs = done.json["jobs"]
+        every = flowbatch.ok("jobs", "last", "--all", "--json").json
+    statuses = {name: job["status"] for name, job in jobs.items()}
+    assert statuses == {
+        "flaky": "SUCCEEDED",
+        "picky": "FAILED",
+        "slow": "FAILED",
+        "most": "SUCCEEDED",
+        "after": "SUCCEEDED",
+        "rescue": "SUCCEEDED",
+        "report": "SUCCEEDED",
+    }
+    assert jobs["slow"]["status_reason"] == "Job attempt duration exceeded timeout"
+    assert counts(jobs["most"]) == {"SUCCEEDED": 16, "FAILED": 4}
+    singles = {job["job"]: (job["attempts"], job["exit_code"]) for job in every if jobs[job["job"]]["array"] is None}
+    assert singles["flaky"] == (3, 0)
+    assert singles["picky"] == (1, 2)
+    assert singles["slow"][0] == 1
+    failed = [job["index"] for job in every if job["job"] == "most" and job["exit_code"] == 7]
+    assert failed == [4, 9, 14, 19]
+
+
+def test_census(folder: Path) -> None:
+    tree = folder / "tree"
+    (tree / "inner").mkdir(parents=True)
+    sources = {
+        "one.py": "def a():\n    pass\n",
+        "inner/two words.py": "import os\n\n\nasync def b():\n    pass\n\n\ndef c():\n    pass\n",
+        "empty.py": "",
+    }
+    for name, text in sources.items():
+        (tree / name).write_text(text, encoding="utf-8")
+    (tree / "other.txt").write_text("not counted", encoding="utf-8")
+    table = folder / "census.csv"
+    with commands(folder) as flowbatch:
+        words = ["-p", f"files={tree}/**/*.py", "-p", f"out={table}"]
+        flowbatch.ok("run", "workflows/census.yaml", *words)
+        printed = flowbatch.ok("logs", "last/merge").out
+    with table.open(encoding="utf-8", newline="") as stream:
+        rows = {row.pop("file"): row for row in csv.DictReader(stream)}
+    assert rows == {
+        str(tree / name): {
+            "lines": str(text.count("\n")),
+            "words": str(len(text.split())),
+            "bytes": str(len(text)),
+            "functions": str(text.count("def ")),
+        }
+        for name, text in sources.items()
+    }
+    assert "3 files" in printed
+    assert "11 lines" in printed
+    assert str(table) in printed
+
+
+def test_mandelbrot(folder: Path) -> None:
+    image = folder / "small.png"
+    with commands(folder) as flowbatch:
+        size = ["-p", "width=48", "-p", "height=33", "-p", "tiles=5", "-p", "depth=60"]
+        flowbatch.ok("run", "workflows/mandelbrot.yaml", *size, "-p", f"out={image}")
+    width, height, rows = decoded(image.read_bytes())
+    assert (width, height) == (48, 33)
+    assert all(row[0] == 0 for row in rows)  # no filter
+    colours = {row[1 + 3 * x : 4 + 3 * x] for row in rows for x in range(width)}
+    assert len(colours) > 50, "a blank picture"
+    assert not list(folder.joinpath("workflows").glob("*.png"))
+
+
+def decoded(png: bytes) -> tuple[int, int, list[bytes]]:
+    """Width, height and the rows of an 8-bit RGB image; the checksums are right."""
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    at, chunks = 8, {}
+    while at < len(png):
+        length, kind = struct.unpack_from(">I4s", png, at)
+        data = png[at + 8 : at + 8 + length]
+        assert struct.unpack_from(">I", png, at + 8 + length) == (zlib.crc32(kind + data),)
+        chunks[kind] = data
+        at += 12 + length
+    assert list(chunks) == [b"IHDR", b"IDAT", b"IEND"]
+    width, height, *form = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
+    assert form == [8, 2, 0, 0, 0]
+    pixels = zlib.decompress(chunks[b"IDAT"])
+    line = 1 + 3 * width
+    assert len(pixels) == line * height
+    return width, height, [pixels[y * line : (y + 1) * line] for y in range(height)]

@@ -1,0 +1,286 @@
+"""The engine's shell in small: lives, turns, commits, effects, and what may go wrong between them."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Final
+
+from flowbatch.core import invariants
+from flowbatch.core.machine import Machine
+from flowbatch.core.recovery import rebuild
+from flowbatch.core.state import State
+from flowbatch.model.effects import Answer, Effect, Forget, Launch, Stop
+from flowbatch.model.ending import Evidence, Halt
+from flowbatch.model.events import ChildEvents
+from flowbatch.model.ids import AttemptKey, Millis
+from flowbatch.model.outcome import Outcome
+from flowbatch.model.status import Status
+from flowbatch.model.stimuli import Census, Configure, LaunchFailed, Resume, Started, Stimulus, SubmitRun, Tick
+from tests.sim.backend import Fact, SimBackend
+from tests.sim.laws import Laws
+from tests.sim.plans import Places, Script, Scripts
+from tests.sim.store import DictStore
+
+PATIENCE_MS: Final = 150_000  # a grace, two censuses, and what delays them
+
+
+class Crash(IntEnum):
+    BEFORE_COMMIT = 1
+    AFTER_COMMIT = 2
+    WHILE_ACTING = 3
+
+
+class Shell:
+    """`faults` counts what went wrong, `trace` says what happens where it is asked for."""
+
+    scripts: Scripts
+
+    def __init__(
+        self, rng: random.Random, places: Places, *, calm: bool, trace: Callable[[str], None] | None = None
+    ) -> None:
+        self.rng = rng
+        self.places = places
+        self.calm = calm
+        self.trace = trace
+        self.now = 1_000_000
+        self.agenda: list[tuple[int, int, Callable[..., None], tuple[object, ...]]] = []
+        self.count = 0
+        self.epoch = 0  # of the engine: what was on its way to an earlier one is lost
+        self.faults = 0
+        self.turns = 0
+        self.window = (0, 2000, 5000, 8000, 10_000, 12_000, 15_000)[int(rng.random() * 7)]
+        self.delay = (0, 0, 500, 6000)[int(rng.random() * 4)]
+        self.drops, self.repeats = rng.choice(((0.0, 0.0), (0.1, 0.1), (0.3, 0.0), (0.0, 0.3)))
+        self.census_ms = rng.choice((25_000, 30_000, 40_000))
+        self.slow = rng.random() < 0.3  # some launches need secrets
+        self.store = DictStore()
+        self.backends = self.make_backends()
+        self.enforcing = frozenset(name for name, each in self.backends.items() if each.enforces_timeout)
+        self.laws = Laws(self.store, self.backends)
+        self.laws.capacity = {each.name: each.capacity for each in places.environments}
+        self.inbox: list[Stimulus] = []
+        self.waiting: dict[int, Stimulus] = {}  # commands without an answer: a crash may have lost them
+        self.crash: Crash | None = None  # of this turn
+        self.halted: dict[AttemptKey, int] = {}  # since when, in this life
+        self.handing: dict[AttemptKey, bool] = {}  # on their way to the backend; True: stopped meanwhile
+        self.launched: set[AttemptKey] = set()  # in this life
+        self.drained = False  # before this turn
+        self.stopping: set[AttemptKey] = set()  # in this turn
+        self.machine = Machine(State())
+
+    def make_backends(self) -> dict[str, SimBackend]:
+        """Those that the environments use."""
+        used = {"process" if each.backend == "local" else each.backend for each in self.places.environments}
+        enforcing, durable = self.rng.random() < 0.5, self.calm or self.rng.random() < 0.3
+        backends = (
+            SimBackend("process", self, durable=True, enforces_timeout=enforcing),
+            SimBackend("fake", self, durable=durable, enforces_timeout=False),
+        )
+        return {each.name: each for each in backends if each.name in used}
+
+    def crash_of(self, stimuli: list[Stimulus]) -> tuple[Crash | None, bool]:
+        """Whether this turn ends in one, and in a reboot of the machine."""
+        raise NotImplementedError
+
+    def note(self, stimuli: list[Stimulus], crash: Crash | None) -> None:
+        """Before a turn."""
+
+    def at(self, time: int, action: Callable[..., None], *args: object) -> None:
+        self.count += 1
+        heapq.heappush(self.agenda, (time, self.count, action, args))
+
+    def script(self, key: AttemptKey) -> Script:
+        return self.scripts.of(*key)
+
+    def remembers_start(self) -> bool:
+        return self.rng.random() < 0.8
+
+    def knows_start(self, key: AttemptKey) -> bool:
+        row = next((self.store.tasks[no].get(key.idx) for no in self.laws.numbers(key.job)), None)
+        return row is not None and row.attempt == key.attempt and row.status is Status.RUNNING
+
+    # --- news from backends, on their way to the engine
+
+    def tell(self, fact: Fact) -> None:
+        draw = self.rng.random
+        if self.drops and draw() < self.drops:
+            self.faults += 1
+            return  # only the census will tell
+        delay = int(draw() * self.delay) if self.delay else 0
+        if delay and isinstance(fact, Started) and draw() < 0.3:
+            self.faults += 1
+            delay += 5000  # the end may overtake it
+        self.at(self.now + delay, self.deliver, self.epoch, fact)
+        if self.repeats and draw() < self.repeats:
+            self.faults += 1
+            self.at(self.now + int(draw() * 40_000), self.deliver, self.epoch, fact)
+
+    def deliver(self, epoch: int, stimulus: Stimulus) -> None:
+        if epoch == self.epoch:
+            self.inbox.append(stimulus)
+
+    def ask_census(self, epoch: int, name: str) -> None:
+        if epoch != self.epoch:
+            return
+        self.take_census(name)
+        self.at(self.now + self.census_ms, self.ask_census, epoch, name)
+
+    def take_census(self, name: str) -> None:
+        census = Census(name, self.machine.state.turn, self.backends[name].census())
+        late = self.rng.choice((0, 0, 1000, 7000))
+        self.at(self.now + late, self.deliver, self.epoch, census)
+
+    # --- lives and turns
+
+    def begin_life(self, *, rebooted: bool = False) -> None:
+        self.epoch += 1
+        self.inbox.clear()
+        self.handing.clear()
+        self.halted.clear()
+        self.launched.clear()
+        for backend in self.backends.values():
+            backend.engine_died(rebooted=rebooted)
+        loaded = self.store.begin_life(rebooted=rebooted)
+        state = rebuild(loaded, enforcing=self.enforcing, child_events=ChildEvents.ALL)
+        if self.epoch > 2 and not self.calm and self.rng.random() < 0.3:
+            for run in state.runs.values():
+                run.held = True
+            self.at(self.now + int(self.rng.random() * 20_000), self.deliver, self.epoch, Resume(0))
+        self.machine = Machine(state)
+        self.inbox.append(Configure(self.places.environments, self.places.queues))
+        self.inbox += self.waiting.values()
+        for name, backend in self.backends.items():
+            if backend.durable and self.rng.random() < 0.3:
+                backend.repeat_ends()
+            self.ask_census(self.epoch, name)
+
+    def step(self) -> None:
+        due = self.agenda[0][0]
+        deadline = self.machine.next_deadline()
+        first = due if deadline is None else min(due, deadline)
+        self.now = max(self.now, first)
+        end, self_now = self.now + self.window, self.now
+        while self.agenda and self.agenda[0][0] <= end:
+            time, _, action, args = heapq.heappop(self.agenda)
+            self.now = max(self_now, time)
+            action(*args)
+        self.now = end
+        if self.inbox or (deadline is not None and deadline <= end):
+            stimuli, self.inbox = self.inbox or [Tick()], []
+            self.turn(stimuli)
+
+    def turn(self, stimuli: list[Stimulus]) -> None:
+        self.turns += 1
+        now = Millis(self.now)
+        crash, rebooted = self.crash_of(stimuli)
+        self.crash = crash
+        if self.trace is not None:
+            self.trace(f"--- turn {self.turns} at {now - 1_000_000} ms, life {self.store.life} {crash or ''}")
+            for stimulus in stimuli:
+                self.trace(f"  < {stimulus!r:.300}")
+        self.laws.note_reservations(self.machine.state, now)
+        self.note(stimuli, crash)
+        self.drained = self.machine.state.draining
+        outcome = self.decide(stimuli, now)
+        if self.trace is not None:
+            for effect in outcome.effects:
+                self.trace(f"  > {effect!r:.120}")
+            for row in [*outcome.writes.jobs.values(), *outcome.writes.tasks.values()]:
+                self.trace(f"  = {row!r}")
+        self.persist_and_act(outcome, crash, now)
+        if crash is not None:
+            self.faults += 1
+            self.begin_life(rebooted=rebooted)
+
+    def decide(self, stimuli: list[Stimulus], now: Millis) -> Outcome:
+        return self.machine.handle(stimuli, now)
+
+    def persist_and_act(self, outcome: Outcome, crash: Crash | None, now: Millis) -> None:
+        if crash is Crash.BEFORE_COMMIT:
+            return
+        self.laws.look_at_writes(outcome.writes)
+        self.store.commit(outcome.writes)
+        self.look_at_state(outcome, now)
+        if (
+            crash is None and self.rng.random() < 0.05
+        ):  # asked while the commit was under way: its launches are not there
+            for name in self.backends:
+                self.take_census(name)
+        if crash is not Crash.AFTER_COMMIT:
+            self.perform(outcome.effects, cut=crash is not None)
+
+    def look_at_state(self, outcome: Outcome, now: Millis) -> None:
+        state = self.machine.state
+        if not outcome.writes:
+            return  # nothing has changed; if it has all the same, the next commit shows it
+        invariants.check(state)
+        launches = [effect for effect in outcome.effects if isinstance(effect, Launch)]
+        self.laws.look_at_placement(state, launches, now)
+        for live in state.live.values():
+            if live.halt is not Halt.NONE:
+                waited = now - self.halted.setdefault(live.key, now)
+                assert waited <= PATIENCE_MS, f"{live.key.id}: asked to stop {waited} ms ago, and still lives"
+        self.laws.look_at_rows(state, outcome.writes)
+        if self.crash is not None or self.turns % 3 == 0:
+            self.look_at_rebuilt(state, now)
+
+    def look_at_rebuilt(self, state: State, now: Millis) -> None:
+        """The golden law. What memory and rows do not agree in stays so until a crash, so that each third turn and each crash
+        will do; the rows that a turn has written are compared in that turn."""
+        again = rebuild(self.store.load(), enforcing=self.enforcing, child_events=ChildEvents.ALL)
+        for run_id, run in state.runs.items():
+            if run.held:
+                again.runs[run_id].held = True
+        ours, theirs = invariants.canonical(state, now), invariants.canonical(again, now)
+        for key, value in ours.items():
+            assert value == theirs[key], f"rebuild differs in {key}:\n ours   {value}\n stored {theirs[key]}"
+
+    def perform(self, effects: list[Effect], *, cut: bool = False) -> None:
+        """In order; a crash in the middle leaves out some, of one attempt always the later ones."""
+        left_out: set[AttemptKey | int] = set()
+        self.stopping = {effect.key for effect in effects if isinstance(effect, Stop)}
+        for effect in effects:
+            subject = effect.ticket if isinstance(effect, Answer) else effect.key
+            if cut and (subject in left_out or self.rng.random() < 0.5):
+                left_out.add(subject)
+            else:
+                self.perform_one(effect)
+        self.laws.look_at_capacity()
+
+    def perform_one(self, effect: Effect) -> None:
+        match effect:
+            case Launch():
+                state = self.machine.state
+                job = state.jobs[effect.key.job]
+                held = job.run is not None and job.run.held
+                assert effect.key not in self.launched, f"{effect.key.id}: launched twice in a life"
+                self.launched.add(effect.key)
+                self.laws.look_at_launch(effect, draining=self.drained, held=held, stopped=effect.key in self.stopping)
+                if self.slow and self.rng.random() < 0.3:
+                    self.handing[effect.key] = False
+                    self.at(self.now + int(self.rng.random() * 25_000), self.hand_over, self.epoch, effect)
+                else:
+                    self.backends[effect.backend].launch(effect)
+            case Stop():
+                if effect.key in self.handing:
+                    self.handing[effect.key] = True
+                self.backends[effect.backend].stop(effect.key, effect.grace_ms, effect.why)
+            case Forget():
+                self.laws.look_at_forget(effect.key)
+                self.backends[effect.backend].forget(effect.key)
+            case Answer():
+                command = self.waiting.pop(effect.ticket, None)
+                if isinstance(command, SubmitRun):
+                    assert command.plan.id in self.store.run_no, f"{command.plan.id}: answered, and not stored"
+
+    def hand_over(self, epoch: int, launch: Launch) -> None:
+        """The executor had to read secrets first; a stop that came meanwhile is the answer."""
+        if epoch != self.epoch:
+            return
+        if self.handing.pop(launch.key):
+            self.inbox.append(LaunchFailed(launch.key, Millis(self.now), Evidence()))
+        else:
+            self.backends[launch.backend].launch(launch)
