@@ -128,7 +128,7 @@ def _mount_error(mount: Mount, policy: Policy, resolve: Resolve) -> str | None:
         if never is not None:
             return never
     spelt = {
-        replace(root, source=path) for root in policy.mounts for path in (plain(root.source), resolve(root.source))
+        root._replace(source=path) for root in policy.mounts for path in (plain(root.source), resolve(root.source))
     }
     roots = [root for root in spelt if _below(source, root.source) is not None]
     if not roots:
