@@ -24,7 +24,8 @@ KEPT_LOGS: Final = ("awslogs", "json-file", "local", "journald")  # what Docker 
 SAFE_NETWORKS: Final = ("bridge", "none")
 
 
-class Root(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Root:
     """A folder (or file) of this machine whose content may be mounted."""
 
     source: str
@@ -128,7 +129,7 @@ def _mount_error(mount: Mount, policy: Policy, resolve: Resolve) -> str | None:
         if never is not None:
             return never
     spelt = {
-        root._replace(source=path) for root in policy.mounts for path in (plain(root.source), resolve(root.source))
+        replace(root, source=path) for root in policy.mounts for path in (plain(root.source), resolve(root.source))
     }
     roots = [root for root in spelt if _below(source, root.source) is not None]
     if not roots:
