@@ -101,13 +101,36 @@ def boot_id() -> str:
 
 
 def pinned(plan: RunPlan, environments: tuple[Environment, ...], queues: tuple[Queue, ...]) -> RunPlan:
-    """The plan with every place that it can run in: a later life finds them, whatever its settings say."""
-    known_queues = {queue.name: queue for queue in (*queues, *plan.queues)}
-    known_places = {place.name: place for place in (*environments, *plan.environments)}
-    used = {job.spec.queue for job in plan.jobs}
-    kept = tuple(queue for name, queue in known_queues.items() if name in used)
-    names = {name for queue in kept for name in queue.environments}
-    return replace(plan, queues=kept, environments=tuple(known_places[name] for name in names if name in known_places))
+    """The plan with every place that it can run in: a later life finds them, whatever its settings say.
+
+    What the file itself declares belongs to this run alone and is named so (`1a2b3c4d/farm`, shown by its title): neither the
+    settings nor another file may change its limits.
+    """
+    own_places = {place.name: f"{plan.id[:8]}/{place.name}" for place in plan.environments}
+    own_queues = {queue.name: f"{plan.id[:8]}/{queue.name}" for queue in plan.queues}
+    places = {
+        place.name: replace(place, name=own_places.get(place.name, place.name), title=place.title or place.name)
+        for place in (*environments, *plan.environments)
+    }
+    known = {queue.name: queue for queue in (*queues, *plan.queues)}
+    used = [queue for name, queue in known.items() if name in {job.spec.queue for job in plan.jobs}]
+    kept = tuple(
+        replace(
+            queue,
+            name=own_queues.get(queue.name, queue.name),
+            environments=tuple(own_places.get(name, name) for name in queue.environments),
+            title=queue.title or queue.name,
+        )
+        for queue in used
+    )
+    jobs = tuple(
+        replace(job, spec=replace(job.spec, queue=own_queues[job.spec.queue])) if job.spec.queue in own_queues else job
+        for job in plan.jobs
+    )
+    names = {name for queue in used for name in queue.environments}
+    return replace(
+        plan, jobs=jobs, queues=kept, environments=tuple(place for name, place in places.items() if name in names)
+    )
 
 
 def detach(arguments: list[str], folder: StateFolder) -> subprocess.Popen[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,13 +14,18 @@ from typing import Final
 from flowbatch.errors import BackendUnavailable, FolderHeld, InputError
 
 DEFAULT: Final = ".flowbatch"
+LOCK_TRIES: Final = 10
+LOCK_PAUSE_SECONDS: Final = 0.02
 
 
 class StateFolder:
     """One engine at a time holds it, by a lock that the kernel drops when the engine dies."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path.absolute()
+        try:
+            self.path = path.absolute()
+        except FileNotFoundError:
+            raise InputError(f"{path}: the working directory is gone; name the state folder with --state") from None
         self.database = self.path / "flowbatch.db"
         self.lock_file = self.path / "engine.lock"
         self.socket = self.path / "engine.sock"
@@ -29,16 +35,28 @@ class StateFolder:
         self.engine_log = self.path / "engine.log"
 
     def exists(self) -> bool:
-        return self.database.exists()
+        """Whether a store is here. Raises InputError where one may not even look."""
+        try:
+            return self.database.stat().st_size >= 0
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise self._refused(error) from error
 
     def create(self) -> None:
-        """Makes the folder, for its owner alone. Raises InputError where that cannot be."""
+        """Makes the folder, for its owner alone. Raises InputError where that cannot be, or where it is somebody's own."""
         if sys.platform != "linux":
             raise BackendUnavailable("flowbatch runs on Linux only: it follows processes by pidfd and /proc")
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if self.path.stat().st_uid == os.getuid():
-                self.path.chmod(0o700)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self.path.mkdir(mode=0o700)
+            except FileExistsError:
+                known = self.lock_file.exists() or self.database.exists()
+                if not known and any(path != self.engine_log for path in self.path.iterdir()):
+                    raise InputError(
+                        f"{self.path}: this folder holds other things; a state folder is new, empty, or flowbatch's own"
+                    ) from None
         except OSError as error:
             raise InputError(
                 f"{self.path}: the state folder cannot be made here: {error.strerror}; choose another with --state"
@@ -48,32 +66,49 @@ class StateFolder:
     def hold(self) -> Iterator[None]:
         """Raises FolderHeld, with the holder's pid."""
         self.create()
-        descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise FolderHeld(str(self.path), self._pid_in(descriptor)) from None
+            descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise self._refused(error) from error
+        try:
+            self._lock(descriptor)
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
             yield
         finally:
             os.close(descriptor)
 
+    def _lock(self, descriptor: int) -> None:
+        """A verb that only looks whether somebody holds the folder shares the lock for a moment: that is waited out."""
+        for left in range(LOCK_TRIES, -1, -1):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if left == 0:
+                    raise FolderHeld(str(self.path), self._pid_in(descriptor)) from None
+                time.sleep(LOCK_PAUSE_SECONDS)
+            else:
+                return
+
     def holder(self) -> int | None:
         """The pid of the engine that holds the folder now, 0 where it is held by nobody knows whom, None where free."""
         try:
-            descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
+            descriptor = os.open(self.lock_file, os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise self._refused(error) from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return self._pid_in(descriptor) or 0
         else:
             return None
         finally:
             os.close(descriptor)
+
+    def _refused(self, error: OSError) -> InputError:
+        return InputError(f"{self.path}: the state folder cannot be opened: {error.strerror}; whose is it?")
 
     @staticmethod
     def _pid_in(descriptor: int) -> int | None:

@@ -103,7 +103,7 @@ def with_variables(settings: Settings) -> Settings:
             raise InputError(f"FLOWBATCH_CHILD_EVENTS is none, ends or all, not {children!r}")
         settings = replace(settings, child_events=ChildEvents[children.upper()])
     if cap is not None:
-        if not cap.isdigit() or int(cap) < 1:
+        if not (cap.isascii() and cap.isdigit()) or int(cap) < 1:
             raise InputError(f"FLOWBATCH_LOG_CAP is a whole number of MiB from 1, not {cap!r}")
         settings = replace(settings, log_cap_bytes=int(cap) * 1024 * 1024)
     return settings

@@ -6,6 +6,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
@@ -14,6 +15,7 @@ from flowbatch.model.ids import Millis
 POLL_SECONDS: Final = 0.1
 TAIL_BLOCK: Final = 64 * 1024
 CHUNK: Final = 256 * 1024
+LOOKS_MAX: Final = 10  # at a log that is rotated between one look and the next
 
 
 class LogLine(NamedTuple):
@@ -35,31 +37,55 @@ def segments(path: Path) -> list[Path]:
     return [part for part in (path.with_name(path.name + ".1"), path) if part.exists()]
 
 
+def opened(path: Path) -> list[BinaryIO]:
+    """The segments that exist, the older first, as they were at one moment: a rotation in between is noticed."""
+    for _ in range(LOOKS_MAX):
+        files: list[BinaryIO] = []
+        try:
+            files.extend(part.open("rb") for part in segments(path))
+            if [number(file) for file in files] == [part.stat().st_ino for part in segments(path)]:
+                return files
+        except FileNotFoundError:
+            pass  # renamed at this very moment
+        for file in files:
+            file.close()
+    return []
+
+
+def number(file: BinaryIO) -> int:
+    """Tells segments apart: a rotation renames the file, and nobody gets its number while it is open."""
+    return os.fstat(file.fileno()).st_ino
+
+
 def read(path: Path) -> Iterator[LogLine]:
     """All lines, the oldest first. A log that is not there has none."""
-    for part in segments(path):
-        with part.open("rb") as file:
+    with ExitStack() as stack:
+        for file in [stack.enter_context(each) for each in opened(path)]:
             for line in file:
                 yield parse(line.rstrip(b"\n"))
 
 
 def tail(path: Path, count: int) -> list[LogLine]:
     """The last lines, read from the end: a long log costs no more than a short one."""
+    with ExitStack() as stack:
+        return tail_of([stack.enter_context(file) for file in opened(path)], count)
+
+
+def tail_of(files: list[BinaryIO], count: int) -> list[LogLine]:
+    """The last lines of these segments, which are left standing behind them."""
     found: deque[bytes] = deque()
-    for part in reversed(segments(path)):
-        with part.open("rb") as file:
-            lines = last_of(file, count - len(found))
-        found.extendleft(reversed(lines))
-        if len(found) >= count:
-            break
+    for file in reversed(files):
+        end = file.seek(0, os.SEEK_END)
+        found.extendleft(reversed(last_of(file, count - len(found), end)))
+        file.seek(end)
     return [parse(line) for line in found]
 
 
-def last_of(file: BinaryIO, count: int) -> list[bytes]:
+def last_of(file: BinaryIO, count: int, end: int) -> list[bytes]:
+    """The last lines before that place."""
     if count <= 0:
         return []
-    at = file.seek(0, os.SEEK_END)
-    data = b""
+    at, data = end, b""
     while at > 0 and data.count(b"\n") <= count:
         step = min(TAIL_BLOCK, at)
         at -= step
@@ -77,41 +103,59 @@ def last_lines(path: Path, count: int) -> list[str]:
     return [line for line in lines if line][-count:]
 
 
-def follow(path: Path, over: Callable[[], bool], *, skip: int = 0) -> Iterator[LogLine]:
+def follow(path: Path, over: Callable[[], bool], *, last: int | None = None) -> Iterator[LogLine]:
     """Lines as they are written, until `over` says that the attempt has ended and all is read.
 
-    `skip` bytes of the newest segment have been shown already. A rotation is followed: what was written to the old segment
-    before it is read to its end first.
+    Begins with the oldest line, or with the `last` so many. A segment is read to its end once its rotation was seen, then
+    the one that has come and gone since, then the newest.
     """
     file: BinaryIO | None = None
+    ahead: deque[BinaryIO] = deque()
     rest = b""
     try:
+        if last is not None:
+            ahead += opened(path)
+            yield from tail_of(list(ahead), last)
         while True:
             ended = over()
-            if file is None and path.exists():
-                file = path.open("rb")
-                file.seek(skip)
-            if file is not None:
-                while data := file.read(CHUNK):
+            ahead += begun_since(path, ahead[-1] if ahead else file)
+            while True:
+                while file is not None and (data := file.read(CHUNK)):
                     *lines, rest = (rest + data).split(b"\n")
                     yield from map(parse, lines)
-                if rotated(path, file):
+                if not ahead:
+                    break
+                if rest:
+                    yield parse(rest)
+                    rest = b""
+                if file is not None:
                     file.close()
-                    file, skip = None, 0
-                    continue
+                file = ahead.popleft()
             if ended:
                 break
             time.sleep(POLL_SECONDS)
         if rest:
             yield parse(rest)
     finally:
-        if file is not None:
-            file.close()
+        for each in (file, *ahead):
+            if each is not None:
+                each.close()
 
 
-def rotated(path: Path, file: BinaryIO) -> bool:
-    """Whether the open file is no longer the newest segment."""
+def begun_since(path: Path, file: BinaryIO | None) -> list[BinaryIO]:
+    """The segments after the open one. Of more than two rotations since the last look only the newest two are left."""
+    if file is not None and number_at(path) == number(file):
+        return []
+    files = opened(path)
+    numbers = [number(each) for each in files]
+    past = numbers.index(number(file)) + 1 if file is not None and number(file) in numbers else 0
+    for each in files[:past]:
+        each.close()
+    return files[past:]
+
+
+def number_at(path: Path) -> int | None:
     try:
-        return path.stat().st_ino != os.fstat(file.fileno()).st_ino
+        return path.stat().st_ino
     except FileNotFoundError:
-        return False  # between the rename and the new file: the next look sees it
+        return None  # between the rename and the new file

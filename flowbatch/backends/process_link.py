@@ -55,6 +55,7 @@ class Link(asyncio.Protocol):
         self.lost.set()
         if not self.greeting.done():
             self.greeting.set_exception(ConnectionResetError("the supervisor hung up before its greeting"))
+            self.greeting.exception()  # taken note of: where the start was given up, nobody waits for it any more
 
     def write(self, data: bytes) -> None:
         """On a connection that is gone the data is dropped: `lost` says so, and whoever sent it sends it again."""

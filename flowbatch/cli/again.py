@@ -40,7 +40,7 @@ def retry(place: Place, address: str, as_json: bool) -> int:
         else:
             click.echo(f"Reopened in the running engine: {', '.join(reopened(value))}")
         return 0
-    return anyio.run(go_on, place, [target.run], lambda ticket: Retry(ticket, target), as_json, True)
+    return anyio.run(go_on, place, [target.run], lambda ticket: Retry(ticket, target), as_json, False, True)
 
 
 def reopened(value: object) -> list[str]:
@@ -79,18 +79,23 @@ def resume(place: Place, run: str | None, as_json: bool) -> int:
             click.echo("No run is open: there is nothing to resume.")
         return 0
     one = RunId(ids[0]) if run is not None else None
-    return anyio.run(go_on, place, ids, lambda ticket: Resume(ticket, one), as_json)
+    return anyio.run(go_on, place, ids, lambda ticket: Resume(ticket, one), as_json, run is None)
 
 
 async def go_on(
-    place: Place, ids: Sequence[RunId], command: Callable[[int], Stimulus], as_json: bool, recovered: bool = False
+    place: Place,
+    ids: Sequence[RunId],
+    command: Callable[[int], Stimulus],
+    as_json: bool,
+    many: bool = False,
+    recovered: bool = False,
 ) -> int:
     """Opens the engine with every run held, gives it the command, and follows the runs that it sets going.
 
     `recovered`: only once it knows what ended while nobody looked.
     """
     from flowbatch.app import open_app
-    from flowbatch.cli.follow import follow
+    from flowbatch.cli.follow import SIGNALS, follow
 
     async with open_app(place.folder, place.settings, hold_open_runs=True) as app:
         found = {run_id: app.opened[run_id] for run_id in ids if run_id in app.opened}
@@ -100,10 +105,13 @@ async def go_on(
             found.update({run_id: runs[run_id] for run_id in ids if run_id in runs})  # one that was reopened is another
 
         app.engine.observe(catch)
-        if recovered:
-            await app.engine.recovered.wait()
-        answer = await app.engine.ask(command)
-        if answer.error is not None:
-            raise InputError(answer.error)
-        catch(None)
-        return await follow(place, app, list(found.values()), as_json=as_json)
+        with anyio.open_signal_receiver(*SIGNALS) as signals:
+            if recovered:
+                await app.engine.recovered.wait()
+            answer = await app.engine.ask(command)
+            if answer.error is not None:
+                raise InputError(answer.error)
+            catch(None)
+            followed = await follow(place, app, list(found.values()), signals, as_json=as_json, many=many)
+    followed.tell()
+    return followed.code

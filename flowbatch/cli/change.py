@@ -55,8 +55,13 @@ def tell(verb: str, address: str, value: object, as_json: bool) -> None:
     if answer.get("changed"):
         changed = answer["changed"]
         click.echo(f"{address}: {changed} task{'' if changed == 1 else 's'} {done}.")
-    else:
+    elif not answer.get("running"):
         click.echo(f"{address}: nothing to {verb}: {answer.get('note', 'what was named has ended already')}.")
+    if verb == "cancel" and answer.get("running"):
+        running = answer["running"]
+        click.echo(
+            f"{running} task{'s' if running > 1 else ''} of it still run: they end by themselves, and nothing is tried again."
+        )
     if answer.get("left_running"):
         click.echo(f"{answer['left_running']} tasks go on by themselves; `flowbatch resume` follows them to their end.")
 

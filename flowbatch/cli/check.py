@@ -89,12 +89,14 @@ def plan_object(plan: Plan) -> dict[str, object]:
 
 def job_object(job: JobPlan, keys: dict[JobId, str]) -> dict[str, object]:
     """`keys`: names of jobs by id."""
+    from flowbatch.model.jobspec import title_of
+
     spec = job.spec
     return {
         "job": spec.key,
         "finally": job.stage == "finally",
         "array": spec.size,
-        "queue": spec.queue,
+        "queue": title_of(spec.queue),
         "command": list(spec.command),
         "image": None if spec.container is None else spec.container.image,
         "container": container_object(spec.container),

@@ -84,6 +84,7 @@ def attempt_object(attempt: AttemptView, logs: Path) -> Object:
         "reason": attempt.reason,
         "status_reason": attempt.status_reason,
         "log": str(logs / log_name(attempt.key.id)),
+        "truncated": attempt.truncated,
     }
 
 

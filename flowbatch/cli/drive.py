@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 import anyio
 import click
-from anyio.abc import TaskStatus
 
 from flowbatch.app import App
 from flowbatch.cli.progress import View
@@ -29,8 +28,10 @@ class Drive:
     runs: list[Run]
     view: View
     resume_line: Callable[[Run], str]
+    signals: AsyncIterator[signal.Signals]  # taken since before the run was submitted
     interrupts: int = 0
     left_running: bool = False
+    left_live: int = 0
     over: anyio.Event = field(default_factory=anyio.Event)
 
     async def follow(self) -> int:
@@ -38,14 +39,13 @@ class Drive:
         self.app.engine.observe(self.on_turn)
         self.check_over()
         async with anyio.create_task_group() as tasks:
-            await tasks.start(self.take_signals, name="signals")
+            tasks.start_soon(self.take_signals, name="signals")
             tasks.start_soon(self.view.refresh, name="progress")
             await self.over.wait()
             tasks.cancel_scope.cancel()
-        self.view.close()
         if all(run.status is not RunStatus.RUNNING for run in self.runs):
             return 1 if any(run.status is RunStatus.FAILED for run in self.runs) else 0
-        self.say_how_to_resume()
+        self.left_live = self.live()
         return INTERRUPTED
 
     def on_turn(self, outcome: Outcome) -> None:
@@ -54,23 +54,26 @@ class Drive:
 
     def check_over(self) -> None:
         ended = all(run.status is not RunStatus.RUNNING for run in self.runs)
-        drained = self.interrupts > 0 and not self.app.engine.machine.state.live
+        drained = self.interrupts > 0 and not self.live()
         if ended or drained:
             self.over.set()
 
-    async def take_signals(self, *, task_status: TaskStatus[None]) -> None:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
-            task_status.started()
-            async for number in signals:
-                if number == signal.SIGINT:
-                    self.on_interrupt()
-                else:
-                    self.left_running = True
-                    self.over.set()
+    def live(self) -> int:
+        """Attempts of the runs that this sitting is about: those of held runs go on whatever happens here."""
+        every = self.app.engine.machine.state.live.values()
+        return sum(1 for live in every if live.job.run is None or not live.job.run.held)
+
+    async def take_signals(self) -> None:
+        async for number in self.signals:
+            if number == signal.SIGINT:
+                self.on_interrupt()
+            else:
+                self.left_running = True
+                self.over.set()
 
     def on_interrupt(self) -> None:
         self.interrupts += 1
-        live = len(self.app.engine.machine.state.live)
+        live = self.live()
         if self.interrupts == 1:
             self.app.engine.post(Drain())
             self.view.say(
@@ -79,13 +82,14 @@ class Drive:
         else:
             self.app.engine.post(Interrupt())
             self.view.say(
-                f"Interrupting: {live} running tasks are stopped; they will run again, and nothing is charged."
+                "Interrupting: running tasks are stopped, by SIGKILL once their stop_grace is over (30 s unless the file says "
+                "otherwise); they will run again, and nothing is charged."
             )
 
     def say_how_to_resume(self) -> None:
-        live = len(self.app.engine.machine.state.live)
-        if self.left_running and live:
-            click.echo(f"Leaving: {live} tasks go on without the engine.", err=True)
+        """After an interruption: where to go on. Says nothing where every run has ended."""
+        if self.left_running and self.left_live:
+            click.echo(f"Leaving: {self.left_live} tasks go on without the engine.", err=True)
         for run in self.runs:
             if run.status is RunStatus.RUNNING:
                 click.echo(f"The run is kept. To continue it:  {self.resume_line(run)}", err=True)

@@ -3,31 +3,74 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 from flowbatch.app import App
 from flowbatch.cli.context import Place
 from flowbatch.cli.drive import Drive
 from flowbatch.cli.output import print_json
+from flowbatch.cli.printer import give_up_output
 from flowbatch.cli.progress import make_view
 from flowbatch.cli.summary import print_summary, run_object
 from flowbatch.core.state import Run
 from flowbatch.model.status import RunStatus
 
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-async def follow(place: Place, app: App, runs: Sequence[Run], *, as_json: bool) -> int:
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """How it went; `tell` says it, once no engine waits for whoever reads."""
+
+    code: int
+    tell: Callable[[], None]
+
+
+async def follow(
+    place: Place,
+    app: App,
+    runs: Sequence[Run],
+    signals: AsyncIterator[signal.Signals],
+    *,
+    as_json: bool,
+    many: bool = False,
+) -> Followed:
+    """Until the runs have ended, or the user has had enough. `many`: `--json` gives a list, however many there are."""
     view = make_view(runs, app.engine.clock, quiet=as_json)
-    drive = Drive(app, list(runs), view, lambda run: resume_line(place, run))
-    code = await drive.follow()
-    if as_json:
-        objects = [run_object(run) for run in runs]
-        print_json(objects[0] if len(objects) == 1 else objects)
-    else:
-        with place.reader() as reader:
-            for run in runs:
-                if run.status is not RunStatus.RUNNING:
-                    print_summary(run, reader, app.folder.logs)
-    return code
+    drive = Drive(app, list(runs), view, lambda run: resume_line(place, run), signals)
+    try:
+        code = await drive.follow()
+    except BaseException:
+        view.close()  # the terminal gets its cursor back before it gets the error
+        raise
+
+    def tell() -> None:
+        view.close()
+        try:
+            if as_json:
+                objects = [run_object(run) for run in runs]
+                print_json(objects if many else objects[0])
+            else:
+                summarise(place, runs, app.folder.logs)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except (OSError, ValueError):
+            give_up_output()  # how the run went is told by the exit code all the same
+        drive.say_how_to_resume()
+
+    return Followed(code, tell)
+
+
+def summarise(place: Place, runs: Sequence[Run], logs: Path) -> None:
+    with place.reader() as reader:
+        for run in runs:
+            if run.status is not RunStatus.RUNNING:
+                print_summary(run, reader, logs)
 
 
 def resume_line(place: Place, run: Run) -> str:

@@ -17,6 +17,8 @@ from flowbatch.errors import InputError
 from flowbatch.model.ids import Millis
 
 DAY_MS: Final = 24 * 3600 * 1000
+UUID: Final = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+LOG: Final = re.compile(r"[0-9a-f]{2}/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.\d+\.\d+\.log(\.1)?")
 UNITS: Final = {"h": 3600 * 1000, "d": DAY_MS, "w": 7 * DAY_MS}
 
 
@@ -71,7 +73,12 @@ async def collect_alone(place: Place, before: int) -> int:
 
 
 def logs_and_folders(place: Place) -> list[Path]:
-    return [*place.folder.logs.glob("*/*"), *place.folder.runs.glob("*")]
+    """What is ours by its name and kind; whatever else somebody keeps there is not looked at."""
+    logs = [path for path in place.folder.logs.glob("*/*") if LOG.fullmatch(f"{path.parent.name}/{path.name}")]
+    folders = [path for path in place.folder.runs.glob("*") if UUID.fullmatch(path.name)]
+    return [path for path in logs if path.is_file() and not path.is_symlink()] + [
+        path for path in folders if path.is_dir() and not path.is_symlink()
+    ]
 
 
 def sweep(place: Place, paths: list[Path]) -> int:
@@ -84,12 +91,21 @@ def sweep(place: Place, paths: list[Path]) -> int:
             name = path.name if scratch else path.name.split(".", 1)[0]
             if name not in known:
                 known[name] = reader.has_run(name) if scratch else reader.job(name) is not None
-            if known[name]:
-                continue
-            if scratch:
-                freed += sum(each.lstat().st_size for each in path.rglob("*") if each.is_file())
-                shutil.rmtree(path)
-            else:
-                freed += path.lstat().st_size
-                path.unlink()
+            if not known[name]:
+                freed += remove(path)
     return freed
+
+
+def remove(path: Path) -> int:
+    """Returns the bytes freed; what cannot be removed is said, and stays."""
+    try:
+        if not path.is_dir():
+            size = path.lstat().st_size
+            path.unlink()
+            return size
+        size = sum(each.lstat().st_size for each in path.rglob("*") if each.is_file())
+        shutil.rmtree(path)
+    except OSError as error:
+        click.echo(f"{path}: not removed: {error.strerror}", err=True)
+        return 0
+    return size

@@ -37,6 +37,9 @@ def load_plan(
     `allow`: what containers may ask for beside what the settings say; None holds them against nothing.
     """
     path = Path(file)
+    for word in (str(path.absolute()), *params):
+        if not is_text(word):
+            raise InputError(f"{os.fsencode(word)!r}: not UTF-8; names and parameters must be")
     if path.name == "flowbatch.yaml":
         raise InputError(f"{file}: this name is kept for settings; a workflow needs another one")
     try:
@@ -134,6 +137,11 @@ def no_plugins() -> Iterator[None]:
             os.environ[name] = before
 
 
+def is_text(word: str) -> bool:
+    """False where the system gave bytes that are no UTF-8: Python carries them as lone surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in word)
+
+
 def parameters(words: Sequence[str]) -> dict[str, str]:
     """`-p name=value`; the last one of a name wins."""
     found: dict[str, str] = {}
@@ -148,12 +156,17 @@ def parameters(words: Sequence[str]) -> dict[str, str]:
 def read_source(request: SourceRequest) -> list[str]:
     """The lines of a file, or the files of a pattern in order. Raises OSError."""
     if request.kind == "glob":
-        return sorted(name for name in glob.glob(request.path, recursive=True) if Path(name).is_file())
+        names = sorted(name for name in glob.glob(request.path, recursive=True) if Path(name).is_file())
+        for name in names:
+            if not is_text(name):
+                raise OSError(84, f"matches {os.fsencode(name)!r}, whose name is not UTF-8")
+        return names
     with Path(request.path).open("rb") as stream:
         data = stream.read(SOURCE_BYTES + 1)
     if len(data) > SOURCE_BYTES:
         raise OSError(27, f"is larger than {SOURCE_BYTES // 1024 // 1024} MiB")
     try:
-        return data.decode("utf-8").splitlines()
+        lines = data.decode("utf-8").split("\n")  # a line ends with a newline, and with nothing else
+        return [line.removesuffix("\r") for line in lines]
     except UnicodeDecodeError as error:
         raise OSError(84, f"is not UTF-8 (byte {error.start})") from error

@@ -25,6 +25,7 @@ TASKS_SHOWN: Final = 100
 LINES_EACH: Final = 10  # of each task where there are several
 STEADY_LOOKS: Final = 3  # an ended attempt's log is complete when it has not grown for so many
 WAIT_SECONDS: Final = 0.2
+CAPPED: Final = "the log was capped: its beginning is gone"
 
 
 @click.command()
@@ -65,6 +66,8 @@ def logs(
         key = AttemptKey(job.id, index, number)
         path = place.folder.logs / log_name(key.id)
         render = printer(look, "", about(task, number))
+        if tail is None and any(each.truncated for each in reader.attempts(job, index) if each.key == key):
+            click.echo(CAPPED, err=True)
         if follow:
             if number == task.attempts and task.status.live and place.folder.holder() is None:
                 text = "No engine runs: the end is known only after `flowbatch resume`; Ctrl-C leaves."
@@ -177,26 +180,12 @@ class Over:
 
 
 def followed(path: Path, count: int | None, over: Over) -> Iterator[LogLine]:
-    """What is there, all or the last lines of it, then what comes. A line is neither lost nor printed twice between the two."""
+    """What is there, all or the last lines of it, then what comes."""
     from flowbatch import tasklogs
 
     if ended_long_ago(over):
-        yield from lines_of(path, count)
-        return
-    if count is None:
-        older = path.with_name(path.name + ".1")
-        if older.exists():
-            with older.open("rb") as file:
-                yield from map(tasklogs.parse, (line.rstrip(b"\n") for line in file))
-        yield from tasklogs.follow(path, over)
-        return
-    while True:  # until the log stands still between two looks
-        before = size_of(path)
-        lines = tasklogs.tail(path, count)
-        if before == size_of(path):
-            break
-    yield from lines
-    yield from tasklogs.follow(path, over, skip=before[1])
+        return lines_of(path, count)
+    return tasklogs.follow(path, over, last=count)
 
 
 def ended_long_ago(over: Over) -> bool:
@@ -207,12 +196,3 @@ def ended_long_ago(over: Over) -> bool:
         if attempt.key == over.key:
             return attempt.stopped_at is not None and SystemClock().now() - attempt.stopped_at > 5_000
     return False
-
-
-def size_of(path: Path) -> tuple[int, int]:
-    """The file's number, which a rotation changes, and its size."""
-    try:
-        seen = path.stat()
-    except FileNotFoundError:
-        return 0, 0
-    return seen.st_ino, seen.st_size

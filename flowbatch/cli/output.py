@@ -27,6 +27,11 @@ def clean(text: str) -> str:
     return _CONTROLS.sub("", _SEQUENCES.sub("", text))
 
 
+def one_line(text: str) -> str:
+    """Clean, and on one line: a reason with newlines must not look like several reports."""
+    return " ".join(clean(text).split())
+
+
 def print_json(value: object) -> None:
     """One document, snake_case keys, times in epoch milliseconds."""
     click.echo(json_text(value))

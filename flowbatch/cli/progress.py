@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 import anyio
 import click
 
-from flowbatch.cli.output import clean, duration_text, time_text
+from flowbatch.cli.output import duration_text, time_text
+from flowbatch.cli.output import one_line as clean
+from flowbatch.cli.printer import Printer
 from flowbatch.core.ending import EXITED
 from flowbatch.core.state import Job, Run
 from flowbatch.model.events import EventKind, EventRow
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 REFRESH_SECONDS: Final = 0.125
 BAR_WIDTH: Final = 24
 CHILD_LINES_MAX: Final = 5  # failed children told one by one, per job
-JOBS_SHOWN_MAX: Final = 30
+JOBS_SHOWN_MAX: Final = 60
 
 
 class View(Protocol):
@@ -35,13 +37,14 @@ class View(Protocol):
 
     def say(self, text: str) -> None: ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Waits until all is shown: call it when no engine waits for us."""
 
 
 def make_view(runs: Sequence[Run], clock: Clock, *, quiet: bool) -> View:
     if quiet:
         return Silent()
-    if sys.stdout.isatty():
+    if sys.stdout is not None and sys.stdout.isatty():
         return LiveView(runs, clock)
     return PlainView(runs, clock)
 
@@ -69,6 +72,7 @@ class PlainView:
         self._clock = clock
         self._jobs = {job.no: job for run in runs for job in run.jobs}
         self._runs = {run.no: run for run in runs}
+        self._printer = Printer()
         self._told: dict[int, int] = {}
         self._begun: set[int] = set()
 
@@ -84,7 +88,8 @@ class PlainView:
             elif event.kind is EventKind.RUN and event.run in self._runs:
                 lines += self._run_line(self._runs[event.run], event)
         if lines:
-            click.echo("\n".join(lines))
+            text = "\n".join(lines)
+            self._printer.put(lambda: click.echo(text))
 
     def _job_line(self, job: Job, event: EventRow) -> list[str]:
         status = Status(event.status)
@@ -100,6 +105,8 @@ class PlainView:
             reason = clean(job.status_reason or "") if telling else ""
             detail = ", ".join(part for part in (counts, code, reason) if part)
         elif status is Status.RUNNABLE:
+            if event.exit_code is None and event.status_reason is None:
+                return [self._line(job.spec.key, status.name, "reopened")]
             why = f"exit {event.exit_code}" if event.exit_code is not None else clean(event.status_reason or "")
             detail = f"to be tried again: attempt {event.attempt} ended with {why}"
         return [self._line(job.spec.key, status.name, detail)]
@@ -136,7 +143,9 @@ class PlainView:
         click.echo(text, err=True)
 
     def close(self) -> None:
-        pass
+        self._printer.close()
+        if self._printer.dropped:
+            click.echo(f"({self._printer.dropped} reports were left out: nobody read them)", err=True)
 
 
 class LiveView:
@@ -150,6 +159,7 @@ class LiveView:
         self._runs = runs
         self._console: Console = Console(highlight=False)
         self._messages: list[str] = []
+        self._printer = Printer()
         self._live = Live(console=self._console, auto_refresh=False, transient=False)
         self._live.start()
 
@@ -158,25 +168,33 @@ class LiveView:
 
     async def refresh(self) -> None:
         while True:
-            self._live.update(self.draw(), refresh=True)
+            if self._printer.idle:  # a terminal that is held (Ctrl-S) gets the newest picture when it goes on
+                picture = self.draw()
+                self._printer.put(lambda picture=picture: self._live.update(picture, refresh=True))  # type: ignore[misc]
             await anyio.sleep(REFRESH_SECONDS)
 
     def say(self, text: str) -> None:
-        self._messages.append(text)
+        if text not in self._messages:
+            self._messages.append(text)
 
     def close(self) -> None:
-        self._live.update(self.draw(), refresh=True)
-        self._live.stop()
+        picture = self.draw(whole=True)
+        self._printer.put(lambda: self._live.update(picture, refresh=True))
+        self._printer.put(self._live.stop)
+        self._printer.close()
 
-    def draw(self) -> RenderableType:
+    def draw(self, *, whole: bool = False) -> RenderableType:
+        """As many jobs as the terminal has lines for, the most telling ones; `whole`: the last picture, which scrolls."""
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
 
         parts: list[RenderableType] = []
+        lines = JOBS_SHOWN_MAX if whole else self._console.height - len(self._messages) * 2 - 2
+        room = max(lines // max(len(self._runs), 1) - 2, 1)
         for run in self._runs:
             table = Table.grid(padding=(0, 2))
-            shown = sorted(run.jobs, key=interest)[:JOBS_SHOWN_MAX] if len(run.jobs) > JOBS_SHOWN_MAX else run.jobs
+            shown = sorted(run.jobs, key=interest)[:room] if len(run.jobs) > room else run.jobs
             for job in sorted(shown, key=lambda job: job.no):
                 table.add_row(*self.job_cells(job))
             parts.append(table)

@@ -13,11 +13,12 @@ import anyio
 import click
 
 from flowbatch.cli.context import ALLOW_HELP, Place
-from flowbatch.errors import FolderHeld, InputError
+from flowbatch.errors import FolderHeld, InputError, StoreError
 
 if TYPE_CHECKING:
+    from flowbatch.app import App
     from flowbatch.core.state import Run
-    from flowbatch.model.ids import RunId
+    from flowbatch.model.jobspec import RunPlan
     from flowbatch.spec.compile import Plan
 
 DETACH_SECONDS: Final = 20.0
@@ -54,6 +55,8 @@ def run(
     from flowbatch.cli.load import load_plan
 
     logs.configure()
+    if detach and dry_run:
+        raise InputError("--dry-run and --detach: a dry run takes a moment and is not worth the background; choose one")
     plan = load_plan(place, workflow, params, only, run_id=run_id, allow=allow)
     for warning in plan.warnings:
         click.echo(f"{warning} (warning)", err=True)
@@ -68,24 +71,32 @@ def run(
 
 async def run_here(place: Place, plan: Plan, as_json: bool) -> int:
     from flowbatch.app import open_app, pinned
-    from flowbatch.cli.follow import follow
+    from flowbatch.cli.follow import SIGNALS, follow
+
+    async with open_app(place.folder, place.settings, hold_open_runs=True) as app:
+        with anyio.open_signal_receiver(*SIGNALS) as signals:
+            run = await submit(app, pinned(plan.run, plan.environments, plan.queues))
+            followed = await follow(place, app, [run], signals, as_json=as_json)
+    followed.tell()
+    return followed.code
+
+
+async def submit(app: App, plan: RunPlan) -> Run:
+    """The run, durable; also one that has ended in its first turn, and left the engine's memory with it."""
     from flowbatch.model.stimuli import SubmitRun
 
-    settings = place.settings
-    async with open_app(place.folder, settings, hold_open_runs=True) as app:
-        found: list[Run] = []
-        app.engine.observe(lambda _: found.extend(catch(app.engine.machine.state.runs, plan.run.id, found)))
-        answer = await app.engine.ask(
-            lambda ticket: SubmitRun(ticket, pinned(plan.run, plan.environments, plan.queues))
-        )
-        if answer.error is not None:
-            raise InputError(answer.error)
-        return await follow(place, app, found, as_json=as_json)
+    machine = app.engine.machine
+    found: list[Run] = []
 
+    def catch(_: object) -> None:
+        if not found:
+            found.extend(run for run in (*machine.state.runs.values(), *machine.evicted) if run.id == plan.id)
 
-def catch(runs: dict[RunId, Run], run_id: RunId, found: list[Run]) -> list[Run]:
-    """The run as soon as a turn has made it: an ended one leaves the engine's memory in the same turn."""
-    return [] if found or run_id not in runs else [runs[run_id]]
+    app.engine.observe(catch)
+    answer = await app.engine.ask(lambda ticket: SubmitRun(ticket, plan))
+    if answer.error is not None:
+        raise InputError(answer.error)
+    return found[0]
 
 
 def run_detached(
@@ -131,8 +142,13 @@ def run_detached(
 def is_stored(place: Place, run_id: str) -> bool:
     if not place.folder.exists():
         return False
-    with place.reader() as reader:
-        return reader.has_run(run_id)
+    try:
+        with place.reader() as reader:
+            return reader.has_run(run_id)
+    except StoreError:
+        return (
+            False  # it is being made, or brought up to date, just now; where it is damaged the engine ends and says so
+        )
 
 
 def as_fake(plan: Plan) -> Plan:

@@ -162,6 +162,7 @@ def item_text(spec: JobSpec, index: int | None) -> str:
 def spec_fields(reader: Reader, run: RunView | None, spec: JobSpec) -> list[tuple[str, str]]:
     from flowbatch.cli.check import details_of, span_text
     from flowbatch.cli.containers import words_of
+    from flowbatch.model.jobspec import title_of
 
     needs = ""
     if run is not None and spec.needs:
@@ -171,7 +172,7 @@ def spec_fields(reader: Reader, run: RunView | None, spec: JobSpec) -> list[tupl
         needs = needs_text(nodes[spec.key]).removeprefix("← ")
     return [
         ("needs", needs),
-        ("queue", spec.queue),
+        ("queue", title_of(spec.queue)),
         ("resources", str(spec.resources)),
         ("container", "; ".join(words_of(spec.container))),
         ("command", shlex.join(spec.command)),
@@ -207,7 +208,10 @@ def print_attempts(place: Place, attempts: Sequence[AttemptView]) -> None:
     click.echo()
     for each in attempts:
         path = place.folder.logs / log_name(each.key.id)
-        click.echo(f"log of attempt {each.key.attempt}: {path}" + ("" if path.exists() else " (there is none)"))
+        note = "" if path.exists() else " (there is none)"
+        click.echo(f"log of attempt {each.key.attempt}: {path}{note}")
+        if each.truncated:
+            click.echo("  it was capped: its beginning is gone")
 
 
 def print_fields(fields: Sequence[tuple[str, str]]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-from flowbatch.cli.output import clean, duration_text, status_text
+from flowbatch.cli.output import clean, duration_text, one_line, status_text
 from flowbatch.core.ending import EXITED
 from flowbatch.core.state import Job, Run
 from flowbatch.model.ids import AttemptKey, log_name
@@ -80,7 +80,7 @@ def print_group(run: Run, group: Alike) -> None:
     if group.exit_code is not None:
         parts.append(f"exit {group.exit_code}")
     if group.reason != EXITED or group.exit_code is None:  # what every ended task says, says nothing here
-        parts.append(clean(group.reason))
+        parts.append(one_line(group.reason))
     tolerated = job.status is Status.SUCCEEDED
     mark = click.style("~", fg="yellow") if tolerated else click.style("✗", fg="red")
     click.echo(f"  {mark} {clean(job.name)}: {', '.join(parts)}{' (tolerated)' if tolerated else ''}")

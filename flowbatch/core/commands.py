@@ -15,6 +15,7 @@ from flowbatch.model.status import RunStatus, Status
 from flowbatch.model.stimuli import Cancel, Target, Terminate
 
 DEADLINE: Final = "Run deadline exceeded"
+HAVE_FAILED: Final = "what has FAILED has ended already"
 FINALLY_TOO_LONG: Final = "finally took longer than 30 minutes"
 
 
@@ -36,6 +37,9 @@ def on_cancel(state: State, command: Cancel, out: Turn) -> None:
     if isinstance(found, str):
         out.answer(command.ticket, value={"changed": 0, "note": found})  # AWS: cancelling what has ended is no error
         return
+    if command.target.failed:
+        out.answer(command.ticket, value={"changed": 0, "note": HAVE_FAILED})
+        return
     run, jobs = found
     changed = 0
     if command.target.job is None and run is not None:
@@ -43,13 +47,16 @@ def on_cancel(state: State, command: Cancel, out: Turn) -> None:
     else:
         for job in jobs:
             changed += cancel_job(state, job, command.target.indices, command.reason, out)
-    out.answer(command.ticket, value={"changed": changed})
+    out.answer(command.ticket, value={"changed": changed, "running": sum(job.running for job in jobs)})
 
 
 def on_terminate(state: State, command: Terminate, out: Turn) -> None:
     found = find(state, command.target)
     if isinstance(found, str):
         out.answer(command.ticket, value={"changed": 0, "note": found})
+        return
+    if command.target.failed:
+        out.answer(command.ticket, value={"changed": 0, "note": HAVE_FAILED})
         return
     run, jobs = found
     changed = 0
@@ -142,10 +149,11 @@ def live_tasks(state: State, job: Job, ranges: list[tuple[int, int]] | None) -> 
 
 
 def on_interrupt(state: State, out: Turn) -> None:
-    """Nothing new starts, and what runs is stopped without being charged for it."""
+    """Nothing new starts, and what runs is stopped without being charged for it. Held runs are not this sitting's to stop."""
     state.draining = True
     for live in state.live.values():
-        lifecycle.halt(state, live, Halt.INTERRUPT, None, out)
+        if live.job.run is None or not live.job.run.held:
+            lifecycle.halt(state, live, Halt.INTERRUPT, None, out)
 
 
 def on_deadline(state: State, run: Run, out: Turn) -> None:

@@ -6,6 +6,7 @@ said to be lost; success is never guessed.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from flowbatch.model.ending import EndClass, Evidence, Halt, Verdict
@@ -21,6 +22,12 @@ SUCCESS: Final = Verdict(EndClass.SUCCESS, 0, None, EXITED)
 
 
 def classify(evidence: Evidence, halt: Halt, halt_reason: str | None) -> Verdict:
+    """What is recorded of an end: why it came, and whether its log is whole."""
+    verdict = judged(evidence, halt, halt_reason)
+    return replace(verdict, truncated=True) if evidence.truncated else verdict
+
+
+def judged(evidence: Evidence, halt: Halt, halt_reason: str | None) -> Verdict:
     """`halt` is the stop that we had recorded for the attempt before its end was seen.
 
     A stop on record decides, whatever the exit code: a program that answers SIGTERM with exit 0 was terminated all the

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import assert_never
 
 from flowbatch.core import commands, dependencies, lifecycle, recovery, reopening, scheduler, submission
-from flowbatch.core.state import State
+from flowbatch.core.state import Run, State
 from flowbatch.core.timers import Timer, TimerKind
 from flowbatch.core.turn import Turn
 from flowbatch.model.ending import Halt
@@ -40,6 +40,7 @@ class Machine:
 
     def __init__(self, state: State) -> None:
         self.state = state
+        self.evicted: list[Run] = []  # by the last turn: who follows a run may still want to look at it
 
     def handle(self, stimuli: Iterable[Stimulus], now: Millis) -> Outcome:
         """One turn: every stimulus in order, then what has become due, then what can be placed."""
@@ -55,9 +56,10 @@ class Machine:
             dependencies.settle(state, out)
         scheduler.place(state, out)
         outcome = out.outcome()
+        self.evicted = []
         for run_id in {*out.reloaded, *(run.id for run in out.runs.values())}:
             if state.runs[run_id].status is not RunStatus.RUNNING:
-                evict(state, run_id)
+                self.evicted.append(evict(state, run_id))
         return outcome
 
     def next_deadline(self) -> Millis | None:
@@ -130,8 +132,9 @@ def on_backoff_over(state: State, task: TaskKey, at: Millis) -> None:
         dependencies.queue_child(state, job, task.idx)
 
 
-def evict(state: State, run_id: RunId) -> None:
+def evict(state: State, run_id: RunId) -> Run:
     """An ended run leaves the memory; the store has it."""
     run = state.runs.pop(run_id)
     for job in run.jobs:
         del state.jobs[job.id]
+    return run

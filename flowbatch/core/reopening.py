@@ -182,6 +182,6 @@ def keep_last_attempt(job: Job, index: int, out: Turn) -> None:
         out.writes.attempts.append(
             AttemptRow(
                 job.no, index, row.attempt, row.environment, row.started_at, row.stopped_at, row.exit_code, row.reason,
-                row.status_reason,
+                row.status_reason, row.truncated,
             )
         )  # fmt: skip

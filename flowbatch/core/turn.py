@@ -59,7 +59,7 @@ class Turn:
         self.writes.tasks[job.no, idx] = TaskRow(
             job.no, idx, status, live.key.attempt, odd.base, odd.lost, odd.memory_mib, live.environment.spec.name,
             live.life, live.halt, None, live.started_at, stopped_at, verdict.exit_code, verdict.reason,
-            verdict.status_reason,
+            verdict.status_reason, verdict.truncated,
         )  # fmt: skip
 
     def waiting_row(self, job: Job, idx: int, status: Status, status_reason: str | None = None) -> None:
@@ -75,7 +75,7 @@ class Turn:
         self.writes.attempts.append(
             AttemptRow(
                 live.job.no, live.key.idx, live.key.attempt, live.environment.spec.name, live.started_at, stopped_at,
-                verdict.exit_code, verdict.reason, verdict.status_reason,
+                verdict.exit_code, verdict.reason, verdict.status_reason, verdict.truncated,
             )
         )  # fmt: skip
 

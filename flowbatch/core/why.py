@@ -6,7 +6,7 @@ from flowbatch.core.dependencies import satisfied
 from flowbatch.core.scheduler import RESERVE_AFTER_MS, reservations
 from flowbatch.core.state import Job, State
 from flowbatch.model.ids import Millis, TaskKey
-from flowbatch.model.jobspec import Stage
+from flowbatch.model.jobspec import Stage, title_of
 from flowbatch.model.resources import Resources, memory_text, vcpus_text
 from flowbatch.model.status import Status
 
@@ -40,7 +40,7 @@ def explain_task(state: State, job: Job, index: int, status: Status, now: Millis
             live = state.live[TaskKey(job.id, index)]
             since = "" if live.started_at is None else f" for {(now - live.started_at) / 1000:.0f} s"
             stop = f"; it was asked to stop ({live.halt.name.lower()})" if live.halt else ""
-            return f"is {status.name}{since} in environment {live.environment.name}, attempt {live.key.attempt}{stop}"
+            return f"is {status.name}{since} in environment {title_of(live.environment.name)}, attempt {live.key.attempt}{stop}"
         case Status.SUCCEEDED | Status.FAILED:
             return f"has ended: {status.name}, {job.status_reason or 'see `show`'}"
 
@@ -89,34 +89,32 @@ def explain_runnable(state: State, job: Job, index: int, now: Millis) -> str:
         return f"is RUNNABLE: {job.running} of its array run already, and max_running is {limit}"
     queue = state.queue_of(job)
     if queue.spec.max_running is not None and queue.live >= queue.spec.max_running:
-        return (
-            f"is RUNNABLE: queue {queue.spec.name} runs {queue.live}, and its max_running is {queue.spec.max_running}"
-        )
+        return f"is RUNNABLE: queue {title_of(queue.spec.name)} runs {queue.live}, and its max_running is {queue.spec.max_running}"
     need = job.resources_of(index)
     places = [explain_place(state, environment.name, need, now) for environment, _ in state.places_of(job)]
     if not places:
-        return f"is RUNNABLE: no environment of queue {queue.spec.name} can run a {job.spec.kind} job"
+        return f"is RUNNABLE: no environment of queue {title_of(queue.spec.name)} can run a {job.spec.kind} job"
     return f"is RUNNABLE: it needs {need}; {'; '.join(places)}"
 
 
 def explain_place(state: State, name: str, need: Resources, now: Millis) -> str:
-    environment = state.environments[name]
+    environment, title = state.environments[name], title_of(name)
     free, capacity = environment.free(), environment.spec.capacity
     if not environment.spec.enabled:
-        return f"{name} is disabled"
+        return f"{title} is disabled"
     if not need.fits(capacity):
-        return f"{name} will never do: it has {' and '.join(shortage(need, capacity, capacity))} in all"
+        return f"{title} will never do: it has {' and '.join(shortage(need, capacity, capacity))} in all"
     missing = shortage(need, free, capacity)
     if missing:
-        return f"{name} has {' and '.join(missing)} free, {environment.live} tasks run there"
+        return f"{title} has {' and '.join(missing)} free, {environment.live} tasks run there"
     holder = reservations(state, now).get(name)
     if holder is not None and (entry := holder.head()) is not None:
         waited = (now - (holder.blocked_since or now)) / 1000
         return (
-            f"{name} has room, but keeps it for {entry.job.spec.key}:{entry.lo}, which needs {holder.key.shape} and has "
+            f"{title} has room, but keeps it for {entry.job.spec.key}:{entry.lo}, which needs {holder.key.shape} and has "
             f"waited {waited:.0f} s (a job at the head holds a reservation after {RESERVE_AFTER_MS // 1000} s)"
         )
-    return f"{name} has room: it starts in a moment, after those before it in the queue"
+    return f"{title} has room: it starts in a moment, after those before it in the queue"
 
 
 def shortage(need: Resources, free: Resources, capacity: Resources) -> list[str]:

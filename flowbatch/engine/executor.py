@@ -81,7 +81,9 @@ class Executor:
         try:
             values: dict[str, str] = {}
             for name, source in launch.spec.secrets:
-                values[name] = await anyio.to_thread.run_sync(resolve, source, limiter=self._secret_readers)
+                values[name] = await anyio.to_thread.run_sync(
+                    resolve, source, launch.spec.workdir, limiter=self._secret_readers
+                )
         except SecretMissing as error:
             del self._resolving[launch.key]
             self._fail(launch.key, f"ResourceInitializationError: secret {name}: {error}")

@@ -17,8 +17,8 @@ class SecretMissing(Exception):
     """Says which secret cannot be had and why, never its value."""
 
 
-def resolve(source: SecretSource) -> str:
-    """Blocks (files, commands): call it in a worker thread. Raises SecretMissing."""
+def resolve(source: SecretSource, folder: str = "") -> str:
+    """Blocks (files, commands): call it in a worker thread. `folder`: where a command runs. Raises SecretMissing."""
     if source.env is not None:
         value = os.environ.get(source.env)
         if value is None:
@@ -27,12 +27,23 @@ def resolve(source: SecretSource) -> str:
     if source.file is not None:
         try:
             with Path(source.file).open(encoding="utf-8") as file:
-                return file.read(VALUE_BYTES).rstrip("\n")
+                value = file.read(VALUE_BYTES + 1)
         except (OSError, UnicodeDecodeError) as error:
             raise SecretMissing(f"{source.file}: {getattr(error, 'strerror', None) or 'is not UTF-8'}") from None
+        if len(value) > VALUE_BYTES:
+            raise SecretMissing(f"{source.file}: has more than {VALUE_BYTES // 1024} KiB")
+        return value.rstrip("\n")
     command = source.command or ()
     try:
-        done = subprocess.run(command, capture_output=True, timeout=COMMAND_SECONDS, check=False)
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,  # the terminal, and Ctrl-C on it, are the run's and not the command's
+            start_new_session=True,
+            capture_output=True,
+            cwd=folder or None,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SecretMissing(f"{command[0]}: {getattr(error, 'strerror', None) or 'took longer than 30 s'}") from None
     if done.returncode != 0:

@@ -52,3 +52,4 @@ class Verdict:
     exit_code: int | None
     reason: str | None
     status_reason: str
+    truncated: bool = False  # of the attempt's log the beginning is gone

@@ -149,6 +149,11 @@ class Queue:
     title: str = ""  # AWS_BATCH_JQ_NAME; the name where empty
 
 
+def title_of(name: str) -> str:
+    """What people call an environment or a queue: of one that belongs to a run (`1a2b3c4d/farm`), what its file calls it."""
+    return name.rpartition("/")[2]
+
+
 class Stage(StrEnum):
     MAIN = "main"
     FINALLY = "finally"

@@ -73,6 +73,7 @@ class TaskRow(NamedTuple):
     exit_code: int | None
     reason: str | None
     status_reason: str | None
+    truncated: bool = False  # the log was capped
 
 
 class AttemptRow(NamedTuple):
@@ -87,6 +88,7 @@ class AttemptRow(NamedTuple):
     exit_code: int | None
     reason: str | None
     status_reason: str | None
+    truncated: bool = False  # the log was capped
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ from typing import Final
 
 NULL: Final = float("nan")
 SMALL_INTS: Final = tuple(range(16))  # turns an IntEnum, or a bool, into the exact int
-SIZES: Final = (1, 8, 64, 512)  # rows of a statement; 512 rows of 16 columns stay below SQLite's 32,766 parameters
+SIZES: Final = (1, 8, 64, 512)  # rows of a statement; 512 rows of 17 columns stay below SQLite's 32,766 parameters
 ROW: Final = re.compile(r"\((?:\?, )+\?\)")
 
 Value = int | str | float | None

@@ -40,8 +40,9 @@ def job_row(row: Columns) -> JobRow:
 
 
 def task_row(row: Columns) -> TaskRow:
-    job, idx, status, attempt, base, lost, memory_mib, environment, life, halt, *rest = row
-    return TaskRow(job, idx, STATUSES[status], attempt, base, lost, memory_mib, environment, life, HALTS[halt], *rest)
+    values = list(row)
+    values[2], values[9], values[16] = STATUSES[values[2]], HALTS[values[9]], bool(values[16])
+    return TaskRow(*values)
 
 
 def task_rows(columns: Columns) -> Iterator[TaskRow]:
@@ -49,11 +50,14 @@ def task_rows(columns: Columns) -> Iterator[TaskRow]:
     values = [from_json(column) for column in columns]
     values[2] = map(STATUSES.__getitem__, values[2])
     values[9] = map(HALTS.__getitem__, values[9])
+    values[16] = map(bool, values[16])
     return map(tuple.__new__, repeat(TaskRow), zip(*values, strict=True))
 
 
 def attempt_row(row: Columns) -> AttemptRow:
-    return AttemptRow(*row)
+    values = list(row)
+    values[9] = bool(values[9])
+    return AttemptRow(*values)
 
 
 def event_row(row: Columns) -> EventRow:

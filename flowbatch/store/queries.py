@@ -127,14 +127,14 @@ GROUP BY task.job, task.status
 
 TASKS_BETWEEN: Final = """
 SELECT job, idx, status, attempt, base, lost, memory_mib, environment, life, halt, not_before, started_at, stopped_at,
-  exit_code, reason, status_reason
+  exit_code, reason, status_reason, truncated
 FROM task
 WHERE job = ? AND idx BETWEEN ? AND ?
 ORDER BY idx
 """
 
 ATTEMPTS_OF_TASK: Final = """
-SELECT job, idx, attempt, environment, started_at, stopped_at, exit_code, reason, status_reason
+SELECT job, idx, attempt, environment, started_at, stopped_at, exit_code, reason, status_reason, truncated
 FROM attempt
 WHERE job = ? AND idx = ?
 ORDER BY attempt

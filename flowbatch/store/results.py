@@ -70,6 +70,7 @@ class TaskView:
     started_at: Millis | None  # of the last attempt
     stopped_at: Millis | None
     not_before: Millis | None  # RUNNABLE, in a retry's backoff
+    truncated: bool  # the log of the last attempt was capped
 
     @property
     def id(self) -> str:
@@ -85,6 +86,7 @@ class AttemptView:
     exit_code: int | None
     reason: str | None
     status_reason: str | None
+    truncated: bool  # its log was capped
 
 
 @dataclass(frozen=True, slots=True)

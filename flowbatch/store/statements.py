@@ -30,9 +30,9 @@ INCREMENTAL_VACUUM: Final = "PRAGMA incremental_vacuum(4096)"
 # What a reopened task did last becomes history before its row says PENDING; an attempt that is history already stays.
 KEEP_REOPENED: Final = """
 INSERT OR IGNORE INTO attempt
-  (job, idx, attempt, environment, started_at, stopped_at, exit_code, reason, status_reason)
+  (job, idx, attempt, environment, started_at, stopped_at, exit_code, reason, status_reason, truncated)
 SELECT task.job, task.idx, task.attempt, task.environment, task.started_at, task.stopped_at, task.exit_code, task.reason,
-  task.status_reason
+  task.status_reason, task.truncated
 FROM json_each(?) AS span
 CROSS JOIN task
 WHERE task.job = span.value ->> 0
@@ -90,14 +90,14 @@ SELECT * FROM (VALUES (?, ?, ?, ?)) LIMIT ?
 PUT_TASKS: Final = """
 INSERT OR REPLACE INTO task
   (job, idx, status, attempt, base, lost, memory_mib, environment, life, halt, not_before, started_at, stopped_at,
-   exit_code, reason, status_reason)
-SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) LIMIT ?
+   exit_code, reason, status_reason, truncated)
+SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) LIMIT ?
 """
 
 PUT_ATTEMPTS: Final = """
 INSERT OR REPLACE INTO attempt
-  (job, idx, attempt, environment, started_at, stopped_at, exit_code, reason, status_reason)
-SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)) LIMIT ?
+  (job, idx, attempt, environment, started_at, stopped_at, exit_code, reason, status_reason, truncated)
+SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) LIMIT ?
 """
 
 PUT_EVENTS: Final = """
@@ -150,7 +150,8 @@ SELECT
   json_group_array(job), json_group_array(idx), json_group_array(status), json_group_array(attempt),
   json_group_array(base), json_group_array(lost), json_group_array(memory_mib), json_group_array(environment),
   json_group_array(life), json_group_array(halt), json_group_array(not_before), json_group_array(started_at),
-  json_group_array(stopped_at), json_group_array(exit_code), json_group_array(reason), json_group_array(status_reason)
+  json_group_array(stopped_at), json_group_array(exit_code), json_group_array(reason), json_group_array(status_reason),
+  json_group_array(truncated)
 FROM task
 WHERE job = ?
 """

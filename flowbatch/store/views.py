@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import Final
 
 from flowbatch.model.ids import AttemptKey, JobId
-from flowbatch.model.rows import TaskRow
+from flowbatch.model.jobspec import title_of
+from flowbatch.model.rows import AttemptRow, TaskRow
 from flowbatch.model.status import Status
 from flowbatch.store import loading
 from flowbatch.store.results import AttemptView, Event, FailureGroup, JobView, RunView, TaskView
 
 RUN_COLUMNS: Final = 12
 JOB_COLUMNS: Final = 16
+
+
+def place_of(row: TaskRow | AttemptRow) -> str | None:
+    return None if row.environment is None else title_of(row.environment)
 
 
 def run_view(row: loading.Columns) -> RunView:
@@ -32,11 +37,12 @@ def task_view(job: JobView, index: int, row: TaskRow | None) -> TaskView:
     if row is None:
         return TaskView(
             job.id, job.name, shown, job.row.rest, job.row.rest_reason, None, None, 0, None, job.row.created_at, None,
-            job.row.rest_at, None,
+            job.row.rest_at, None, False,
         )  # fmt: skip
     return TaskView(
-        job.id, job.name, shown, row.status, row.status_reason, row.exit_code, row.reason, row.attempt, row.environment,
+        job.id, job.name, shown, row.status, row.status_reason, row.exit_code, row.reason, row.attempt, place_of(row),
         job.row.created_at, row.started_at, row.stopped_at, row.not_before,
+        row.truncated,
     )  # fmt: skip
 
 
@@ -44,14 +50,16 @@ def attempt_view(job_id: JobId, columns: loading.Columns) -> AttemptView:
     row = loading.attempt_row(columns)
     key = AttemptKey(job_id, row.idx, row.attempt)
     return AttemptView(
-        key, row.environment, row.started_at, row.stopped_at, row.exit_code, row.reason, row.status_reason
+        key, place_of(row), row.started_at, row.stopped_at, row.exit_code, row.reason, row.status_reason,
+        row.truncated,
     )  # fmt: skip
 
 
 def last_attempt(job_id: JobId, row: TaskRow) -> AttemptView:
     key = AttemptKey(job_id, row.idx, row.attempt)
     return AttemptView(
-        key, row.environment, row.started_at, row.stopped_at, row.exit_code, row.reason, row.status_reason
+        key, place_of(row), row.started_at, row.stopped_at, row.exit_code, row.reason, row.status_reason,
+        row.truncated,
     )  # fmt: skip
 
 

@@ -27,8 +27,8 @@ RUNS: Final = Bulk(statements.PUT_RUNS, 12, enums=(2, 4, 5))
 RUN_PLANS: Final = Bulk(statements.PUT_RUN_PLANS, 5)
 JOBS: Final = Bulk(statements.PUT_JOBS, 16, enums=(4, 5, 9, 10, 11))
 JOB_PLANS: Final = Bulk(statements.PUT_JOB_PLANS, 4)
-TASKS: Final = Bulk(statements.PUT_TASKS, 16, enums=(2, 9))
-ATTEMPTS: Final = Bulk(statements.PUT_ATTEMPTS, 9)
+TASKS: Final = Bulk(statements.PUT_TASKS, 17, enums=(2, 9, 16))
+ATTEMPTS: Final = Bulk(statements.PUT_ATTEMPTS, 10, enums=(9,))
 EVENTS: Final = Bulk(statements.PUT_EVENTS, 10, enums=(1, 6))
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import subprocess
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -14,12 +14,11 @@ import pytest
 
 from flowbatch.clock import SystemClock
 from tests.app.chaos import check, collected, write_workflow
-from tests.app.commands import Commands, commands, kill, wait_for_end
+from tests.app.commands import PATIENCE_S, Commands, commands, kill, wait_for_end
 
 KILLS: Final = 52
 SEED: Final = os.environ.get("FLOWBATCH_CHAOS_SEED")
 SUPERVISOR_DIES_EVERY: Final = 5
-USUAL_STARTUP_S: Final = 0.5
 FAILED: Final = 1  # `late` times out, in every run
 
 
@@ -30,8 +29,7 @@ def test_engines_die_at_random_instants(tmp_path: Path) -> None:
     print(f"replay with FLOWBATCH_CHAOS_SEED={seed}", flush=True)
     workflow = write_workflow(tmp_path, quick=140, flaky=60)
     with commands(tmp_path) as flowbatch:
-        pace = min(max(startup_seconds(tmp_path) / USUAL_STARTUP_S, 0.5), 2.5)
-        deaths, lives = under_fire(flowbatch, workflow, random.Random(seed), pace)
+        deaths, lives = under_fire(flowbatch, workflow, random.Random(seed), startup_seconds(tmp_path))
         while open_runs(flowbatch):
             done = flowbatch.call("resume")
             assert done.code == FAILED, done
@@ -67,19 +65,23 @@ def startup_seconds(folder: Path) -> float:
         return min(took)
 
 
-def under_fire(flowbatch: Commands, workflow: Path, dice: random.Random, pace: float) -> tuple[list[float], int]:
+def under_fire(flowbatch: Commands, workflow: Path, dice: random.Random, startup_s: float) -> tuple[list[float], int]:
     """Kills engine after engine; returns when supervisors were killed (epoch ms), and how many engines there were."""
-    print(f"delays are stretched by {pace:.2f}")
     deaths: list[float] = []
     kills = lives = 0
     while kills < KILLS:
-        words: Iterable[str | Path] = ["resume"] if open_runs(flowbatch) else ["run", workflow]
-        engine = flowbatch.start(*words, stdout=subprocess.DEVNULL)
+        words: list[str | Path] = ["resume"] if open_runs(flowbatch) else ["run", workflow]
+        engine = flowbatch.start(*words)
         lives += 1
-        # a third of them while it starts up
-        delay = dice.uniform(0.05, 0.4) if dice.random() < 0.33 else dice.uniform(0.4, 1.0)
+        if dice.random() < 0.33:
+            when, delay = "its start", dice.uniform(0.05, startup_s)
+        else:  # however slow the machine is: it has said something, so it works
+            when, delay = "its first line", dice.uniform(0, 0.6)
+            assert engine.stdout is not None
+            ready, _, _ = select.select([engine.stdout], [], [], PATIENCE_S)
+            assert ready, "an engine that neither works nor ends"
         try:
-            _, errors = engine.communicate(timeout=delay * pace)
+            _, errors = engine.communicate(timeout=delay)
         except subprocess.TimeoutExpired:
             pass
         else:
@@ -87,6 +89,7 @@ def under_fire(flowbatch: Commands, workflow: Path, dice: random.Random, pace: f
             continue  # it was quicker than we
         both = kills % SUPERVISOR_DIES_EVERY == SUPERVISOR_DIES_EVERY - 1
         first = dice.random() < 0.7
+        print(f"{time.monotonic():.1f}: {words[0]} is killed {delay:.2f} s after {when}, {both=} {first=}")
         if both and first:
             kill_supervisor(flowbatch, deaths)
             time.sleep(dice.uniform(0, 0.3))  # the engine finds a new one, or is killed while it looks for it

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 import shlex
 import signal
@@ -16,6 +18,7 @@ import anyio.to_thread
 import pytest
 
 from flowbatch.backends.process import ProcessBackend
+from flowbatch.backends.process_link import Link
 from flowbatch.backends.supervisor import wire
 from flowbatch.backends.supervisor.memory import find_cgroup
 from flowbatch.backends.supervisor.proctable import ProcTable
@@ -311,6 +314,36 @@ async def test_a_killed_supervisor_loses_and_ends_what_ran(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+async def test_what_a_damaged_journal_does_not_know_is_ended_once_the_engine_gives_it_up(tmp_path: Path) -> None:
+    async with process_world(tmp_path) as world:
+        unclaimed, lost = world.order(0, endless=True), world.order(1, endless=True)
+        world.backend.launch([unclaimed, lost])
+        await world.settled(unclaimed.key)
+        await world.settled(lost.key)
+        handle = int((await world.facts.started(unclaimed.key)).handle)
+        supervisor = world.backend.supervisor_pid
+        assert supervisor is not None
+        await world.stack.aclose()
+        gone, task = os.pidfd_open(supervisor), os.pidfd_open(handle)
+        end(supervisor)
+        await anyio.wait_readable(gone)
+        journal = anyio.Path(tmp_path / "supervisor" / "journal")
+        content = await journal.read_bytes()
+        await journal.write_bytes(content.replace(f"{unclaimed.key.id} ".encode(), b"????? "))
+        await world.next_life()
+        census = {each.key: each.evidence for each in await world.backend.census()}
+        assert set(census) == {lost.key}
+        evidence = census[lost.key]
+        assert evidence is not None
+        assert evidence.lost
+        assert carriers(lost.key) == []
+        world.backend.forget([unclaimed.key])  # as the engine does once it has called it lost
+        await anyio.wait_readable(task)
+        os.close(gone)
+        os.close(task)
+
+
+@pytest.mark.slow
 async def test_launches_during_a_reconnect_are_made_once(tmp_path: Path) -> None:
     async with process_world(tmp_path) as world:
         first = world.script("echo >>starts", 0)
@@ -378,6 +411,30 @@ async def test_memory_over_the_limit_ends_in_oom(tmp_path: Path, how: str) -> No
         assert world.log(modest) == [("o", "fine")]
 
 
+CHILD_EATS = f"""
+setsid {shlex.quote(sys.executable)} -c 'x = bytearray(300 << 20); import time; time.sleep(600)' &
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["cgroup", "sampled"])
+@pytest.mark.parametrize("rest", ["sleep 600; echo survived", "wait; exit 0"], ids=["waits", "shrugs"])
+async def test_a_child_over_the_limit_ends_its_whole_attempt(tmp_path: Path, how: str, rest: str) -> None:
+    """However it fled, and whatever its parent makes of its death."""
+    if how == "cgroup" and find_cgroup() is None:
+        pytest.skip("no cgroup may be made on this machine")
+    if how == "sampled":
+        start_supervisor(tmp_path, "3", "sampled")
+    async with process_world(tmp_path) as world:
+        order = world.script(CHILD_EATS + rest, resources=Resources(memory_mib=64))
+        world.backend.launch([order])
+        evidence = (await world.facts.exited(order.key)).evidence
+        assert evidence.oom
+        assert evidence.exit_code == 128 + 9
+        assert carriers(order.key) == []
+        assert ("o", "survived") not in world.log(order)
+
+
 @pytest.mark.slow
 async def test_few_descriptors_only_slow_the_starts(tmp_path: Path) -> None:
     start_supervisor(tmp_path, before="ulimit -n 64")
@@ -440,6 +497,27 @@ async def test_a_folder_that_cannot_be_says_so(tmp_path: Path) -> None:
     backend = ProcessBackend(tmp_path / "supervisor", BASE_ENV)
     with pytest.raises(BackendUnavailable, match="the supervisor cannot be started"):
         await backend.run(lambda facts: None)
+
+
+async def test_its_last_words_do_not_grow_for_ever(tmp_path: Path) -> None:
+    errors = tmp_path / "supervisor" / "errors.log"
+    errors.parent.mkdir()
+    errors.write_bytes(b"x" * ((1 << 20) + 1))
+    errors.chmod(0o644)
+    async with process_world(tmp_path):
+        seen = errors.stat()
+    assert (seen.st_size, seen.st_mode & 0o777) == (0, 0o600)
+
+
+async def test_a_start_that_is_given_up_leaves_no_unheard_exception(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    unheard: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: unheard.append(context))
+    link = Link()
+    link.connection_lost(None)
+    del link
+    gc.collect()
+    assert unheard == []
 
 
 async def test_check_says_how_memory_is_limited(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flowbatch.backends.supervisor import recovery, wire
+from flowbatch.backends.supervisor import daemon, recovery, wire
 from flowbatch.backends.supervisor.journal import Journal
 from flowbatch.backends.supervisor.logfile import LINE_BYTES, LogFile, Stream
 from flowbatch.backends.supervisor.proctable import ProcTable, parse_stat
@@ -88,10 +88,28 @@ def test_a_torn_end_of_the_journal_is_passed_over(tmp_path: Path) -> None:
     assert list(journal(tmp_path).entries) == ["j.0.1"]
 
 
+@pytest.mark.parametrize("broken", [b"C 2 j.1.1 \0\0\0", b"C 2 j.1.", b"nonsense", b"\xff\xfe", b"", b"E 1 x 0 0 "])
+def test_a_broken_line_of_the_journal_takes_no_other_with_it(tmp_path: Path, broken: bytes) -> None:
+    first = journal(tmp_path)
+    for idx in range(3):
+        entry = first.claim(f"j.{idx}.1", 1)
+        entry.pid, entry.start_from, entry.start_to, entry.started_at = 10 + idx, 5, 5, 7
+        first.started(entry)
+    first.write()
+    path = tmp_path / "journal"
+    content = path.read_bytes()
+    assert content.count(b"C 2 j.1.1 1\n") == 1
+    path.write_bytes(content.replace(b"C 2 j.1.1 1\n", broken + b"\n"))
+    again = journal(tmp_path)
+    assert {name: entry.pid for name, entry in again.entries.items()} == {"j.0.1": 10, "j.2.1": 12}
+    assert not any(entry.ended for entry in again.entries.values())
+    assert again.claim("j.3.1", 1).n == 4
+
+
 @pytest.mark.slow
 def test_a_journal_grows_and_is_compacted(tmp_path: Path) -> None:
     first = journal(tmp_path)
-    stays = first.claim("j.stays.1", 1)
+    stays = first.claim("j.0.1", 1)
     for idx in range(70_000):
         entry = first.claim(f"0c0ffee0-0000-4000-8000-000000000000.{idx}.1", 1)
         entry.ended_at, entry.exit_code = 2, 0
@@ -110,15 +128,41 @@ def test_what_a_full_disk_refused_is_written_later(tmp_path: Path, monkeypatch: 
     entry.ended_at, entry.exit_code = 2, 0
     first.ended(entry)
 
-    def full(fd: int, data: bytes, offset: int) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     with monkeypatch.context() as patched:
-        patched.setattr(os, "pwrite", full)
+        patched.setattr(os, "pwrite", full_disk)
         with pytest.raises(OSError, match="No space"):
             first.sync()
     first.sync()
     assert journal(tmp_path).entries["j.0.1"].ended
+
+
+# --- the start
+
+
+def full_disk(*_: object) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_at_the_start_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "pwrite", full_disk)
+    assert daemon.main([str(tmp_path)]) == 1
+    assert capsys.readouterr().err == "the disk is full (its journal needs some MiB)\n"
+    assert not (tmp_path / wire.SOCKET).exists()
+
+
+def test_what_a_full_disk_keeps_from_being_lost_is_lost_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = journal(tmp_path)
+    first.claim("j.0.1", 1)
+    first.write()
+    (tmp_path / "proc").mkdir()
+    held = journal(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full_disk)
+        recovery.lose_unended(held, RecordingTable(tmp_path / "proc"), None)
+    held.sync()
+    assert journal(tmp_path).entries["j.0.1"].flags == wire.LOST
 
 
 # --- logs
@@ -225,6 +269,26 @@ def test_a_reused_pid_is_never_signalled(tmp_path: Path, line: str, theirs: bool
     entry = held.entries["j.0.1"]
     assert table.signalled == ([100, 101] if theirs else [])
     assert (entry.flags, entry.exit_code, entry.detail) == (wire.LOST, None, "its supervisor died")
+
+
+def test_without_the_boot_only_a_marker_is_proof(tmp_path: Path) -> None:
+    before = journal(tmp_path)
+    for idx, pid in enumerate((100, 200)):
+        entry = before.claim(f"j.{idx}.1", 1)
+        entry.pid, entry.start_from, entry.start_to, entry.started_at = pid, 50, 50, 1
+        before.started(entry)
+    before.write()
+    path = tmp_path / "journal"
+    path.write_bytes(path.read_bytes().replace(f"B {BOOT}".encode(), b"?"))
+    proc = tmp_path / "proc"
+    proc.mkdir()
+    add_process(proc, stat_line(100, group=100, start=50), marker="j.0.1")
+    add_process(proc, stat_line(200, group=200, start=50))
+    table = RecordingTable(proc)
+    after = journal(tmp_path)
+    recovery.lose_unended(after, table, None)
+    assert table.signalled == [100]
+    assert {entry.flags for entry in after.entries.values()} == {wire.LOST}
 
 
 def test_after_a_reboot_nothing_is_signalled(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from flowbatch.cli.loglines import shown
 from flowbatch.cli.logs import Over, followed
 from flowbatch.cli.main import run
 from flowbatch.folder import StateFolder
+from flowbatch.model.ending import Evidence
 from flowbatch.store.reader import Reader
 from tests.cli.filled import History, id_of
 from tests.core.builders import environment, job
@@ -90,6 +91,24 @@ def test_both_segments_are_read(
     assert told(folder, capfdbinary, "last/a") == b"old\nnew\n"
     assert told(folder, capfdbinary, "last/a", "-f") == b"old\nnew\n"
     assert told(folder, capfdbinary, "last/a", "--tail", "2") == b"old\nnew\n"
+
+
+def test_a_capped_log_says_that_its_beginning_is_gone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    history = History()
+    history.begin("run", job("a", attempts=2), job("b"))
+    history.end(history.name("a"), evidence=Evidence(3, truncated=True))
+    history.end(history.name("a#2"))
+    history.end(history.name("b"), evidence=Evidence(0, truncated=True))
+    folder = history.store(tmp_path / "state")
+    for name in ("a", "a#2", "b"):
+        history.log(folder, name, "o the end")
+    for address, capped in (("flow/a#1", True), ("flow/a", False), ("flow/b", True)):
+        for flags in ([], ["-f"]):
+            assert run(["--state", str(folder.path), "logs", address, *flags]) == 0
+            said = "the log was capped: its beginning is gone\n" if capped else ""
+            assert capfd.readouterr() == ("the end\n", said)
+    assert run(["--state", str(folder.path), "logs", "flow/b", "--tail", "1"]) == 0
+    assert capfd.readouterr() == ("the end\n", "")
 
 
 BYTES = b"o \xff\xfe\x1b]0;evil\x07\x1b[31mred\x1b[2J\rdone\x9b"

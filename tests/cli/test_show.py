@@ -10,6 +10,7 @@ import pytest
 from flowbatch.cli.main import run
 from flowbatch.folder import StateFolder
 from flowbatch.model.container import Container, Mount
+from flowbatch.model.ending import Evidence
 from flowbatch.model.jobspec import JobPlan, SecretSource
 from tests.cli.filled import History, id_of
 from tests.core.builders import environment, job, need
@@ -113,6 +114,19 @@ def test_a_single(folder: StateFolder, capsys: pytest.CaptureFixture[str]) -> No
     assert "ATTEMPT  ENVIRONMENT" in told(folder, capsys, "flow/a")
     found = json_of(folder, capsys, id_of("run/a"))
     assert (found["kind"], found["index"], found["attempts"], len(found["history"])) == ("job", None, 1, 1)
+
+
+def test_a_capped_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    history = History(environment(1))
+    history.begin("run", job("a", attempts=2))
+    history.end(history.name("a"), evidence=Evidence(3, truncated=True))
+    history.end(history.name("a#2"))
+    folder = history.store(tmp_path / "state")
+    assert [each["truncated"] for each in json_of(folder, capsys, "flow/a")["history"]] == [True, False]
+    assert json_of(folder, capsys, "flow/a#1")["truncated"] is True
+    lines = told(folder, capsys, "flow/a").splitlines()
+    assert lines[-2] == "  it was capped: its beginning is gone"
+    assert lines[-3].startswith("log of attempt 1: ")
 
 
 def test_a_child_that_waits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

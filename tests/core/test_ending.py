@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from flowbatch.core.ending import EXITED, FAILED_TO_START, HOST_LOST, INTERRUPTED, OUT_OF_MEMORY, TIMED_OUT, classify
@@ -40,6 +42,13 @@ NO_FILE = "CannotStartContainerError: no such file"
 )
 def test_classify(evidence: Evidence, halt: Halt, verdict: Verdict) -> None:
     assert classify(evidence, halt, "enough") == verdict
+
+
+@pytest.mark.parametrize("evidence", [Evidence(0), Evidence(3), Evidence(143, timed_out=True)])
+def test_a_capped_log_is_said_of_any_end(evidence: Evidence) -> None:
+    verdict = classify(evidence, Halt.NONE, None)
+    assert not verdict.truncated
+    assert classify(replace(evidence, truncated=True), Halt.NONE, None) == replace(verdict, truncated=True)
 
 
 def test_a_termination_without_a_reason() -> None:

@@ -151,7 +151,13 @@ class Shell:
             self.at(self.now + int(self.rng.random() * 20_000), self.deliver, self.epoch, Resume(0))
         self.machine = Machine(state)
         self.inbox.append(Configure(self.places.environments, self.places.queues))
-        self.inbox += self.waiting.values()
+        for ticket, command in list(self.waiting.items()):
+            if isinstance(command, SubmitRun) and self.store.has_ended(command.plan.id):
+                del self.waiting[
+                    ticket
+                ]  # whoever takes a submission asks the store first: the core has forgotten ended runs
+            else:
+                self.inbox.append(command)
         for name, backend in self.backends.items():
             if backend.durable and self.rng.random() < 0.3:
                 backend.repeat_ends()

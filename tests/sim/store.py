@@ -57,7 +57,7 @@ class DictStore:
                 (row.job, row.idx, row.attempt),
                 AttemptRow(
                     row.job, row.idx, row.attempt, row.environment, row.started_at, row.stopped_at, row.exit_code,
-                    row.reason, row.status_reason,
+                    row.reason, row.status_reason, row.truncated,
                 ),
             )  # fmt: skip
 
@@ -71,9 +71,12 @@ class DictStore:
         """What is open, as a life would find it now."""
         return self.loaded([no for no, row in self.runs.items() if row.status is RunStatus.RUNNING])
 
-    def load_run(self, run: RunId) -> Loaded | None:
+    def has_ended(self, run: RunId) -> bool:
         no = self.run_no.get(run)
-        return None if no is None or self.runs[no].status is RunStatus.RUNNING else self.loaded([no])
+        return no is not None and self.runs[no].status is not RunStatus.RUNNING
+
+    def load_run(self, run: RunId) -> Loaded | None:
+        return self.loaded([self.run_no[run]]) if self.has_ended(run) else None
 
     def loaded(self, runs: list[int]) -> Loaded:
         jobs = [no for run in runs for no in self.jobs_of[run]]

@@ -12,14 +12,17 @@ from pathlib import Path
 import pytest
 
 from flowbatch.errors import InternalError, StoreDamaged, StoreError, StoreTooNew
-from flowbatch.store import migrate
+from flowbatch.model.status import Status
+from flowbatch.store import migrate, plans
 from flowbatch.store.migrate import Migration, apply, migrations, opened, split, version_of
 from flowbatch.store.reader import Reader
 from flowbatch.store.writer import SqliteStore
 from tests.store.opening import a_store, query
-from tests.store.rows import T0, spec, submission
+from tests.store.rows import T0, attempt_row, job_row, run_row, spec, submission, task_row
 
-NEXT = Migration(2, "shape", "ALTER TABLE job_plan ADD COLUMN shape TEXT;\nPRAGMA user_version = 2;\n")
+LATEST = migrate.latest()
+TO_NEXT = f"PRAGMA user_version = {LATEST + 1};\n"
+NEXT = Migration(LATEST + 1, "shape", f"ALTER TABLE job_plan ADD COLUMN shape TEXT;\n{TO_NEXT}")
 
 
 def schema(path: Path) -> list[tuple[str, ...]]:
@@ -91,36 +94,57 @@ async def test_an_older_store_is_backed_up_then_migrated(
     tmp_path: Path, closing_later: list[sqlite3.Connection]
 ) -> None:
     path = tmp_path / "flowbatch.db"
-    make(path, migrations()[:1])
     async with a_store(tmp_path) as store:
         await store.commit(submission(1, spec()))
-        db_version_1 = store.path
-    with closing(sqlite3.connect(db_version_1, isolation_level=None)) as db:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
         before = list(db.iterdump())
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    db = migrate_to_2(path)
+    db = migrate_further(path)
     closing_later.append(db)
-    assert db.execute("PRAGMA user_version").fetchone() == (2,)
+    assert db.execute("PRAGMA user_version").fetchone() == (LATEST + 1,)
     assert db.execute("SELECT name, shape FROM job_plan").fetchall() == [("render", None)]
-    backup = tmp_path / "flowbatch.db.v1.backup"
+    backup = tmp_path / f"flowbatch.db.v{LATEST}.backup"
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
     with closing(sqlite3.connect(backup)) as old:
         assert list(old.iterdump()) == before
-        assert old.execute("PRAGMA user_version").fetchone() == (1,)
+        assert old.execute("PRAGMA user_version").fetchone() == (LATEST,)
     assert not any(name.endswith(".part") for name in os.listdir(tmp_path))
 
 
-def migrate_to_2(path: Path, step: Migration = NEXT) -> sqlite3.Connection:
+def migrate_further(path: Path, step: Migration = NEXT) -> sqlite3.Connection:
     """With the known versions as they are, so that `version_of` accepts what it reads before."""
-    return opened(path, (migrations()[0], step))
+    return opened(path, (*migrations(), step))
+
+
+async def test_what_the_first_version_stored_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "flowbatch.db"
+    run, job = run_row(), job_row(100)
+    make(path, migrations()[:1])
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        plans_of = submission(1, spec())
+        [(_, run_plan)], [(_, _, job_plan)] = plans_of.new_runs, plans_of.new_jobs
+        db.execute(f"INSERT INTO run VALUES ({', '.join('?' * len(run))})", run)
+        db.execute("INSERT INTO run_plan VALUES (1, 'film', '', ?, '')", (plans.run_json(run_plan),))
+        db.execute(f"INSERT INTO job VALUES ({', '.join('?' * len(job))})", job)
+        db.execute("INSERT INTO job_plan VALUES (100, 'render', NULL, ?)", (plans.job_json(job_plan),))
+        task = task_row(100, 0, Status.FAILED, attempt=2)[:-1]
+        db.execute(f"INSERT INTO task VALUES ({', '.join('?' * len(task))})", task)
+        past = attempt_row(100)[:-1]
+        db.execute(f"INSERT INTO attempt VALUES ({', '.join('?' * len(past))})", past)
+    async with a_store(tmp_path) as store:
+        assert (await store.load()).tasks == [task_row(100, 0, Status.FAILED, attempt=2)]
+    with Reader(path) as reader:
+        found = reader.job(job.id)
+        assert found is not None
+        assert [(each.key.attempt, each.truncated) for each in reader.attempts(found)] == [(1, False), (2, False)]
 
 
 @pytest.mark.parametrize(
     "sql",
     [
-        "ALTER TABLE job_plan ADD COLUMN shape TEXT;\nSELECT nonsense;\nPRAGMA user_version = 2;\n",
+        "ALTER TABLE job_plan ADD COLUMN shape TEXT;\nSELECT nonsense;\n" + TO_NEXT,
         "ALTER TABLE job_plan ADD COLUMN shape TEXT;\n",  # does not say its version
-        "DELETE FROM job WHERE no = 100;\nPRAGMA user_version = 2;\n",  # leaves a plan without its job
+        "DELETE FROM job WHERE no = 100;\n" + TO_NEXT,  # leaves a plan without its job
     ],
 )
 async def test_a_migration_that_fails_changes_nothing(tmp_path: Path, sql: str) -> None:
@@ -129,9 +153,9 @@ async def test_a_migration_that_fails_changes_nothing(tmp_path: Path, sql: str) 
         await store.commit(submission(1, spec()))
     before = schema(path)
     with pytest.raises(InternalError):
-        migrate_to_2(path, Migration(2, "broken", sql))
+        migrate_further(path, Migration(LATEST + 1, "broken", sql))
     assert schema(path) == before
-    assert version_of(path) == 1
+    assert version_of(path) == LATEST
     assert query(tmp_path, "SELECT count(*) FROM job") == [(1,)]
     with Reader(path) as reader:
         assert len(reader.runs()) == 1

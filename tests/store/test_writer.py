@@ -238,6 +238,7 @@ async def test_reopened_tasks_leave_their_last_attempt_behind(tmp_path: Path) ->
     async with a_store(tmp_path) as store:
         await store.commit(submission(1, spec(size=10)))
         failed = {(100, i): task_row(100, i, Status.FAILED, attempt=2) for i in range(4)}
+        failed[100, 0] = failed[100, 0]._replace(truncated=True)
         failed[100, 3] = task_row(100, 3, Status.FAILED, attempt=0, environment=None, started_at=None)
         known = attempt_row(100, 2, 2, exit_code=9)
         await store.commit(Writes(tasks=failed, attempts=[known]))
@@ -250,7 +251,7 @@ async def test_reopened_tasks_leave_their_last_attempt_behind(tmp_path: Path) ->
     kept = [loading.attempt_row(row) for row in query(tmp_path, "SELECT * FROM attempt ORDER BY idx")]
     old = failed[100, 0]
     assert kept == [
-        AttemptRow(100, 0, 2, "default", old.started_at, old.stopped_at or T0, 3, None, old.status_reason),
+        AttemptRow(100, 0, 2, "default", old.started_at, old.stopped_at or T0, 3, None, old.status_reason, True),
         known,
     ]
 

@@ -22,7 +22,9 @@ from flowbatch.backends.supervisor.timers import Timers
 _STARTS_PER_TURN = 4
 _SHORTAGE_S = 0.1
 _SWEEP_S = 1.0
-_FDS_PER_TASK = 4  # two pipes, a pidfd, a log
+_OOM_LOOK_S = 0.1  # the kernel tells that a group is out of memory just before it kills
+_KILLED = 128 + signal.SIGKILL
+_FDS_PER_TASK = 5  # two pipes, a pidfd, a log, the news of its memory
 _FDS_SPARE = 40  # for what is open for a moment only: the ends of pipes given away, /proc, the journal's successor
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_")
@@ -69,6 +71,7 @@ class Attempts:
         self._held_until: float | None = None  # starts wait: no descriptor, process or disk space is left
         self._sweep_at: float | None = None
         self._sample_at: float | None = None
+        self._disowned: set[str] = set()  # named by the engine, and nothing is known of them
         self._left_groups: set[str] = set()  # cgroups whose last member was still dying
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -106,6 +109,14 @@ class Attempts:
         task = self._live.get(attempt)
         if task is not None:
             self._begin_stop(task, grace_ms)
+        elif attempt not in self._journal.entries:
+            self._disowned.add(attempt)
+
+    def forget(self, attempt: str) -> None:
+        if attempt in self._journal.entries:
+            self._journal.forget(attempt)
+        elif attempt not in self._waiting:
+            self._disowned.add(attempt)
 
     def census(self) -> str:
         texts = [f'["w","{attempt}"]' for attempt in self._waiting]
@@ -123,7 +134,7 @@ class Attempts:
 
     def timeout(self) -> float:
         """Seconds until something is due; -1: nothing is."""
-        if self.ended:
+        if self.ended or self._disowned:
             return 0
         if self._waiting and self._held_until is None and len(self._live) < self._live_max:
             return 0
@@ -133,6 +144,8 @@ class Attempts:
     def turn(self) -> None:
         if self.ended:
             self._finish()
+        if self._disowned:
+            self._kill_disowned()
         now = time.monotonic()
         self._timers.fire(now)
         if self._sweep_at is not None and now >= self._sweep_at:
@@ -195,9 +208,7 @@ class Attempts:
         if order.timeout_ms is not None:
             self._timers.add(time.monotonic() + order.timeout_ms / 1000, self._time_out, task)
         if order.memory_mib:
-            task.grouped = self._cgroups is not None
-            if not task.grouped and self._sample_at is None:
-                self._sample_at = time.monotonic()
+            self._limit_memory(task)
 
     def _never_began(self, entry: Entry, error: str, code: int | None) -> None:
         entry.ended_at = time.time_ns() // 1_000_000
@@ -243,6 +254,16 @@ class Attempts:
                     if process is not None:
                         self._table.signal(process, signal.SIGKILL)
 
+    def _kill_disowned(self) -> None:
+        """The engine is done with them, and our journal has no claim: it was damaged. What still carries the name of one
+        can only be what that claim was about."""
+        kill_members(dict.fromkeys(self._disowned), self._table)
+        if self._cgroups is not None:
+            self._left_groups |= {group for group in self._disowned if not self._cgroups.remove(group)}
+        self._disowned.clear()
+        if self._left_groups and self._sweep_at is None:
+            self._sweep_at = time.monotonic() + _SWEEP_S
+
     # --- ends
 
     def _finish(self) -> None:
@@ -272,9 +293,13 @@ class Attempts:
         task.log.close()
         del self._live[entry.id]
         if task.grouped and self._cgroups is not None:
-            task.oom = self._cgroups.kills(entry.id) > 0 and entry.exit_code != 0
+            if task.oom_event >= 0:
+                self._unwatch(task.oom_event)
+            task.oom = task.oom or self._cgroups.kills(entry.id) > 0
             if not self._cgroups.remove(entry.id):
                 self._left_groups.add(entry.id)
+        if task.oom and entry.exit_code == 0:
+            entry.exit_code = _KILLED  # it was over before our kill came: how fast it was may not make it a success
         entry.flags = (
             (wire.OOM if task.oom else 0)
             | (wire.TIMED_OUT if task.timed_out else 0)
@@ -310,10 +335,44 @@ class Attempts:
             if self._left_groups:
                 self._sweep_at = now + _SWEEP_S
 
+    # --- memory
+
+    def _limit_memory(self, task: Task) -> None:
+        """Over its limit all of an attempt ends: by the kernel, or by us when the kernel has killed a part of it."""
+        if self._cgroups is not None:
+            task.grouped = True
+            if self._cgroups.kills_whole(task.entry.id):
+                return
+            event = self._cgroups.oom_event(task.entry.id)
+            if event is not None:
+                task.oom_event = event
+                self._watch(event, lambda: self._on_oom_event(task))
+                self._look_for_oom(task)  # it has run for a moment already
+                return
+        task.sampled = True
+        if self._sample_at is None:
+            self._sample_at = time.monotonic()
+
+    def _on_oom_event(self, task: Task) -> bool:
+        os.eventfd_read(task.oom_event)
+        self._look_for_oom(task)
+        if not task.oom:
+            self._timers.add(time.monotonic() + _OOM_LOOK_S, self._look_for_oom, task)
+        return True
+
+    def _look_for_oom(self, task: Task) -> None:
+        if not task.oom and self._cgroups is not None and self._cgroups.kills(task.entry.id):
+            task.oom = True
+            self._kill(task)
+
     def _sample(self, now: float) -> None:
-        """Where there is no cgroup: the resident memory of each limited task's processes against its limit."""
-        limited = {task.entry.id: task for task in self._live.values() if task.memory_bytes and not task.grouped}
-        self._sample_at = now + SAMPLE_S if limited else None
+        """Where the kernel tells nothing: the resident memory of each limited task's processes against its limit."""
+        sampled = [task for task in self._live.values() if task.sampled]
+        self._sample_at = now + SAMPLE_S if sampled else None
+        for task in sampled:
+            if task.grouped:
+                self._look_for_oom(task)
+        limited = {task.entry.id: task for task in sampled if not task.grouped}
         if not limited:
             return
         members = self._table.members({attempt: task.pid for attempt, task in limited.items()})

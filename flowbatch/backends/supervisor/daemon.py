@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import gc
 import os
@@ -19,6 +20,7 @@ from flowbatch.backends.supervisor.proctable import ProcTable
 
 _IDLE_S = 3.0
 _BACKLOG = 16
+_ERRORS_BYTES = 1 << 20  # of its last words, cut at a start
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -26,24 +28,48 @@ def main(arguments: list[str]) -> int:
     folder = os.path.realpath(arguments[0])
     idle_s = float(arguments[1]) if len(arguments) > 1 else _IDLE_S
     sampled = arguments[2:] == ["sampled"]
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # Whatever may fail on a full or broken disk is done before the fork, while somebody reads our standard error.
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return 0  # its holder listens, or is about to
-    listener = _listen(folder)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return 0  # its holder listens, or is about to
+        errors = _open_errors(folder)
+        journal = Journal(os.path.join(folder, "journal"), recovery.boot_id())
+        journal.open()
+        listener = _listen(folder)
+    except OSError as error:
+        sys.stderr.write(_said(error) + "\n")
+        return 1
     if os.fork():
         os._exit(0)  # the lock and the listening socket live on in the child
-    _detach(folder)
+    _detach(errors)
     try:
-        _supervise(folder, listener, idle_s, sampled)
+        _supervise(journal, listener, idle_s, sampled)
     except Exception:
         traceback.print_exc()
         return 1
     # Unlinked before the lock is let go: a successor's socket is never taken away.
     os.unlink(os.path.join(folder, wire.SOCKET))
     return 0
+
+
+def _said(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full (its journal needs some MiB)"
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+
+
+def _open_errors(folder: str) -> int:
+    """Our standard error to be: what went wrong in earlier lives stays in it, up to a measure."""
+    path = os.path.join(folder, "errors.log")
+    errors = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    os.fchmod(errors, 0o600)
+    if os.fstat(errors).st_size > _ERRORS_BYTES:
+        os.ftruncate(errors, 0)
+    return errors
 
 
 def _listen(folder: str) -> socket.socket:
@@ -61,12 +87,11 @@ def _listen(folder: str) -> socket.socket:
     return listener
 
 
-def _detach(folder: str) -> None:
+def _detach(errors: int) -> None:
     os.setsid()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    errors = os.open(os.path.join(folder, "errors.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     os.dup2(null, 0)
     os.dup2(null, 1)
     os.dup2(errors, 2)
@@ -76,9 +101,7 @@ def _detach(folder: str) -> None:
         sys.stderr.write("flowbatch: not a subreaper: what escapes from a task is found by its environment alone\n")
 
 
-def _supervise(folder: str, listener: socket.socket, idle_s: float, sampled: bool) -> None:
-    journal = Journal(os.path.join(folder, "journal"), recovery.boot_id())
-    journal.open()
+def _supervise(journal: Journal, listener: socket.socket, idle_s: float, sampled: bool) -> None:
     table, cgroups = ProcTable(), None if sampled else find_cgroup()
     recovery.lose_unended(journal, table, cgroups)
     supervisor = Supervisor(listener, journal, table, cgroups, idle_s)
@@ -87,4 +110,7 @@ def _supervise(folder: str, listener: socket.socket, idle_s: float, sampled: boo
     gc.freeze()
     gc.set_threshold(50_000, 50, 1000)
     supervisor.run()
-    journal.close()
+    try:
+        journal.close()
+    except OSError:
+        pass  # the disk is full: the file as it is says the same at greater length

@@ -8,8 +8,8 @@
     F <n>                               forgotten
 
 The file is written into room that was filled with zeros and synced before: an fdatasync then need not touch the file's
-metadata, which makes it five times cheaper (85 µs against 465 µs on ext4). A reader stops at the first NUL or broken line:
-whatever was synced lies before it.
+metadata, which makes it five times cheaper (85 µs against 465 µs on ext4). A reader takes every whole line and passes over
+the others: the last one may be torn, and one that was damaged says nothing against those after it.
 """
 
 from __future__ import annotations
@@ -91,11 +91,12 @@ class Journal:
 
     def _read(self, data: bytes) -> None:
         numbers: dict[int, Entry] = {}
-        for line in data.split(b"\0", 1)[0].split(b"\n")[:-1]:
+        for line in data.rstrip(b"\0").split(b"\n")[:-1]:
             try:
-                self._apply(line.decode(), numbers)
+                if b"\0" not in line:
+                    self._apply(line.decode(), numbers)
             except (ValueError, KeyError, IndexError):
-                break  # torn by a crash of the machine: nothing from here on was ever synced, so nothing of it was told
+                continue  # damaged, or about an attempt whose claim was: the engine misses it, and counts it as lost
 
     def _apply(self, line: str, numbers: dict[int, Entry]) -> None:
         kind, rest = line[0], line[2:]
@@ -103,6 +104,9 @@ class Journal:
             self.previous_boot = rest.split(" ")[0]
         elif kind == "C":
             number, attempt, at = rest.split(" ")
+            _, *numerals = attempt.rsplit(".", 2)
+            if len(numerals) != 2 or not all(numeral.isdecimal() for numeral in numerals):
+                raise ValueError(attempt)
             entry = Entry(int(number), attempt, int(at))
             numbers[entry.n] = self.entries[attempt] = entry
         elif kind == "P":
@@ -112,13 +116,14 @@ class Journal:
         elif kind == "E":
             number, at, code, flags, detail = rest.split(" ", 4)
             entry = numbers[int(number)]
+            ended_at, exit_code = int(at), None if code == "-" else int(code)
             entry.flags, entry.detail = int(flags), detail or None
-            entry.ended_at, entry.exit_code, entry.ended = int(at), None if code == "-" else int(code), True
+            entry.ended_at, entry.exit_code, entry.ended = ended_at, exit_code, True
         elif kind == "X":
             number, at, code, error = rest.split(" ", 3)
             entry = numbers[int(number)]
-            entry.error = error
-            entry.ended_at, entry.exit_code, entry.ended = int(at), None if code == "-" else int(code), True
+            ended_at, exit_code = int(at), None if code == "-" else int(code)
+            entry.ended_at, entry.exit_code, entry.error, entry.ended = ended_at, exit_code, error, True
         elif kind == "F":
             entry = numbers.pop(int(rest))
             del self.entries[entry.id]

@@ -156,7 +156,7 @@ class Supervisor:
             self._attempts.launch(Order(client.base_env, *order[1:]))
         elif kind == "F":
             for attempt in order[1:]:
-                self._journal.forget(attempt)
+                self._attempts.forget(attempt)
         elif kind == "S":
             self._attempts.stop(order[1], order[2])
         elif kind == "C":

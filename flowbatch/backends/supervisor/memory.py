@@ -1,7 +1,8 @@
 """Memory limits: a cgroup per limited attempt where one may be made, else its processes' resident memory is sampled.
 
 A v1 memory hierarchy is used below the supervisor's own group. On v2 the nearest ancestor that hands the memory controller to
-its children and lets us write there is used (under a systemd user manager that is `app.slice`).
+its children and lets us write there is used (under a systemd user manager that is `app.slice`). Over its limit a v2 group dies whole; of a v1 group the kernel
+kills one process, and the supervisor, which hears of it, the others.
 """
 
 from __future__ import annotations
@@ -42,6 +43,29 @@ class CgroupMemory:
             _put_if_there(path, "memory.swap.max", 0)
             _put_if_there(path, "memory.oom.group", 1)
         return os.path.join(path, "cgroup.procs")
+
+    def kills_whole(self, attempt: str) -> bool:
+        """Whether the kernel ends all of a group that is over its limit, not only its largest process."""
+        return self.version == 2 and os.path.exists(os.path.join(self.path(attempt), "memory.oom.group"))
+
+    def oom_event(self, attempt: str) -> int | None:
+        """A descriptor that is readable once the group was out of memory (v1); None where it cannot be had."""
+        if self.version != 1:
+            return None
+        event = -1
+        try:
+            event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            control = os.open(os.path.join(self.path(attempt), "memory.oom_control"), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                with open(os.path.join(self.path(attempt), "cgroup.event_control"), "w") as file:
+                    file.write(f"{event} {control}")
+            finally:
+                os.close(control)
+        except OSError:
+            if event >= 0:
+                os.close(event)
+            return None  # no descriptor is left, or a kernel that has done away with it
+        return event
 
     def kills(self, attempt: str) -> int:
         """How often the kernel killed in this group for lack of memory."""

@@ -28,7 +28,7 @@ def boot_id() -> str:
 def lose_unended(journal: Journal, table: ProcTable, cgroups: CgroupMemory | None) -> None:
     """Every claim without an end becomes LOST once nothing of it runs any more."""
     unended = [entry for entry in journal.entries.values() if not entry.ended]
-    if journal.previous_boot == journal.boot:
+    if journal.previous_boot in (journal.boot, None):
         detail = "its supervisor died"
         kill_orphans(journal, table)
     else:
@@ -39,14 +39,21 @@ def lose_unended(journal: Journal, table: ProcTable, cgroups: CgroupMemory | Non
         journal.ended(entry)
         if cgroups is not None:
             cgroups.remove(entry.id)
-    journal.sync()
+    try:
+        journal.sync()
+    except OSError:
+        pass  # the disk is full: it stays pending, and nothing is told before it is written
 
 
 def kill_orphans(journal: Journal, table: ProcTable) -> None:
-    """Also what escaped from attempts that had ended: the predecessor may have died before it swept."""
+    """Also what escaped from attempts that had ended: the predecessor may have died before it swept.
+
+    Where the journal no longer says of which boot it is, pids prove nothing, and markers alone count.
+    """
     roots: dict[str, int | None] = dict.fromkeys(journal.past)
     for entry in journal.entries.values():
-        main = table.main_of(entry.pid, entry.start_from, entry.start_to) if entry.pid and not entry.ended else None
+        running = entry.pid and not entry.ended and journal.previous_boot is not None
+        main = table.main_of(entry.pid, entry.start_from, entry.start_to) if running else None
         roots[entry.id] = None if main is None else main.pid
     if roots:
         await_deaths(kill_members(roots, table), table)

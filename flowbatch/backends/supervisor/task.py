@@ -21,10 +21,12 @@ class Task:
         "log",
         "memory_bytes",
         "oom",
+        "oom_event",
         "out",
         "over",
         "pid",
         "pidfd",
+        "sampled",
         "stopping",
         "timed_out",
     )
@@ -39,6 +41,8 @@ class Task:
         self.grace_ms = order.grace_ms
         self.memory_bytes = order.memory_mib << 20
         self.grouped = False  # its limit is a cgroup's
+        self.sampled = False  # its memory is looked at in intervals
+        self.oom_event = -1
         self.stopping = False
         self.kill_at: float | None = None
         self.timed_out = False
