@@ -164,7 +164,11 @@ def print_plan(plan: Plan) -> None:
         name = node.name + (" (finally)" if node.last else "")
         rows.append([name, size, str(spec.resources), where, timeout, str(spec.retry.attempts), needs])
     print_table(headers, rows)
-    details = [(node.name, words) for node in ordered if (words := details_of(specs[node.name]))]
+    details = [
+        (node.name, words)
+        for node in ordered
+        if (words := [*words_of(specs[node.name].container), *details_of(specs[node.name])])
+    ]
     if details:
         click.echo()
         for name, words in details:
@@ -193,8 +197,6 @@ def details_of(spec: JobSpec) -> list[str]:
         words.append(f"backoff {span_text(policy.backoff_first_ms)}..{span_text(policy.backoff_last_ms)}")
     if policy.attempts > 1 and policy.rules:
         words.append(counted(len(policy.rules), "retry rule"))
-    if spec.container is not None:
-        words = [*words_of(spec.container), *words]
     if spec.secrets:
         words.append(f"secrets {', '.join(name for name, _ in spec.secrets)}")
     return words

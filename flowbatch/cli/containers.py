@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from flowbatch.model.jobspec import JobSpec
 
 
-def words_of(box: Container) -> list[str]:
-    """In the order of what matters most; what is as usual is left out."""
+def words_of(box: Container | None) -> list[str]:
+    """In the order of what matters most; what is as usual is left out. None for a process."""
+    if box is None:
+        return []
     words = [f"image {box.image}" + ("" if box.pull is Pull.MISSING else f" (pull: {box.pull.value})")]
     words += [mount_text(mount) for mount in box.mounts]
     words += [f"tmpfs {each.target} of {memory_text(each.size_mib)}" for each in box.tmpfs]

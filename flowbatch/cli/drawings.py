@@ -176,6 +176,7 @@ def draw_stage(nodes: Sequence[Node]) -> list[str]:
     names = max((len(node.name) for node in ordered), default=0)
     sizes = max((len(node.size_text) for node in ordered), default=0)
     states = max((len(state_text(node)) for node in ordered), default=0)
+    needs = max((len(needs_text(node)) for node in ordered), default=0) if any(n.image for n in ordered) else 0
     lines = []
     for node, cells in zip(ordered, rows, strict=True):
         colour = COLOURS.get(node.look or "")
@@ -189,7 +190,7 @@ def draw_stage(nodes: Sequence[Node]) -> list[str]:
         if states:
             state = state_text(node)
             words.append(click.style(state, fg=colour) + " " * (states - len(state)))
-        words.append(click.style(needs_text(node), dim=True) if node.needs else "")
+        words.append(click.style(needs_text(node).ljust(needs), dim=True) if node.needs or needs else "")
         if node.image is not None:
             words.append(click.style(f"in {clean(node.image)}", dim=True))
         lines.append("  ".join(words).rstrip())

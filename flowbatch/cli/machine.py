@@ -18,6 +18,7 @@ from flowbatch.ports import Finding
 if TYPE_CHECKING:
     from flowbatch.folder import StateFolder
     from flowbatch.settings import Settings
+    from flowbatch.spec.policy import Policy
 
 PYTHON_MIN: Final = (3, 11)
 SQLITE_MIN: Final = (3, 38)  # STRICT tables and ->>
@@ -156,9 +157,25 @@ def look_at_settings(settings: Settings) -> Iterator[Finding]:
             f"a log may take {settings.log_cap_bytes >> 20} MiB (default {LOG_CAP_BYTES >> 20}): many tasks fill a disk"
         )
         yield Finding("warning", "settings", text)
+    yield from look_at_policy(settings.policy)
     if settings.file is not None and os.stat(settings.file).st_mode & 0o022:
         yield Finding("warning", "settings", f"{settings.file}: others may write it: `chmod go-w {settings.file}`")
     if not settings.child_events:
         yield Finding("note", "settings", "children of arrays are not in the event log (events: {children: ends})")
     if os.getuid() == 0:
         yield Finding("warning", "settings", "you are root, and so is every task: a user of its own is safer")
+
+
+def look_at_policy(policy: Policy) -> Iterator[Finding]:
+    """What containers may do to this machine beyond the default."""
+    for root in policy.mounts:
+        text = f"containers may {'read' if root.readonly else 'read and write'} {root.source} (policy: mounts)"
+        yield Finding("warning", "settings", text)
+    if policy.privileged:
+        yield Finding("warning", "settings", "containers may be privileged: they are root here (policy: privileged)")
+    for network in policy.networks:
+        yield Finding("warning", "settings", f"containers may use the {network} network (policy: network)")
+    for device in policy.devices:
+        yield Finding("warning", "settings", f"containers may use {device} (policy: devices)")
+    for driver in policy.logs:
+        yield Finding("warning", "settings", f"containers may send their logs away by {driver} (policy: logs)")

@@ -161,6 +161,7 @@ def item_text(spec: JobSpec, index: int | None) -> str:
 
 def spec_fields(reader: Reader, run: RunView | None, spec: JobSpec) -> list[tuple[str, str]]:
     from flowbatch.cli.check import details_of, span_text
+    from flowbatch.cli.containers import words_of
     from flowbatch.model.jobspec import title_of
 
     needs = ""
@@ -173,6 +174,7 @@ def spec_fields(reader: Reader, run: RunView | None, spec: JobSpec) -> list[tupl
         ("needs", needs),
         ("queue", title_of(spec.queue)),
         ("resources", str(spec.resources)),
+        ("container", "; ".join(words_of(spec.container))),
         ("command", shlex.join(spec.command)),
         ("workdir", spec.workdir),
         ("variables", " ".join(f"{name}={shlex.quote(value)}" for name, value in spec.env)),

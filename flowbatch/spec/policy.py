@@ -60,8 +60,7 @@ class Policy:
 NOTHING: Final = Policy()
 
 
-@dataclass(frozen=True, slots=True)
-class Guard:
+class Guard(NamedTuple):
     """A policy, and how this machine's paths resolve."""
 
     policy: Policy

@@ -9,6 +9,7 @@ import pytest
 
 from flowbatch.cli.main import run
 from flowbatch.folder import StateFolder
+from flowbatch.model.container import Container, Mount
 from flowbatch.model.ending import Evidence
 from flowbatch.model.jobspec import JobPlan, SecretSource
 from tests.cli.filled import History, id_of
@@ -25,6 +26,7 @@ def dressed(plan: JobPlan) -> JobPlan:
         items=("first", {"lr": "1", "seed": "2"}, "third"),
         timeout_ms=90_000,
         tags=(("team", "blue"),),
+        container=Container("busybox:1", mounts=(Mount("frames", "/frames", volume=True),), network="none"),
     )
     return replace(plan, spec=spec)
 
@@ -89,12 +91,14 @@ def test_a_child_with_all_its_attempts(folder: StateFolder, capsys: pytest.Captu
     assert "exit code    3" in printed
     assert "item         lr=1 seed=2" in printed
     assert "command      echo 'two words' 'red'" in printed
+    assert "container    image busybox:1; volume frames at /frames; network none" in printed
     assert "\x1b" not in printed
     assert "MY_TOKEN" not in printed
     assert "(there is none)" in printed.splitlines()[-1]
     found = json_of(folder, capsys, "flow/b:1")
     assert (found["kind"], found["index"], found["attempts"], found["exit_code"]) == ("child", 1, 2, 3)
     assert found["items"] == [{"lr": "1", "seed": "2"}]
+    assert found["spec"]["container"]["image"] == "busybox:1"
     assert [(each["attempt"], each["exit_code"]) for each in found["history"]] == [(1, 3), (2, 3)]
     assert Path(found["history"][0]["log"]).read_text() == "1000 o no\n"
 

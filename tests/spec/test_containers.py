@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from flowbatch.model.container import Container, Cpu, Device, Log, Mount, Pull, Tmpfs, Ulimit
-from flowbatch.model.jobspec import Environment, SecretSource
+from flowbatch.model.jobspec import Action, Environment, Rule, SecretSource
 from flowbatch.model.resources import Resources
 from flowbatch.spec.policy import Guard, Policy, Root, plain
 from tests.spec.building import MACHINE, compiled, problems, spec, specs, wrong
 
+ROOT = Path(__file__).parents[2]
 ALL = Guard(
     Policy((Root("/work"), Root("/data")), privileged=True, networks=("host",), devices=("/dev",), logs=("gelf",)),
     plain,
@@ -362,3 +364,20 @@ jobs:
         "14:19: jobs.b.containerProperties.linuxParameters.devices[0]: /dev/kvm is a device of this machine; "
         f"{allow} device=/dev/kvm, or `policy` in the settings",
     ]
+
+
+def test_the_examples_are_right() -> None:
+    primes = specs((ROOT / "workflows" / "containers.yaml").read_text(encoding="utf-8"))
+    box = Container("flowbatch-busybox", readonly=True, network="none")
+    volume = Mount("primes", "/primes", volume=True)
+    assert [job.container for job in primes.values()] == [
+        replace(box, mounts=(volume,)),
+        replace(box, mounts=(volume,)),
+        replace(box, mounts=(replace(volume, readonly=True),)),
+    ]
+    assert [job.size for job in primes.values()] == [8, 8, None]
+    hungry = specs((ROOT / "workflows" / "oom.yaml").read_text(encoding="utf-8"), params={"image": "busybox:1"})[
+        "hungry"
+    ]
+    assert hungry.container == Container("busybox:1")
+    assert hungry.retry.rules[0] == Rule(Action.RETRY, reason="OutOfMemory*", memory_factor=2.0)

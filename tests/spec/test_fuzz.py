@@ -74,6 +74,27 @@ jobs:
   its: {array: {items: [a, 1, {b: c, d: 1.50}]}, script: x}
   lin: {array: {lines: ~/x.txt}, chunk: 2, script: x}
   glo: {array: {glob: 'data/*.csv', sequential: true}, script: x}
+  box:
+    queue: fast
+    image: '${{ params.shot }}'
+    volumes: ['./in:/in:ro', 'frames:/f']
+    tmpfs: ['/t:size=1MiB,noexec']
+    ulimits: {nofile: 5, core: 0:1, nproc: {soft: 1, hard: 2}}
+    log: {driver: local, options: {a: b}}
+    shm: 1GiB
+    memory: 64MiB
+    swap: 5
+    propagateTags: true
+  boxy:
+    queue: fast
+    containerProperties:
+      image: busybox:1
+      volumes: [{name: a, host: {sourcePath: ./x}}, {name: b}]
+      mountPoints: [{sourceVolume: a, containerPath: /a}, {sourceVolume: b, containerPath: /b, readOnly: true}]
+      ulimits: [{name: core, softLimit: 0, hardLimit: 0}]
+      linuxParameters: {tmpfs: [{containerPath: /t, size: 5, mountOptions: [ro]}], sharedMemorySize: 6, initProcessEnabled: true}
+      logConfiguration: {logDriver: awslogs}
+volumes: {frames: {keep: true}}
 finally:
   report: {queue: fast, script: 'echo "${{run.status}}"'}
   last: {needs: report, queue: fast, script: 'echo "${{run.status}} ${{ run.id }}"'}
@@ -84,6 +105,7 @@ ODD: Final[list[object]] = [
     "${{", "${{ run.status }}", "${{ params.shot }}", "0..9", "9..0", "0..99999999999", "50%", "1h", "é\u2028", "a" * 200,
     "default", "fetch", "render", [], {}, ["a"], [1], {"a": 1}, {"each": "render"}, [[]], [{}], {"a": {}}, "Ref::x",
     {"x-a": 1}, [None], "0", "inf", "nan", "1e400", "-5", ".", "..", "~", "[0-9]", "(", "\x00", "\ud800",
+    "busybox", "/etc:/etc", "a:/b:ro", "/t:size=1MiB", "/dev/fuse", "host", {"name": "a"},
 ]  # fmt: skip
 KEYS: Final = sorted({info.alias or name for name, info in LayerModel.model_fields.items()} | {"jobs", "a", "x-", "<<"})
 
@@ -115,7 +137,7 @@ def survives(text: bytes) -> None:
 
 def test_the_starting_point_is_right() -> None:
     made = compiled(FULL, read_source=lambda request: ["a", "b", "c"], root=True)
-    assert [job.spec.size for job in made.run.jobs] == [None, 1000, 1000, 1000, 5, 3, 2, 3, None, None]
+    assert [job.spec.size for job in made.run.jobs] == [None, 1000, 1000, 1000, 5, 3, 2, 3, None, None, None, None]
 
 
 @given(st.binary(max_size=200))

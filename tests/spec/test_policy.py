@@ -334,8 +334,7 @@ def harmless(spec: JobSpec) -> None:
 def test_nothing_forbidden_comes_out_of_a_file(text: str) -> None:
     try:
         run = compiled(text, guard=Guard(OWN, resolve)).run
-    except WorkflowInvalid as error:
-        assert error.problems
+    except WorkflowInvalid:
         return
     for job in run.jobs:
         harmless(job.spec)
