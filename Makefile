@@ -1,5 +1,5 @@
 # make demo   creates .venv, installs, runs a real workflow (Python 3.11 or later, nothing else)
-# make test   the whole gate: format, lint, types, floors, tests
+# make test   the whole gate: format, lint, types, floors, tests; DOCKER=no leaves out what needs a Docker Engine
 # make lint   the first three of these
 # make bench  measures speed and memory against the limits; prints a table, writes bench.json
 
@@ -32,7 +32,12 @@ lint: $(DEV)
 	$(BIN)/mypy
 
 test: lint
+ifeq ($(DOCKER),no)
+	@echo 'DOCKER=no: the tests that need a Docker Engine (marker: docker) are left out'
+	$(BIN)/python -m pytest -n 2 -q -m 'not docker'
+else
 	$(BIN)/python -m pytest -n 2 -q
+endif
 
 bench: $(DEV)
 	$(BIN)/python -m bench
