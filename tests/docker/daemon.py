@@ -35,10 +35,7 @@ class Daemon:
         raise RuntimeError(f"dockerd does not come up: {(self.folder / 'dockerd.log').read_text()[-2000:]}")
 
     def _spawn(self) -> None:
-        for left in ("docker.pid", "exec/containerd/containerd.pid"):
-            path = self.folder / left
-            if left == "docker.pid":
-                path.unlink(missing_ok=True)
+        (self.folder / "docker.pid").unlink(missing_ok=True)
         command = [
             "unshare", "--net", "dockerd", f"--host=unix://{self.raw.path}", f"--data-root={self.folder}/data",
             f"--exec-root={self.folder}/exec", f"--pidfile={self.folder}/docker.pid", "--bridge=none", "--iptables=false",

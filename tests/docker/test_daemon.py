@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import anyio.to_thread
 import pytest
@@ -25,7 +26,8 @@ pytestmark = [
 
 @asynccontextmanager
 async def a_world(tmp_path: Path, *flags: str) -> AsyncIterator[tuple[DockerWorld, Daemon]]:
-    with a_daemon(tmp_path / "d", *flags) as daemon:
+    # Its containerd listens deep below: a path of pytest's may be too long for that.
+    with TemporaryDirectory(prefix="fbd-") as short, a_daemon(Path(short), *flags) as daemon:
         async with docker_world(tmp_path, daemon.raw) as world:
             yield world, daemon
 

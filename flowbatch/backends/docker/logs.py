@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TAIL: Final = 500
 ROUND_S: Final = 1.0
-READINGS: Final = 5  # a round at most: what a thousand silent containers cost
+READINGS: Final = 3  # a round at most: what a thousand silent containers cost
 PAUSE_MAX_S: Final = 60.0
 LOAD: Final = 20  # a reading that took a second is followed by a pause of so many
 READ_S: Final = 60.0  # without a byte
