@@ -36,6 +36,7 @@ ifeq ($(DOCKER),no)
 	@echo 'DOCKER=no: the tests that need a Docker Engine (marker: docker) are left out'
 	$(BIN)/python -m pytest -n 2 -q -m 'not docker'
 else
+	$(BIN)/python -m tests.docker.engine
 	$(BIN)/python -m pytest -n 2 -q
 endif
 

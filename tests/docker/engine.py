@@ -14,6 +14,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Iterator
@@ -128,11 +129,11 @@ def start_engine(raw: Raw) -> None:
         raise NoEngine(HOW)
     if shutil.which("dockerd") is None:
         install("docker.io")
-    with LOG.open("ab") as log:
-        daemon = subprocess.Popen(["dockerd"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    # By a shell that goes at once: the daemon outlives these tests, and no object here must answer for it.
+    subprocess.run(["/bin/sh", "-c", f"setsid dockerd </dev/null >>{LOG} 2>&1 &"], check=True)
     deadline = time.monotonic() + READY_S
     while not raw.ready():
-        if daemon.poll() is not None or time.monotonic() > deadline:
+        if time.monotonic() > deadline:
             tail = LOG.read_text(errors="replace").splitlines()[-3:]
             raise NoEngine(f"dockerd does not come up: {' / '.join(tail)}; {HOW}")
         time.sleep(0.1)
@@ -187,3 +188,15 @@ def add_text(tar: tarfile.TarFile, name: str, text: str, mode: int = 0o644) -> N
     data = text.encode("latin-1")
     entry.size, entry.mode = len(data), mode
     tar.addfile(entry, io.BytesIO(data))
+
+
+def main() -> None:
+    """Before the tests, with no test's time limit: installing an Engine may take minutes."""
+    try:
+        ensure_engine()
+    except NoEngine as error:
+        sys.exit(f"{error}")
+
+
+if __name__ == "__main__":
+    main()
