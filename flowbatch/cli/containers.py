@@ -48,7 +48,7 @@ def words_of(box: Container | None) -> list[str]:
 
 
 def mount_text(mount: Mount) -> str:
-    """`volume frames at /frames`, `/work/assets at /assets (read-only)`"""
+    """`volume frames at /frames`, `/srv/assets at /assets (read-only)`"""
     notes = ["read-only"] if mount.readonly else []
     notes += ["kept"] if mount.keep else []
     source = f"volume {mount.source}" if mount.volume else mount.source

@@ -13,7 +13,7 @@ from flowbatch.spec.compile import Plan, parse, plan
 from flowbatch.spec.policy import Guard, Policy, Root, plain
 
 MACHINE = (Environment("default", "local", Resources(8000, 16 * 1024, 0), title="default"),)
-GUARD = Guard(Policy(mounts=(Root("/work"),)), plain)
+GUARD = Guard(Policy(mounts=(Root("/lab"),)), plain)
 
 
 def nothing(request: SourceRequest) -> list[str]:
@@ -38,7 +38,7 @@ def compiled(
         params=params or {},
         run_id="RUN",
         new_id=lambda: f"id-{next(count)}",
-        folder="/work",
+        folder="/lab",
         home="/home/me",
         read_source=read_source,
         available=available,

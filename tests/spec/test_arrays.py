@@ -40,7 +40,7 @@ def test_sources_are_asked_for_by_absolute_path() -> None:
 
     def read(request: SourceRequest) -> list[str]:
         asked.append(request)
-        return ["one\n", "", "  ", "two \r\n", "three"] if request.kind == "lines" else ["/work/d/a.csv", "/other/b"]
+        return ["one\n", "", "  ", "two \r\n", "three"] if request.kind == "lines" else ["/lab/d/a.csv", "/other/b"]
 
     text = """
     params: {dir: {default: d}}
@@ -52,13 +52,13 @@ def test_sources_are_asked_for_by_absolute_path() -> None:
     found = specs(text, read_source=read)
     assert [(request.job, request.kind, request.path) for request in asked] == [
         ("a", "lines", "/home/me/d/list.txt"),
-        ("b", "glob", "/work/d/*.csv"),
-        ("c", "glob", "/work/d/*.csv"),
+        ("b", "glob", "/lab/d/*.csv"),
+        ("c", "glob", "/lab/d/*.csv"),
     ]
     assert (asked[0].position.line, asked[0].position.column) == (4, 26)
     assert found["a"].items == ("one", "two ", "three")
     assert found["b"].items == ("d/a.csv", "/other/b")
-    assert found["c"].items == ("/work/d/a.csv", "/other/b")
+    assert found["c"].items == ("/lab/d/a.csv", "/other/b")
 
 
 def test_a_source_without_children_is_warned_of() -> None:
@@ -134,7 +134,7 @@ def test_each_takes_over_size_and_tolerance() -> None:
         ("array: {matrix: {}}", "jobs.a.array.matrix: is empty; write {key: [values]}"),
         ("array: {matrix: {a-b: 1, A_B: 2}}", "jobs.a.array.matrix.A_B: would share its variable with 'a-b'"),
         ("array: {matrix: {a: {b: c}}}", "jobs.a.array.matrix.a: one value is needed, found a mapping"),
-        ("array: {lines: no/such}", "jobs.a.array.lines: /work/no/such cannot be read: No such file or directory"),
+        ("array: {lines: no/such}", "jobs.a.array.lines: /lab/no/such cannot be read: No such file or directory"),
         ("chunk: 3", "jobs.a.chunk: groups the items of an array; this job is none"),
         (
             "dependsOn: [{type: SEQUENTIAL}]",
@@ -159,7 +159,7 @@ def test_what_a_source_may_not_hold() -> None:
         return b"\xff".decode().splitlines()
 
     assert wrong("array: {lines: f}", read_source=garbled) == [
-        "jobs.a.array.lines: /work/f cannot be read: it is not UTF-8"
+        "jobs.a.array.lines: /lab/f cannot be read: it is not UTF-8"
     ]
 
 

@@ -36,7 +36,7 @@ jobs:
         "12:19: jobs.denoise.uses: unknown definition 'blendr'",
         "12:35: jobs.denoise.memory: 'lots' is not a size; write MiB (512) or a size such as 512MiB, 3GiB, 2GB",
         "13:80: jobs.m.retry.rules[0].memory: of job 'm' has no memory to multiply; give it `memory`",
-        "14:22: jobs.n.array.lines: /work/none.txt cannot be read: No such file or directory",
+        "14:22: jobs.n.array.lines: /lab/none.txt cannot be read: No such file or directory",
     ]
 
 

@@ -39,11 +39,11 @@ def test_the_smallest_workflow_whole() -> None:
                     command=("/bin/sh", "-ec", "echo hello"),
                     resources=Resources(1000, 0, 0),
                     size=5,
-                    workdir="/work",
+                    workdir="/lab",
                 ),
             ),
         ),
-        file="/work/hello.yaml",
+        file="/lab/hello.yaml",
         source=HELLO,
     )
 
@@ -87,7 +87,7 @@ def test_every_short_key() -> None:
             ("C", SecretSource(command=("pass", "show", "x"))),
         ),
         parameters=(("name", "7"),),
-        workdir="/work/there",
+        workdir="/lab/there",
         retry=RetryPolicy(
             4,
             10_000,

@@ -15,7 +15,7 @@ from tests.spec.building import MACHINE, compiled, problems, spec, specs, wrong
 
 ROOT = Path(__file__).parents[2]
 ALL = Guard(
-    Policy((Root("/work"), Root("/data")), privileged=True, networks=("host",), devices=("/dev",), logs=("gelf",)),
+    Policy((Root("/lab"), Root("/data")), privileged=True, networks=("host",), devices=("/dev",), logs=("gelf",)),
     plain,
 )
 BOX = Container("busybox")
@@ -43,8 +43,8 @@ def aws(body: str) -> Container:
         ("user: 1000", replace(BOX, user="1000")),
         ("user: '1000:100'", replace(BOX, user="1000:100")),
         ("workdir: /srv/app", replace(BOX, workdir="/srv/app")),
-        ("volumes: ['./in:/in']", replace(BOX, mounts=(Mount("/work/in", "/in"),))),
-        ("volumes: ['.:/w/:rw']", replace(BOX, mounts=(Mount("/work", "/w"),))),
+        ("volumes: ['./in:/in']", replace(BOX, mounts=(Mount("/lab/in", "/in"),))),
+        ("volumes: ['.:/w/:rw']", replace(BOX, mounts=(Mount("/lab", "/w"),))),
         ("volumes: ['/data/x/../y:/in:ro']", replace(BOX, mounts=(Mount("/data/y", "/in", readonly=True),))),
         ("volumes: ['frames:/f']", replace(BOX, mounts=(Mount("frames", "/f", volume=True),))),
         ("volumes: ['frames:/f:ro']", replace(BOX, mounts=(Mount("frames", "/f", readonly=True, volume=True),))),
@@ -84,7 +84,7 @@ def test_the_short_spelling(body: str, made: Container) -> None:
         ("user: '1000'", replace(BOX, user="1000")),
         (
             "volumes: [{name: a, host: {sourcePath: ./in}}], mountPoints: [{sourceVolume: a, containerPath: /in, readOnly: true}]",
-            replace(BOX, mounts=(Mount("/work/in", "/in", readonly=True),)),
+            replace(BOX, mounts=(Mount("/lab/in", "/in", readonly=True),)),
         ),
         (
             "volumes: [{name: 'a b:c', host: {sourcePath: '/data/x:y'}}, {name: s, host: {}}], "
@@ -171,7 +171,7 @@ def test_a_container_needs_no_command() -> None:
 
 def test_a_job_without_an_image_is_a_process_with_the_folder_of_the_file() -> None:
     made = spec("user: me, workdir: sub", root=True)
-    assert (made.container, made.kind, made.user, made.workdir) == (None, "process", "me", "/work/sub")
+    assert (made.container, made.kind, made.user, made.workdir) == (None, "process", "me", "/lab/sub")
 
 
 def test_layers_merge_by_what_they_are_about() -> None:
@@ -189,7 +189,7 @@ def test_layers_merge_by_what_they_are_about() -> None:
         "busybox",
         mounts=(
             Mount("cache", "/cache", volume=True, keep=True),
-            Mount("/work/u", "/x"),
+            Mount("/lab/u", "/x"),
             Mount("frames", "/f", volume=True),
         ),
         tmpfs=(Tmpfs("/t", 2),),

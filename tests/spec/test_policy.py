@@ -16,11 +16,11 @@ from flowbatch.spec.images import full_name
 from flowbatch.spec.policy import Guard, Policy, Root, judge, matches, moved, parse_allow, plain, resolved
 from tests.spec.building import GUARD, compiled, problems
 
-OWN = Policy(mounts=(Root("/work"),), protected=("/work/.flowbatch", "/home/me/state"))
+OWN = Policy(mounts=(Root("/lab"),), protected=("/lab/.flowbatch", "/home/me/state"))
 LINKS = {
-    "/work/link": "/data/x",
-    "/work/inner": "/work/real",
-    "/work/evil": "/etc",
+    "/lab/link": "/data/x",
+    "/lab/inner": "/lab/real",
+    "/lab/evil": "/etc",
     "/dev/disk/by-id/x": "/dev/sda",
     "/srv": "/mnt/srv",
     "/var/run": "/run",
@@ -49,11 +49,11 @@ OTHER = "not allowed unless you say so: --allow"
         (Container("busybox", mounts=(Mount("frames", "/f", volume=True),)), Policy(), None),
         (Container("busybox", mounts=(Mount("../../etc", "/f", volume=True),)), Policy(), None),  # a name, not a path
         (Container("busybox", tmpfs=(Tmpfs("/etc", 1),), network="none", log=Log("awslogs")), Policy(), None),
-        (bind("/work/in"), OWN, None),
-        (bind("/work/in"), Policy(), f"/work/in is outside the workflow's folder; {OTHER} mount=/work/in"),
-        (bind("/work"), Policy(mounts=(Root("/work"),)), None),
-        (bind("/work"), OWN, "/work holds /work/.flowbatch, data of flowbatch or Docker, and is never mounted"),
-        (bind("/work/.flowbatch/logs"), OWN, "/work/.flowbatch/logs is data of flowbatch or Docker and is never"),
+        (bind("/lab/in"), OWN, None),
+        (bind("/lab/in"), Policy(), f"/lab/in is outside the workflow's folder; {OTHER} mount=/lab/in"),
+        (bind("/lab"), Policy(mounts=(Root("/lab"),)), None),
+        (bind("/lab"), OWN, "/lab holds /lab/.flowbatch, data of flowbatch or Docker, and is never mounted"),
+        (bind("/lab/.flowbatch/logs"), OWN, "/lab/.flowbatch/logs is data of flowbatch or Docker and is never"),
         (bind("/workshop"), OWN, f"/workshop is outside the workflow's folder; {OTHER} mount=/workshop"),
         (bind("/data", readonly=True), OWN, f"/data is outside the workflow's folder; {OTHER} mount=/data:ro"),
         (bind("/data/a"), OWN.plus(parse_allow(["mount=/data"])), None),
@@ -61,12 +61,12 @@ OTHER = "not allowed unless you say so: --allow"
         (bind("/data/a", readonly=True), OWN.plus(parse_allow(["mount=/data:ro"])), None),
         (bind("/home"), OWN.plus(parse_allow(["mount=/home"])), "/home holds /home/me/state, data of flowbatch"),
         # links
-        (bind("/work/link"), OWN, "/work/link leads through a symbolic link to /data/x; write that path"),
-        (bind("/work/inner"), OWN, "/work/inner leads through a symbolic link to /work/real; write that path"),
-        (bind("/work/inner/deep"), OWN, "/work/inner/deep leads through a symbolic link to /work/real/deep"),
-        (bind("/work/evil"), OWN, "/etc belongs to the system and is never mounted"),
-        (bind("/work/link"), OWN.plus(parse_allow(["mount=/data"])), "/work/link leads through a symbolic link to"),
-        (bind("/work/link"), OWN.plus(parse_allow(["mount=/work/link"])), None),  # its owner means the link
+        (bind("/lab/link"), OWN, "/lab/link leads through a symbolic link to /data/x; write that path"),
+        (bind("/lab/inner"), OWN, "/lab/inner leads through a symbolic link to /lab/real; write that path"),
+        (bind("/lab/inner/deep"), OWN, "/lab/inner/deep leads through a symbolic link to /lab/real/deep"),
+        (bind("/lab/evil"), OWN, "/etc belongs to the system and is never mounted"),
+        (bind("/lab/link"), OWN.plus(parse_allow(["mount=/data"])), "/lab/link leads through a symbolic link to"),
+        (bind("/lab/link"), OWN.plus(parse_allow(["mount=/lab/link"])), None),  # its owner means the link
         (bind("/srv/a"), Policy(mounts=(Root("/srv"),)), None),  # a link above the root is the owner's own
         (bind("/mnt/srv/a"), Policy(mounts=(Root("/srv"),)), None),
         # never, whoever allows it
@@ -77,7 +77,7 @@ OTHER = "not allowed unless you say so: --allow"
                 ("/etc", "/etc belongs to the system"),
                 ("/etc/passwd", "/etc/passwd belongs to the system"),
                 ("//etc", "/etc belongs to the system"),
-                ("/work/../etc/./passwd", "/etc/passwd belongs to the system"),
+                ("/lab/../etc/./passwd", "/etc/passwd belongs to the system"),
                 ("/proc/1/root", "/proc/1/root belongs to the system"),
                 ("/sys", "/sys belongs to the system"),
                 ("/dev/sda", "/dev/sda belongs to the system"),
@@ -263,8 +263,8 @@ def test_a_container_is_a_whitelist() -> None:
 
 PATHS = st.sampled_from(
     [
-        "/", "/etc", "//etc", "/work/../etc", "./../etc", "/proc", "/sys/fs", "/dev/sda", "/run/docker.sock", "~/.ssh", "./in",
-        "/var/run/docker.sock", "./link", "./evil", "../work/x", "/work/./.flowbatch", ".", "~", "/data", "./a/../../etc/x",
+        "/", "/etc", "//etc", "/lab/../etc", "./../etc", "/proc", "/sys/fs", "/dev/sda", "/run/docker.sock", "~/.ssh", "./in",
+        "/var/run/docker.sock", "./link", "./evil", "../lab/x", "/lab/./.flowbatch", ".", "~", "/data", "./a/../../etc/x",
         "/var/lib/docker",
     ]
 )  # fmt: skip
@@ -324,7 +324,7 @@ def harmless(spec: JobSpec) -> None:
     assert box.devices == ()
     assert box.log is None or box.log.driver in ("awslogs", "json-file", "local", "journald")
     for mount in box.mounts:
-        assert mount.volume or mount.source == "/work/in" or mount.source == "/work/x"
+        assert mount.volume or mount.source == "/lab/in" or mount.source == "/lab/x"
     assert all("bind" not in option for tmpfs in box.tmpfs for option in tmpfs.options)
     assert not any(name.startswith("flowbatch.") for name, _ in box.labels)
 
