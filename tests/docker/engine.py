@@ -26,6 +26,7 @@ from urllib.parse import quote, urlencode
 SOCKET = "/var/run/docker.sock"
 IMAGE = "flowbatch-test/busybox:1"
 READY_S = 60.0
+PID_FILES = (Path("/var/run/docker.pid"), Path("/var/run/docker/containerd/containerd.pid"))
 LOCK = Path("/tmp/flowbatch-test-engine.lock")  # parallel test processes
 LOG = Path("/tmp/flowbatch-test-dockerd.log")
 HOW = (
@@ -129,6 +130,8 @@ def start_engine(raw: Raw) -> None:
         raise NoEngine(HOW)
     if shutil.which("dockerd") is None:
         install("docker.io")
+    for stale in PID_FILES:
+        drop_stale(stale)
     # By a shell that goes at once: the daemon outlives these tests, and no object here must answer for it.
     subprocess.run(["/bin/sh", "-c", f"setsid dockerd </dev/null >>{LOG} 2>&1 &"], check=True)
     deadline = time.monotonic() + READY_S
@@ -137,6 +140,16 @@ def start_engine(raw: Raw) -> None:
             tail = LOG.read_text(errors="replace").splitlines()[-3:]
             raise NoEngine(f"dockerd does not come up: {' / '.join(tail)}; {HOW}")
         time.sleep(0.1)
+
+
+def drop_stale(pid_file: Path) -> None:
+    """Of a daemon that was killed: its number may be another process's by now, and the next daemon would not start for it."""
+    try:
+        name = Path(f"/proc/{int(pid_file.read_text())}/comm").read_text().strip()
+    except (OSError, ValueError):
+        name = ""
+    if name not in ("dockerd", "containerd"):
+        pid_file.unlink(missing_ok=True)
 
 
 def install(package: str) -> None:
