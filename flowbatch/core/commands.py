@@ -25,7 +25,7 @@ def find(state: State, target: Target) -> tuple[Run | None, list[Job]] | str:
         job = state.jobs.get(target.job)
         if job is None or job.status.terminal:
             return f"job {target.job} has ended, or was never here"
-        return job.run, [job]
+        return HAVE_FAILED if target.failed else (job.run, [job])
     run = state.runs.get(target.run or RunId(""))
     if run is None or run.status is not RunStatus.RUNNING:
         return f"run {target.run} has ended, or was never here"
@@ -36,9 +36,6 @@ def on_cancel(state: State, command: Cancel, out: Turn) -> None:
     found = find(state, command.target)
     if isinstance(found, str):
         out.answer(command.ticket, value={"changed": 0, "note": found})  # AWS: cancelling what has ended is no error
-        return
-    if command.target.failed:
-        out.answer(command.ticket, value={"changed": 0, "note": HAVE_FAILED})
         return
     run, jobs = found
     changed = 0
@@ -54,9 +51,6 @@ def on_terminate(state: State, command: Terminate, out: Turn) -> None:
     found = find(state, command.target)
     if isinstance(found, str):
         out.answer(command.ticket, value={"changed": 0, "note": found})
-        return
-    if command.target.failed:
-        out.answer(command.ticket, value={"changed": 0, "note": HAVE_FAILED})
         return
     run, jobs = found
     changed = 0

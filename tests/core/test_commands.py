@@ -240,3 +240,14 @@ def test_an_array_of_none_can_be_cancelled_while_it_waits() -> None:
     world.submit(HOLD, job("a", size=0, needs=["hold"]))
     world.tell(Cancel(5, Target(job=JobId("a")), "enough"))
     assert (world.job("a").status, world.job("a").status_reason) == (Status.FAILED, "enough")
+
+
+@pytest.mark.parametrize("command", [Cancel, Terminate])
+def test_failed_children_have_ended_and_the_others_are_not_meant(command: type[Cancel | Terminate]) -> None:
+    world = World(environment(vcpus=2))
+    world.submit(job("a", size=4))
+    world.end("a:0", code=1)
+    world.tell(command(7, Target(job=JobId("a"), failed=True), "why"))
+    assert world.answers()[-1].value == {"changed": 0, "note": "what has FAILED has ended already"}
+    assert world.statuses("a") == "-ssR"
+    assert world.stops() == []
