@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 
 
@@ -13,7 +14,18 @@ def main() -> None:
     sys.setswitchinterval(0.0005)
     from flowbatch.cli.main import run
 
-    sys.exit(run(sys.argv[1:]))
+    leave(run(sys.argv[1:]))
+
+
+def leave(code: int) -> None:
+    """Ends the process without taking the interpreter apart, which costs a tenth of a short run and frees what goes anyway."""
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except (OSError, ValueError):
+        sys.exit(code)  # what could not be written is told as Python tells it
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import anyio
 from flowbatch.backends.docker.backend import DockerBackend
 from flowbatch.backends.fake import FakeBackend
 from flowbatch.backends.process import ProcessBackend
+from flowbatch.backends.process_start import Starting
 from flowbatch.clock import SystemClock
 from flowbatch.core.machine import Machine
 from flowbatch.core.recovery import rebuild
@@ -57,18 +58,20 @@ async def open_app(
     clock: Clock | None = None,
     hold_open_runs: bool = False,
     fake_only: bool = False,
+    starting: Starting | None = None,
 ) -> AsyncIterator[App]:
     """Holds the folder, opens the store, recovers, and runs the engine while the body runs.
 
     `hold_open_runs`: what earlier lives left open is adopted where it runs, but nothing of it starts until a Resume.
     `fake_only`: no process is ever started; every environment is taken for a fake one (`--dry-run`).
+    `starting`: the supervisor, where it was started ahead of us.
     Raises FolderHeld, StoreError; leaves running tasks alone when the body ends.
     """
     clock = clock or SystemClock()
     with folder.hold():
         store = await SqliteStore.open(folder.database, boot_id=boot_id(), pid=os.getpid(), now=clock.now())
         try:
-            backends = make_backends(folder, settings, clock, fake_only=fake_only)
+            backends = make_backends(folder, settings, clock, fake_only=fake_only, starting=starting)
             enforcing = frozenset(name for name, backend in backends.items() if backend.caps.enforces_timeout)
             loaded = await store.load()
             state = rebuild(loaded, enforcing=enforcing, child_events=settings.child_events)
@@ -100,14 +103,19 @@ async def open_app(
 
 
 def make_backends(
-    folder: StateFolder, settings: Settings, clock: Clock, *, fake_only: bool = False
+    folder: StateFolder,
+    settings: Settings,
+    clock: Clock,
+    *,
+    fake_only: bool = False,
+    starting: Starting | None = None,
 ) -> Mapping[str, Backend]:
     fake = FakeBackend(clock)
     if fake_only:
         return {"fake": fake}
     base_env = {name: value for name, value in os.environ.items() if not name.startswith(("FLOWBATCH_", "AWS_BATCH_"))}
     return {
-        "process": ProcessBackend(folder.supervisor, base_env),
+        "process": ProcessBackend(folder.supervisor, base_env, starting),
         "docker": DockerBackend(folder.docker, folder.logs, clock, log_cap_bytes=settings.log_cap_bytes),
         "fake": fake,
     }

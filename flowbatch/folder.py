@@ -54,10 +54,11 @@ class StateFolder:
                 self.path.mkdir(mode=0o700)
             except FileExistsError:
                 known = self.lock_file.exists() or self.database.exists()
-                if not known and any(path != self.engine_log for path in self.path.iterdir()):
+                if not known and any(self.path.iterdir()):
                     raise InputError(
                         f"{self.path}: this folder holds other things; a state folder is new, empty, or flowbatch's own"
                     ) from None
+            self.lock_file.touch(mode=0o600)  # marks it as ours
         except OSError as error:
             raise InputError(
                 f"{self.path}: the state folder cannot be made here: {error.strerror}; choose another with --state"

@@ -18,6 +18,7 @@ import anyio
 from anyio.abc import TaskStatus
 
 from flowbatch.backends.process_link import Link, connect
+from flowbatch.backends.process_start import Starting
 from flowbatch.backends.supervisor import wire
 from flowbatch.backends.supervisor.memory import find_cgroup
 from flowbatch.backends.supervisor.recovery import boot_id
@@ -35,10 +36,11 @@ _encode = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
 
 
 class ProcessBackend:
-    """`folder` is the supervisor's, `base_env` what every task starts from."""
+    """`folder` is the supervisor's, `base_env` what every task starts from, `starting` a supervisor on its way."""
 
-    def __init__(self, folder: Path, base_env: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, base_env: Mapping[str, str], starting: Starting | None = None) -> None:
         self._folder = folder
+        self._starting = starting
         self._base_env = dict(base_env)
         self._link: Link | None = None
         self._report: Report | None = None
@@ -147,7 +149,8 @@ class ProcessBackend:
         again = False
         try:
             while True:
-                link = await connect(self._folder, self._base_env)
+                link = await connect(self._folder, self._base_env, self._starting)
+                self._starting = None
                 link.on_lines = self._on_lines
                 self._link = link
                 if again:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +11,10 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
+from flowbatch.backends.process_start import Starting
 from flowbatch.backends.supervisor import wire
 from flowbatch.errors import BackendUnavailable
 
-_SUPERVISOR = Path(wire.__file__).parent
-_START_S = 30.0  # a machine on its knees; usually 50 ms
 _ATTEMPTS = 20  # to catch a supervisor between its start, its listening and its end
 _GREETING_S = 30.0
 _PAUSE_S = 0.05
@@ -68,12 +65,13 @@ class Link(asyncio.Protocol):
             self._transport.close()
 
 
-async def connect(folder: Path, base_env: dict[str, str]) -> Link:
-    """Raises BackendUnavailable; waits for a supervisor of another version to finish its tasks, for a while."""
+async def connect(folder: Path, base_env: dict[str, str], starting: Starting | None = None) -> Link:
+    """`starting`: a supervisor that is on its way already. Raises BackendUnavailable; waits for one of another version to
+    finish its tasks, for a while."""
     deadline = anyio.current_time() + _DRAIN_S
     while True:
         try:
-            return await _connect_or_start(folder, base_env)
+            return await _connect_or_start(folder, base_env, starting)
         except VersionDiffers as error:
             if anyio.current_time() > deadline:
                 raise BackendUnavailable(
@@ -82,7 +80,9 @@ async def connect(folder: Path, base_env: dict[str, str]) -> Link:
             await anyio.sleep(_PAUSE_S * 10)
 
 
-async def _connect_or_start(folder: Path, base_env: dict[str, str]) -> Link:
+async def _connect_or_start(folder: Path, base_env: dict[str, str], starting: Starting | None) -> Link:
+    if starting is not None:
+        await anyio.to_thread.run_sync(starting.finish)
     problem: Exception = ConnectionRefusedError()
     for attempt in range(_ATTEMPTS):
         try:
@@ -92,7 +92,7 @@ async def _connect_or_start(folder: Path, base_env: dict[str, str]) -> Link:
             problem = error
         if attempt:
             await anyio.sleep(_PAUSE_S)
-        await anyio.to_thread.run_sync(_start, folder)
+        await anyio.to_thread.run_sync(lambda: Starting(folder).finish())
     raise BackendUnavailable(f"{folder}: the supervisor takes no connection: {problem}{_last_words(folder)}")
 
 
@@ -111,29 +111,6 @@ async def _greet(folder: Path, base_env: dict[str, str]) -> Link:
         link.close()
         raise VersionDiffers(hello["flowbatch"], hello.get("pid"), hello.get("alive"))
     return link
-
-
-def _start(folder: Path) -> None:
-    """Its environment is empty: what tasks get comes with each connection, and no secret of ours stays in a long-lived process."""
-    command = [sys.executable, "-I", "-S", str(_SUPERVISOR), str(folder)]
-    try:
-        done = subprocess.run(
-            command,
-            env={},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            timeout=_START_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise BackendUnavailable(f"{folder}: the supervisor cannot be started: {error}") from None
-    if done.returncode != 0:
-        text = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise BackendUnavailable(
-            f"{folder}: the supervisor cannot be started: {text[-1] if text else f'exit code {done.returncode}'}"
-        )
 
 
 def _last_words(folder: Path) -> str:
