@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from flowbatch.cli.context import Place
 from flowbatch.engine.secrets import absent
-from flowbatch.errors import InputError, Problem, WorkflowInvalid
+from flowbatch.errors import InputError, Problem
 
 if TYPE_CHECKING:
     from flowbatch.spec.compile import Plan, SourceRequest
@@ -64,15 +64,8 @@ def load_plan(
         root=os.getuid() == 0,
         guard=None if allow is None else guard(place, folder, allow),
         only=tuple(only),
+        absent=None if allow is None else absent,
     )
-    missing = [
-        Problem(file, 0, 0, f"jobs.{job.spec.key}.secrets.{name}", why)
-        for job in made.run.jobs
-        for name, source in job.spec.secrets
-        if (why := absent(source)) is not None
-    ]
-    if missing:
-        raise WorkflowInvalid(missing)
     absent_sources = {
         mount.source: job.spec.key
         for job in reversed(made.run.jobs)

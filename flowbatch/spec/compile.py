@@ -14,7 +14,7 @@ from typing import Final
 
 from flowbatch.errors import Problem, WorkflowInvalid
 from flowbatch.model.ids import JobId, RunId
-from flowbatch.model.jobspec import Environment, JobPlan, Queue, RunPlan
+from flowbatch.model.jobspec import Environment, JobPlan, Queue, RunPlan, SecretSource
 from flowbatch.spec import parameters
 from flowbatch.spec.arrays import ReadSource, Sizer, SourceRequest
 from flowbatch.spec.containers import warn_of_unused
@@ -95,11 +95,13 @@ def plan(
     root: bool,
     guard: Guard | None,
     only: tuple[str, ...] = (),
+    absent: Callable[[SecretSource], str | None] | None = None,
 ) -> Plan:
     """Raises WorkflowInvalid with everything that is wrong, in the order of the file.
 
     `available` and `queues` are the engine's own, used where the file has none. `read_source` may raise OSError. `root`:
     flowbatch may run jobs as other users. `guard`: what containers may ask for; None judges nothing, for a picture.
+    `absent`: why a secret cannot be there; None asks nobody.
     """
     findings = Findings(document.positions)
     values, checked = _filled(document, params, run_id, findings)
@@ -123,6 +125,8 @@ def plan(
         job.key: maker.spec(job, sizer.size(job)) for job in drafts.order if job.key in keep or job.key in drafts.final
     }
     maker.judge_whole()
+    if absent is not None:
+        maker.judge_secrets(absent)
     findings.raise_any()
     run = RunPlan(
         id=RunId(run_id),

@@ -50,20 +50,32 @@ def connect(drafts: Mapping[str, Draft], others: Mapping[str, object], known: se
         models = draft.layer.needs
         if not models:
             continue
-        seen: set[tuple[str, bool, When]] = set()
+        seen: dict[tuple[str, bool], set[When]] = {}
         for index, model in enumerate(models):
             edge = _edge(draft, model, index, findings)
             if edge is None:
                 continue
             if edge.key in drafts:
-                if (edge.key, edge.each, edge.when) not in seen:
-                    seen.add((edge.key, edge.each, edge.when))
+                wrong = _clash(edge, seen.setdefault((edge.key, edge.each), set()))
+                if wrong is None:
                     draft.edges.append(edge)
+                else:
+                    findings.problem(draft.need_path(findings, index), wrong)
             elif edge.key not in known:
                 _unknown(draft, edge, drafts, others, findings)
         if len(models) > NEEDS_MAX:
             path = draft.need_path(findings, 0)[:-1]
             findings.problem(path, f"Job cannot have more than {NEEDS_MAX} dependencies; it has {len(models)}")
+
+
+def _clash(edge: Edge, before: set[When]) -> str | None:
+    """What is wrong with one more need of a job that is needed already, whole or child by child."""
+    if edge.when in before:
+        return f"{edge.key!r} is needed twice; leave one out"
+    before.add(edge.when)
+    if {When.SUCCESS, When.FAILURE} <= before:
+        return f"{edge.key!r} cannot both succeed and fail; for either end write {{job: {edge.key}, when: done}} alone"
+    return None
 
 
 def _edge(draft: Draft, model: NeedModel, index: int, findings: Findings) -> Edge | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -55,6 +55,7 @@ class SpecMaker:
         self.findings = findings
         self.env = tuple((parameters.variable(name), text_of(value)) for name, value in values.items())
         self.secrets = {name: self.source(secret) for name, secret in secrets.items()}
+        self.used: dict[str, str] = {}  # secret → the first job that wants it
         self.text = 0  # characters of all commands and environments
 
     def source(self, secret: SecretModel) -> SecretSource:
@@ -74,6 +75,8 @@ class SpecMaker:
         container = self.container(layer)
         retry = layer.retry or RetryPolicy()
         secrets = layer.secrets or {}
+        for name in secrets.values():
+            self.used.setdefault(name, job.key)
         spec = JobSpec(
             key=job.key,
             queue=queue,
@@ -157,6 +160,15 @@ class SpecMaker:
         if text > JOB_TEXT_MAX:
             said = f"its command and environment have {text:,} characters; at most {JOB_TEXT_MAX:,} can be passed"
             findings.problem(layer.origins[0], said, at_key=True)
+
+    def judge_secrets(self, absent: Callable[[SecretSource], str | None]) -> None:
+        """Each secret that a job wants, once, where the file says where it comes from (semantics.md 29)."""
+        for name, job in self.used.items():
+            source = self.secrets.get(name)
+            why = None if source is None else absent(source)
+            if source is not None and why is not None:
+                kind = "env" if source.env is not None else "file"
+                self.findings.problem(("secrets", name, kind), f"{why}; job {job!r} needs it")
 
     def judge_whole(self) -> None:
         if self.text > RUN_TEXT_MAX:

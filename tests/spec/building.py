@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Mapping
 
 from flowbatch.errors import WorkflowInvalid
-from flowbatch.model.jobspec import Environment, JobSpec, Queue
+from flowbatch.model.jobspec import Environment, JobSpec, Queue, SecretSource
 from flowbatch.model.resources import Resources
 from flowbatch.spec.arrays import SourceRequest
 from flowbatch.spec.compile import Plan, parse, plan
@@ -30,6 +30,7 @@ def compiled(
     root: bool = False,
     guard: Guard | None = GUARD,
     only: tuple[str, ...] = (),
+    absent: Callable[[SecretSource], str | None] | None = None,
     file: str = "f.yaml",
 ) -> Plan:
     count = itertools.count()
@@ -46,6 +47,7 @@ def compiled(
         root=root,
         guard=guard,
         only=only,
+        absent=absent,
     )
 
 

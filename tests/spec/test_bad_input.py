@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from flowbatch.model.jobspec import SecretSource
 from tests.spec.building import problems, wrong
 
 
@@ -290,6 +291,47 @@ def test_more_than_twenty_needs() -> None:
     assert problems(f"jobs:\n{jobs}\n  z: {{script: x, needs: [{names}]}}") == [
         "23:25: jobs.z.needs: Job cannot have more than 20 dependencies; it has 21"
     ]
+
+
+def test_a_job_is_needed_once() -> None:
+    text = """
+    jobs:
+      a: {script: x, array: 3}
+      b: {script: x, needs: [a, a]}
+      c: {script: x, dependsOn: [{jobId: a, type: N_TO_N}, {each: a}]}
+      d: {script: x, needs: [a, {job: a, when: failure}]}
+    """
+    assert problems(text) == [
+        "4:33: jobs.b.needs[1]: 'a' is needed twice; leave one out",
+        "5:60: jobs.c.dependsOn[1]: 'a' is needed twice; leave one out",
+        "6:33: jobs.d.needs[1]: 'a' cannot both succeed and fail; for either end write {job: a, when: done} alone",
+    ]
+
+
+def test_absent_secrets_are_told_with_the_rest_and_in_their_place() -> None:
+    text = """
+    secrets:
+      key: {env: KEY}
+      token: {file: ./token}
+      unused: {env: UNUSED}
+      made: {command: [pass, show, x]}
+    jobs:
+      a: {script: x, secrets: {A: key, B: token}}
+      b: {script: x, secrets: {A: key, M: made}, memory: lots}
+      c: {script: x, secrets: {A: kay}}
+    """
+
+    def absent(source: SecretSource) -> str | None:
+        return None if source.command else f"no {source.env or source.file}"
+
+    found = problems(text, absent=absent)
+    assert [problem.split(":")[0:3:2] for problem in found[:2]] == [
+        ["3", " secrets.key.env"],
+        ["4", " secrets.token.file"],
+    ]
+    assert found[0].endswith(": no KEY; job 'a' needs it")
+    assert found[1].endswith(": no /lab/token; job 'a' needs it")
+    assert [problem.split(": ")[1] for problem in found[2:]] == ["jobs.b.memory", "jobs.c.secrets.A"]
 
 
 def test_cycles_are_drawn_from_their_first_job() -> None:

@@ -200,7 +200,7 @@ def test_needs_in_every_form() -> None:
       c: {script: x, needs: [a, {job: b, when: failure}]}
       d: {script: x, needs: [{each: a, when: done}]}
       e: {script: x, dependsOn: [{jobId: a, type: N_TO_N}, {job: b}]}
-      f: {script: x, needs: [a, a, {job: a}]}
+      f: {script: x, array: 3, needs: [a, {each: a}]}
     """
     a, b = JobId("id-0"), JobId("id-1")
     found = specs(text)
@@ -208,7 +208,7 @@ def test_needs_in_every_form() -> None:
     assert found["c"].needs == (Need(a), Need(b, When.FAILURE))
     assert found["d"].needs == (Need(a, When.DONE, each=True),)
     assert found["e"].needs == (Need(a, each=True), Need(b))
-    assert found["f"].needs == (Need(a),)
+    assert found["f"].needs == (Need(a), Need(a, each=True))
 
 
 def test_finally_is_a_stage_of_its_own() -> None:
