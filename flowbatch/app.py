@@ -31,7 +31,7 @@ from flowbatch.model.jobspec import Environment, Queue, RunPlan
 from flowbatch.model.outcome import Outcome
 from flowbatch.model.status import RunStatus
 from flowbatch.model.stimuli import Configure
-from flowbatch.ports import Backend, Clock
+from flowbatch.ports import Backend, Clock, Store
 from flowbatch.settings import Settings
 from flowbatch.store.writer import SqliteStore
 
@@ -63,13 +63,15 @@ async def open_app(
     """Holds the folder, opens the store, recovers, and runs the engine while the body runs.
 
     `hold_open_runs`: what earlier lives left open is adopted where it runs, but nothing of it starts until a Resume.
-    `fake_only`: no process is ever started; every environment is taken for a fake one (`--dry-run`).
+    `fake_only`: no process is ever started; every environment is taken for a fake one (`--dry-run`), and turns are not durable
+    before the end.
     `starting`: the supervisor, where it was started ahead of us.
     Raises FolderHeld, StoreError; leaves running tasks alone when the body ends.
     """
     clock = clock or SystemClock()
     with folder.hold():
-        store = await SqliteStore.open(folder.database, boot_id=boot_id(), pid=os.getpid(), now=clock.now())
+        durable = await SqliteStore.open(folder.database, boot_id=boot_id(), pid=os.getpid(), now=clock.now())
+        store = gathering(durable) if fake_only else durable
         try:
             backends = make_backends(folder, settings, clock, fake_only=fake_only, starting=starting)
             enforcing = frozenset(name for name, backend in backends.items() if backend.caps.enforces_timeout)
@@ -100,6 +102,12 @@ async def open_app(
             with anyio.CancelScope(shield=True), anyio.move_on_after(10):  # the last commit may be in its fsync
                 await store.close()
             folder.socket.unlink(missing_ok=True)
+
+
+def gathering(store: SqliteStore) -> Store:
+    from flowbatch.store.gathering import GatheringStore
+
+    return GatheringStore(store)
 
 
 def make_backends(

@@ -10,6 +10,7 @@ A job's lane runs down from its mark until the last job that needs it; a job's l
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -87,17 +88,20 @@ def nodes_of(plans: Iterable[JobPlan]) -> list[Node]:
 
 def in_order(nodes: Sequence[Node]) -> list[Node]:
     """Each after what it needs, as near below it as may be, else as in the file: lanes stay short."""
-    row: dict[str, int] = {}
-    waiting = list(nodes)
+    unmet = {at: len(set(sources(node))) for at, node in enumerate(nodes)}
+    dependants: dict[str, list[int]] = {}
+    for at, node in enumerate(nodes):
+        for source in sources(node):
+            dependants.setdefault(source, []).append(at)
+    ready = [(0, at) for at, count in unmet.items() if not count]  # the row of the lowest need, negated; a heap
     ordered: list[Node] = []
-    while waiting:
-        ready = [node for node in waiting if all(edge.source in row for edge in node.needs)]
-        chosen = max(
-            ready or waiting[:1], key=lambda node: max((row.get(e.source, -1) for e in node.needs), default=-1)
-        )
-        row[chosen.name] = len(ordered)
-        ordered.append(chosen)
-        waiting.remove(chosen)
+    while ready:
+        _, at = heapq.heappop(ready)
+        ordered.append(nodes[at])
+        for dependant in dependants.get(nodes[at].name, ()):
+            unmet[dependant] -= 1
+            if not unmet[dependant]:
+                heapq.heappush(ready, (-len(ordered), dependant))
     return ordered
 
 

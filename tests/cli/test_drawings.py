@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import click
 import pytest
@@ -145,3 +146,14 @@ def test_dot_in_full() -> None:
 def test_dot_strings_end_where_they_should(text: str) -> None:
     label = dot(text, [node(text)])[3].removeprefix("  j0 [label=").removesuffix("];")
     assert re.fullmatch(r'"(?:[^"\\\n]|\\["\\])*"', label)
+
+
+def test_many_jobs_are_ordered_in_a_moment() -> None:
+    wide = [node(f"w{n}") for n in range(5000)]
+    chain = [node(f"c{n}", *([f"c{n - 1}", f"w{n}"] if n else [])) for n in range(5000)]
+    begun = time.process_time()
+    ordered = in_order([*reversed(chain), *wide])
+    assert time.process_time() - begun < 1.0
+    row = {each.name: number for number, each in enumerate(ordered)}
+    assert all(row[edge.source] < row[each.name] for each in ordered for edge in each.needs)
+    assert len(row) == 10_000
