@@ -58,20 +58,21 @@ async def open_app(
     clock: Clock | None = None,
     hold_open_runs: bool = False,
     fake_only: bool = False,
+    durable: bool = True,
     starting: Starting | None = None,
 ) -> AsyncIterator[App]:
     """Holds the folder, opens the store, recovers, and runs the engine while the body runs.
 
     `hold_open_runs`: what earlier lives left open is adopted where it runs, but nothing of it starts until a Resume.
-    `fake_only`: no process is ever started; every environment is taken for a fake one (`--dry-run`), and turns are not durable
-    before the end.
+    `fake_only`: no process is ever started; every environment is taken for a fake one (`--dry-run`).
+    `durable`: off, a turn is on disk only at the end: for a folder that is thrown away.
     `starting`: the supervisor, where it was started ahead of us.
     Raises FolderHeld, StoreError; leaves running tasks alone when the body ends.
     """
     clock = clock or SystemClock()
     with folder.hold():
-        durable = await SqliteStore.open(folder.database, boot_id=boot_id(), pid=os.getpid(), now=clock.now())
-        store = gathering(durable) if fake_only else durable
+        sqlite = await SqliteStore.open(folder.database, boot_id=boot_id(), pid=os.getpid(), now=clock.now())
+        store = sqlite if durable else gathering(sqlite)
         try:
             backends = make_backends(folder, settings, clock, fake_only=fake_only, starting=starting)
             enforcing = frozenset(name for name, backend in backends.items() if backend.caps.enforces_timeout)

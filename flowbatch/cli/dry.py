@@ -30,7 +30,9 @@ async def run_dry(place: Place, plan: Plan, as_json: bool) -> int:
     fake = as_fake(plan)
     with TemporaryDirectory(prefix="flowbatch-dry-") as folder:
         where = Place(str(Path(folder) / "state"), place.config)
-        async with open_app(StateFolder(where.folder.path), settings, clock=clock, fake_only=True) as app:
+        async with open_app(
+            StateFolder(where.folder.path), settings, clock=clock, fake_only=True, durable=False
+        ) as app:
             with anyio.open_signal_receiver(*SIGNALS) as signals:
                 run = await submit(app, pinned(fake.run, fake.environments, fake.queues))
                 followed = await follow(where, app, [run], signals, as_json=as_json)
