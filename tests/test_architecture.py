@@ -24,6 +24,7 @@ FLOORS: dict[str, int] = {
     "tasklogs": 3,
     "settings": 3,
     "folder": 3,
+    "http": 4,
     "app": 5,
     "cli": 6,
     "__main__": 7,
