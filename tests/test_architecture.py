@@ -48,7 +48,7 @@ IMPURE_MODULES = {
     "socket",
     "subprocess",
 }
-SPEC_THIRD_PARTY = {"pydantic", "yaml", "pydantic_core"}
+SPEC_THIRD_PARTY = {"pydantic", "yaml", "pydantic_core", "cronsim"}
 SUPERVISOR = ROOT / "backends" / "supervisor"  # runs alone, before anything is installed into its interpreter
 
 
