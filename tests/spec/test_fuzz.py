@@ -109,7 +109,7 @@ ODD: Final[list[object]] = [
 ]  # fmt: skip
 KEYS: Final = sorted({info.alias or name for name, info in LayerModel.model_fields.items()} | {"jobs", "a", "x-", "<<"})
 
-relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+relaxed = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 def readable(problems: list[Problem]) -> None:

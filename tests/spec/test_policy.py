@@ -185,7 +185,7 @@ def slowly(pattern: str, text: str) -> bool:
 
 
 @given(st.text("ab*?", max_size=7), st.text("ab", max_size=7))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_patterns_match_as_defined(pattern: str, text: str) -> None:
     assert matches(pattern, text) == slowly(pattern, text)
 
@@ -330,7 +330,7 @@ def harmless(spec: JobSpec) -> None:
 
 
 @given(files())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_nothing_forbidden_comes_out_of_a_file(text: str) -> None:
     try:
         run = compiled(text, guard=Guard(OWN, resolve)).run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flowbatch.errors import InputError
@@ -61,7 +61,6 @@ def test_what_is_no_address(text: str, message: str) -> None:
         parse(text)
 
 
-@settings(deadline=None)
 @given(st.text(st.sampled_from("ab/:#@-1 0\n9ü"), max_size=20) | st.text(max_size=20))
 def test_any_text_is_an_address_or_an_input_error(text: str) -> None:
     try:

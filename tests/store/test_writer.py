@@ -119,7 +119,7 @@ async def test_plans_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 async def test_any_rows_come_back_as_they_were(data: st.DataObject) -> None:
     job = 100
