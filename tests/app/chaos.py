@@ -7,6 +7,7 @@ from them alone, and can be held against what the store says.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -232,14 +233,14 @@ def end_of(seen: Seen) -> float:
     return seen.ended if seen.ended is not None else float(seen.stored_end)
 
 
-def most_at_once(attempts: list[Seen], *, weigh: bool = True) -> int:
+def most_at_once(attempts: list[Seen], *, weigh: bool = True, vcpus: Mapping[str, int] = VCPUS) -> int:
     """The largest sum of vCPUs (or number) that ever ran at one instant, from the tasks' own records."""
     running: list[tuple[float, int]] = []
     now = most = 0
     for seen in sorted(attempts, key=lambda seen: seen.began or 0.0):
         while running and running[0][0] <= (seen.began or 0.0):
             now -= heapq.heappop(running)[1]
-        amount = VCPUS.get(seen.job, 1000) if weigh else 1
+        amount = vcpus.get(seen.job, 1000) if weigh else 1
         heapq.heappush(running, (end_of(seen), amount))
         now += amount
         most = max(most, now)

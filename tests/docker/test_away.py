@@ -103,6 +103,23 @@ async def test_an_end_during_a_broken_stream_of_events_is_seen(tmp_path: Path, r
         assert (await world.facts.exited(order.key)).evidence == Evidence(137)
 
 
+async def test_d36_a_container_that_was_removed_by_hand_is_lost(tmp_path: Path, raw: Raw) -> None:
+    """Its end goes with it: while nobody could look, so that no event of it was acted upon in time."""
+    async with a_proxy(tmp_path, raw.path) as proxy, docker_world(tmp_path, raw, proxy.path) as world:
+        order = world.command(("sleep", "600"))
+        world.backend.launch([order])
+        await world.facts.started(order.key)
+        proxy.hang()
+        raw.ok("DELETE", f"/containers/{world.name_of(order)}", force=1)
+        proxy.flow()
+        assert (await world.facts.exited(order.key)).evidence == Evidence(
+            lost=True, detail="Container removed externally"
+        )
+        world.backend.forget([order.key])
+        await world.backend.tidy()
+        assert await world.backend.census() == []
+
+
 async def test_many_that_run_hold_no_connection(tmp_path: Path, raw: Raw) -> None:
     async with a_proxy(tmp_path, raw.path) as proxy, docker_world(tmp_path, raw, proxy.path) as world:
         orders = [world.command(("sleep", "600"), idx) for idx in range(30)]

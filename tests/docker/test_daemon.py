@@ -16,7 +16,7 @@ from flowbatch.model.ending import Evidence, Halt
 from tests.docker.daemon import Daemon, a_daemon
 from tests.docker.engine import Raw
 from tests.docker.test_away import until
-from tests.docker.world import DockerWorld, docker_world
+from tests.docker.world import DockerWorld, docker_world, lines
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="a dockerd of the test's own needs root"),
@@ -70,15 +70,26 @@ async def test_d17_what_ends_while_a_killed_daemon_is_away_keeps_its_code(tmp_pa
         assert evidence.lost, evidence
 
 
-async def test_d19_with_live_restore_they_go_on(tmp_path: Path, raw: Raw) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_d19_with_live_restore_they_go_on(tmp_path: Path, raw: Raw, number: signal.Signals) -> None:
+    """What ends while the daemon is away keeps its code and all that it said."""
     async with a_world(tmp_path, "--live-restore") as (world, daemon):
-        order = world.command(("sleep", "600"))
-        world.backend.launch([order])
-        started = await world.facts.started(order.key)
-        await restart(world, daemon, signal.SIGTERM)
+        runs = world.command(("sleep", "600"), 0)
+        ends = world.script("echo before; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo while away; exit 7", 1)
+        world.backend.launch([runs, ends])
+        started = await world.facts.started(runs.key)
+        pid = await pid_of(world, (await world.facts.started(ends.key)).handle)
+        await anyio.to_thread.run_sync(daemon.stop, number)
+        await until(lambda: world.backend.trouble is not None)
+        Path(f"/proc/{pid}/root/tmp/go").touch()  # noqa: ASYNC240
+        await until(lambda: not Path(f"/proc/{pid}").exists())
+        await anyio.to_thread.run_sync(daemon.start)
+        assert (await world.facts.exited(ends.key)).evidence == Evidence(7)
+        assert lines(ends) == [("o", "before"), ("o", "while away")]
         assert daemon.raw.inspect(started.handle)["State"]["Running"]
-        world.backend.stop(order.key, 60_000, Halt.TERMINATE)
-        assert (await world.facts.exited(order.key)).evidence == Evidence(143)
+        assert len(world.facts.of(runs.key)) == 1
+        world.backend.stop(runs.key, 60_000, Halt.TERMINATE)
+        assert (await world.facts.exited(runs.key)).evidence == Evidence(143)
 
 
 async def test_d22_a_daemon_that_stands_still(tmp_path: Path, raw: Raw) -> None:

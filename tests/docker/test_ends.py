@@ -146,18 +146,6 @@ async def test_d08_a_container_of_others_with_our_name_is_never_touched(world: D
 
 
 @with_world
-async def test_d36_a_container_that_was_removed_by_hand_is_lost(world: DockerWorld, raw: Raw) -> None:
-    order = world.command(("sleep", "600"))
-    world.backend.launch([order])
-    await world.facts.started(order.key)
-    raw.ok("DELETE", f"/containers/{world.name_of(order)}", force=1)
-    end = await world.facts.exited(order.key)
-    assert end.evidence.exit_code in (None, 137)  # the event of its end may have come before it was gone
-    if end.evidence.exit_code is None:
-        assert end.evidence == Evidence(lost=True, detail="Container removed externally")
-
-
-@with_world
 async def test_d30_a_mount_that_is_not_there_is_refused_and_not_made(world: DockerWorld, tmp_path: Path) -> None:
     missing = tmp_path / "not-there"
     end = await end_of(world, world.script("true", mounts=(Mount(str(missing), "/data"),)))
