@@ -9,9 +9,13 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import anyio
+import anyio.to_thread
 
 from tests.docker.engine import IMAGE, Raw, busybox_tree
 
@@ -25,6 +29,11 @@ class Daemon:
         self.raw = Raw(str(folder / "d.sock"))
         self.flags = flags
         self.process: subprocess.Popen[bytes] | None = None
+
+    def begin(self) -> None:
+        """For the first time, with an image."""
+        self.start()
+        self.raw.import_image(IMAGE, busybox_tree())
 
     def start(self) -> None:
         for _ in range(TRIES):
@@ -90,13 +99,14 @@ def read(path: Path) -> str:
         return ""
 
 
-@contextmanager
-def a_daemon(folder: Path, *flags: str) -> Iterator[Daemon]:
-    folder.mkdir(parents=True, exist_ok=True)
-    daemon = Daemon(folder, *flags)
-    try:
-        daemon.start()
-        daemon.raw.import_image(IMAGE, busybox_tree())
-        yield daemon
-    finally:
-        daemon.clean()
+@asynccontextmanager
+async def a_daemon(*flags: str) -> AsyncIterator[Daemon]:
+    """Its containerd listens deep below its folder: a path of pytest's may be too long for that."""
+    with TemporaryDirectory(prefix="fbd-") as short:
+        daemon = Daemon(Path(short), *flags)
+        try:
+            await anyio.to_thread.run_sync(daemon.begin)
+            yield daemon
+        finally:
+            with anyio.CancelScope(shield=True):  # whatever happened: nothing of it may stay
+                await anyio.to_thread.run_sync(daemon.clean)

@@ -10,6 +10,7 @@ import pytest
 from flowbatch.backends.docker.checks import numbers
 from flowbatch.backends.docker.credentials import HUB, registry_of
 from flowbatch.backends.docker.ends import (
+    QUIET,
     Boot,
     Look,
     Outage,
@@ -40,11 +41,14 @@ TABLE: list[tuple[str, Look, list[Outage], bool, Evidence]] = [
     ("D04: the shell finds nothing", look(127), [], False, Evidence(127)),
     ("D13: out of memory", look(137, oom=True), [], False, Evidence(137, oom=True)),
     ("D13: killed by somebody", look(137), [], False, Evidence(137)),
-    ("D13: killed by us", look(137), [AWAY], True, Evidence(137)),
+    ("D13: killed by us", look(137), [AWAY], True, Evidence(137, detail=QUIET)),
     ("D14: a child's, and all is well", look(0, oom=True), [], False, replace(Evidence(0), detail="")),
     ("D16: the daemon stopped it", look(137), [AWAY], False, LOST),
     ("D16: and it took the TERM for its end", look(143), [AWAY], False, LOST),
-    ("D17: ended meanwhile, with a code of its own", look(7), [AWAY], False, Evidence(7)),
+    ("D17: ended meanwhile, with a code of its own", look(7), [AWAY], False, Evidence(7, detail=QUIET)),
+    ("D17: and well", look(0), [AWAY], False, Evidence(0, detail=QUIET)),
+    ("ended just before the daemon went", look(7, finished_at=Millis(AWAY.since - 1)), [AWAY], False, Evidence(7)),
+    ("ended before anybody looked", look(7), [AWAY._replace(since=0)], False, Evidence(7)),
     ("D17: killed when the daemon came back", look(137, finished_at=Millis(NOW + 20_500)), [AWAY], False, LOST),
     ("an outage long before its end", look(137, finished_at=Millis(NOW + 60_000)), [AWAY], False, Evidence(137)),
     ("begun by the daemon that came back", look(137, started_at=Millis(NOW + 20_100)), [AWAY], False, Evidence(137)),

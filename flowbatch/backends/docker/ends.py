@@ -26,6 +26,7 @@ FOREIGN_HINT: Final = "exec format error: the program, or the image, is for anot
 NO_CODE: Final = Evidence(detail="stopped before it began")
 CHILD_OOM: Final = "a process in the container was killed due to memory usage"
 DAEMON_AWAY: Final = "the Docker Engine went away while it ended"
+QUIET: Final = "the Docker Engine was away when it ended: what it said last may be lost"
 REBOOTED: Final = "this machine restarted"
 
 
@@ -116,13 +117,14 @@ def evidence(look: Look, boot: Boot, outages: Sequence[Outage], *, stopped: bool
     if NO_BOOT not in (marked, boot.id) and marked != boot.id and finished >= boot.at:
         return Evidence(lost=True, detail=REBOOTED)  # whatever the code: 255, or even 0 (D18)
     oom = look.oom or oom_event
+    quiet = QUIET if any(unheard(look, outage) for outage in outages) else None
     if code == 0:
-        return Evidence(0, detail=CHILD_OOM) if oom else Evidence(0)
+        return Evidence(0, detail=CHILD_OOM if oom else quiet)
     if oom:
         return Evidence(code, oom=True)
     if not stopped and code in KILLS and any(suffered(look, outage) for outage in outages):
         return Evidence(lost=True, detail=DAEMON_AWAY)
-    return Evidence(code)
+    return Evidence(code, detail=quiet)
 
 
 def read_from_log(seen: Evidence, beginning: bytes, *, truncated: bool) -> Evidence:
@@ -141,3 +143,10 @@ def suffered(look: Look, outage: Outage) -> bool:
     if started >= outage.restarted_at:
         return False
     return outage.since - BEFORE_MS <= finished <= outage.until + AFTER_MS
+
+
+def unheard(look: Look, outage: Outage) -> bool:
+    """It ended while there was no daemon to take its output: its code is kept, what it said meanwhile is not (seen on 20.10.24, with
+    and without live-restore; what outlives the daemon's absence loses nothing). Only an absence whose beginning was seen tells."""
+    started, finished = look.started_at or 0, look.finished_at or 0
+    return 0 < outage.since <= finished <= outage.until and started < outage.restarted_at
