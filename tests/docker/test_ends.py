@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flowbatch.core.ending import classify
-from flowbatch.model.container import Mount
 from flowbatch.model.ending import EndClass, Evidence, Halt
 from flowbatch.model.resources import Resources
 from flowbatch.model.stimuli import Exited, LaunchFailed
@@ -143,15 +141,6 @@ async def test_d08_a_container_of_others_with_our_name_is_never_touched(world: D
         assert raw.inspect(foreign)["State"]["Running"]
     finally:
         raw.remove(foreign)
-
-
-@with_world
-async def test_d30_a_mount_that_is_not_there_is_refused_and_not_made(world: DockerWorld, tmp_path: Path) -> None:
-    missing = tmp_path / "not-there"
-    end = await end_of(world, world.script("true", mounts=(Mount(str(missing), "/data"),)))
-    assert isinstance(end, LaunchFailed)
-    assert str(missing) in (end.evidence.start_error or "")
-    assert not missing.exists()
 
 
 @with_world

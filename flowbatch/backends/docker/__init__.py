@@ -5,6 +5,7 @@ What the Engine really does, and the rules that follow from it, are rows D01 to 
     backend     the port: takes orders, answers with facts, keeps one record an attempt
     attempts    that record
     launching   create and start, exactly once an attempt
+    binds       the folders of this machine that it mounts, right before that
     following   what is done about an attempt that has begun: looks, stops, its log, its removal
     watching    events as hints, lists and inspections as the truth
     health      whether the Engine answers; nothing fails because it does not

@@ -12,9 +12,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import anyio
+import anyio.to_thread
 
 from flowbatch.backends.docker import names
 from flowbatch.backends.docker.attempts import Attempt
+from flowbatch.backends.docker.binds import has_binds, prepare
 from flowbatch.backends.docker.body import Body, Unfit, create_body
 from flowbatch.backends.docker.ends import NO_CODE, Boot, Look, parse
 from flowbatch.backends.docker.errors import EngineError, Kind
@@ -110,6 +112,8 @@ class Launcher:
             self._starts.release_on_behalf_of(attempt)
 
     async def _once(self, attempt: Attempt, body: Body) -> Outcome | None:
+        if problem := await self._bind_problem(attempt):
+            return await self._give_up(attempt, problem)
         adopted = await self._create(attempt, body)
         if adopted is not None:
             return adopted
@@ -134,6 +138,13 @@ class Launcher:
             await self._take_away(look)
             raise Again(look.error, counts=False)
         return look
+
+    async def _bind_problem(self, attempt: Attempt) -> str | None:
+        """What another machine's Engine mounts is not ours to look at."""
+        container = None if attempt.order is None else attempt.order.container
+        if not self._local or container is None or not has_binds(container):
+            return None
+        return await anyio.to_thread.run_sync(prepare, container)
 
     async def _create(self, attempt: Attempt, body: Body) -> Outcome | None:
         """None: there is a fresh container that waits for its start, `attempt.id`."""
