@@ -64,6 +64,7 @@ class Outage(NamedTuple):
     since: int
     until: int
     restarted_at: int
+    over: bool = True  # False: it lasts, and whether the daemon itself went is not known yet
 
 
 class Boot(NamedTuple):
@@ -149,4 +150,4 @@ def unheard(look: Look, outage: Outage) -> bool:
     """It ended while there was no daemon to take its output: its code is kept, what it said meanwhile is not (seen on 20.10.24, with
     and without live-restore; what outlives the daemon's absence loses nothing). Only an absence whose beginning was seen tells."""
     started, finished = look.started_at or 0, look.finished_at or 0
-    return 0 < outage.since <= finished <= outage.until and started < outage.restarted_at
+    return outage.over and 0 < outage.since <= finished <= outage.until and started < outage.restarted_at

@@ -56,7 +56,7 @@ class Health:
         if self._gone_since is None:
             return self._outages
         now = self._clock.now()
-        return [*self._outages, Outage(self._gone_since, now, now)]
+        return [*self._outages, Outage(self._gone_since, now, now, over=False)]
 
     @property
     def up(self) -> bool:
