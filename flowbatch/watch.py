@@ -1,0 +1,232 @@
+"""A watched folder: which files are there, whole and safe to take, and what they hold (security.md §5).
+
+Polled, for that works on network mounts too. A file is taken once two polls in a row have seen it alike (time, size, inode), so that a
+half-written one is not; what is read is the very file that was looked at, by its descriptor, whatever its name leads to meanwhile.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from flowbatch.errors import InputError
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.ya?ml")
+SETTINGS: Final = "flowbatch.yaml"
+FILE_BYTES: Final = 1024 * 1024
+FILES_MAX: Final = 10_000  # in one folder; a poll looks at all of them
+ERRORS_SUFFIX: Final = ".errors.txt"
+
+
+class Look(NamedTuple):
+    """What a file's name led to: the same twice means that nobody writes there now."""
+
+    mtime_ns: int
+    size: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file that is new, or has another content than when it was last told of."""
+
+    name: str
+    content: bytes
+    digest: str  # SHA-256 of the content, in hexadecimal
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A file that is not taken as it is; told once, until it changes."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    name: str
+
+
+News = Found | Refused | Gone
+
+
+@dataclass(slots=True)
+class Seen:
+    look: Look
+    told: bool = False  # Found or Refused was said of this look
+    digest: str | None = None  # of what was last found
+
+
+@dataclass(slots=True)
+class WatchedFolder:
+    """Holds the folder open: a link put in its place later leads nowhere. `poll` blocks on the disk: call it on a thread.
+
+    `owners`: the users whose files are taken. `insecure`: also from a folder that others may write to.
+    """
+
+    path: Path
+    owners: frozenset[int]
+    insecure: bool = False
+    _descriptor: int = -1
+    _seen: dict[str, Seen] = field(default_factory=dict)
+
+    def open(self) -> None:
+        """Raises InputError where the folder is not there, or where anybody could put files into it."""
+        try:
+            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise InputError(f"{self.path}: the folder cannot be watched: {error.strerror}") from error
+        status = os.fstat(self._descriptor)
+        if not self.insecure and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            self.close()
+            raise InputError(
+                f"{self.path}: others may write here, and what they put in would run as you; "
+                f"`chmod go-w {self.path}`, or serve with --insecure"
+            )
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+    def poll(self) -> list[News]:
+        """What has changed since the poll before. Raises OSError where the folder can no longer be read."""
+        there = self._names()
+        news: list[News] = [Gone(name) for name in sorted(set(self._seen) - there) if self._seen.pop(name).told]
+        for name in sorted(there):
+            told = self._look_at(name)
+            if told is not None:
+                news.append(told)
+        return news
+
+    def _names(self) -> set[str]:
+        names: set[str] = set()
+        with os.scandir(self._descriptor) as entries:
+            for entry in entries:
+                if NAME.fullmatch(entry.name) and entry.name != SETTINGS:
+                    names.add(entry.name)
+                    if len(names) > FILES_MAX:
+                        raise OSError(errno.EMFILE, f"more than {FILES_MAX} workflows in one folder", str(self.path))
+        return names
+
+    def _look_at(self, name: str) -> News | None:
+        try:
+            look = looked(os.stat(name, dir_fd=self._descriptor, follow_symlinks=False))
+        except FileNotFoundError:
+            return None  # it went just now; the next poll says so
+        known = self._seen.get(name)
+        if known is None or known.look != look:
+            self._seen[name] = Seen(look, digest=None if known is None else known.digest)
+            return None
+        if known.told:
+            return None
+        known.told = True
+        try:
+            content = self._read(name, look)
+        except Changing:
+            known.told = False
+            return None
+        except OSError as error:
+            return Refused(name, error.strerror or str(error))
+        digest = hashlib.sha256(content).hexdigest()
+        if digest == known.digest:
+            return None  # touched, or written again as it was
+        known.digest = digest
+        return Found(name, content, digest)
+
+    def _read(self, name: str, look: Look) -> bytes:
+        """Raises OSError with what is wrong with the file, Changing where it is being written."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            descriptor = os.open(name, flags, dir_fd=self._descriptor)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise OSError(errno.ELOOP, "is a link; a workflow is a file of its own") from None
+            raise
+        try:
+            status = os.fstat(descriptor)
+            self._refuse(status)
+            if looked(status) != look:
+                raise Changing
+            content = b""
+            while part := os.read(descriptor, FILE_BYTES):
+                content += part
+                if len(content) > look.size:
+                    raise Changing
+            if len(content) != look.size or looked(os.fstat(descriptor)) != look:
+                raise Changing
+        finally:
+            os.close(descriptor)
+        return content
+
+    def _refuse(self, status: os.stat_result) -> None:
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "is no ordinary file")
+        if status.st_nlink != 1:
+            raise OSError(errno.EMLINK, "has more than one name (a hard link); a workflow is a file of its own")
+        if status.st_uid not in self.owners:
+            raise OSError(errno.EPERM, f"belongs to user {status.st_uid}, whose files are not taken here")
+        if status.st_size > FILE_BYTES:
+            raise OSError(errno.EFBIG, f"is larger than {FILE_BYTES // 1024 // 1024} MiB")
+
+    # --- what is written beside the files
+
+    def write_errors(self, name: str, text: str) -> None:
+        """`<name>.errors.txt`, in one step: a reader sees the old text or the new one."""
+        temporary = f".{name}{ERRORS_SUFFIX}.new"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(temporary, flags, 0o644, dir_fd=self._descriptor)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.rename(temporary, name + ERRORS_SUFFIX, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+
+    def clear_errors(self, name: str) -> None:
+        try:
+            os.unlink(name + ERRORS_SUFFIX, dir_fd=self._descriptor)
+        except FileNotFoundError:
+            pass  # there were none
+
+    def move(self, name: str, below: str) -> str:
+        """Into a subfolder, which is made where it is missing; returns its name there. What lies there already is never replaced."""
+        try:
+            os.mkdir(below, 0o755, dir_fd=self._descriptor)
+        except FileExistsError:
+            pass
+        target = os.open(below, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._descriptor)
+        try:
+            for free in numbered(name):
+                try:
+                    os.link(name, free, src_dir_fd=self._descriptor, dst_dir_fd=target, follow_symlinks=False)
+                except FileExistsError:
+                    continue
+                os.unlink(name, dir_fd=self._descriptor)
+                self._seen.pop(name, None)
+                return free
+        finally:
+            os.close(target)
+        raise AssertionError("names are without end")
+
+
+class Changing(Exception):
+    """The file is being written just now."""
+
+
+def looked(status: os.stat_result) -> Look:
+    return Look(status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+def numbered(name: str) -> Iterator[str]:
+    """`a.yaml`, `a.2.yaml`, `a.3.yaml` …"""
+    yield name
+    stem, dot, suffix = name.rpartition(".")
+    number = 2
+    while True:
+        yield f"{stem}.{number}{dot}{suffix}"
+        number += 1
