@@ -17,6 +17,7 @@ FLOORS: dict[str, int] = {
     "spec": 1,
     "ports": 2,
     "engine": 3,
+    "hooks": 3,
     "store": 3,
     "backends": 3,
     "clock": 3,
