@@ -222,4 +222,5 @@ def canonical(state: State, now: Millis) -> Canonical:
         "used": {name: (each.used, each.live) for name, each in state.environments.items() if each.live},
         "queues": {name: queue.live for name, queue in state.queues.items() if queue.live},
         "ready": ready_tasks(state, now),
+        "definitions": {name: (each.last, each.active) for name, each in state.definitions.items()},
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import assert_never
 
-from flowbatch.core import commands, dependencies, lifecycle, recovery, reopening, scheduler, submission
+from flowbatch.core import commands, definitions, dependencies, lifecycle, recovery, reopening, scheduler, submission
 from flowbatch.core.state import Run, State
 from flowbatch.core.timers import Timer, TimerKind
 from flowbatch.core.turn import Turn
@@ -17,10 +17,12 @@ from flowbatch.model.stimuli import (
     Cancel,
     Census,
     Configure,
+    DeregisterDefinition,
     Drain,
     Exited,
     Interrupt,
     LaunchFailed,
+    RegisterDefinition,
     Reload,
     Resume,
     Retry,
@@ -95,6 +97,10 @@ def dispatch(state: State, stimulus: Stimulus, out: Turn) -> None:
             commands.on_interrupt(state, out)
         case Configure():
             state.add_places(stimulus.environments, stimulus.queues)
+        case RegisterDefinition():
+            definitions.on_register(state, stimulus, out)
+        case DeregisterDefinition():
+            definitions.on_deregister(state, stimulus, out)
         case Tick():
             pass
         case _:

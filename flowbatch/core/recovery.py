@@ -15,7 +15,7 @@ that starting it again could be a second start.
 
 from __future__ import annotations
 
-from flowbatch.core import dependencies, lifecycle, submission
+from flowbatch.core import definitions, dependencies, lifecycle, submission
 from flowbatch.core.runs import arm_deadline, arm_finally
 from flowbatch.core.scheduler import launch_again
 from flowbatch.core.state import ROW, Job, Live, Odd, Run, State
@@ -41,6 +41,7 @@ def rebuild(
         next_job=loaded.next_job,
         enforcing=enforcing,
         child_events=child_events,
+        definitions=definitions.restore(loaded.definitions),
     )
     restore(state, loaded)
     return state

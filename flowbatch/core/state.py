@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from flowbatch.core.definitions import Revisions
 from flowbatch.core.ready import Entry, QueueState
 from flowbatch.core.timers import Timers
 from flowbatch.errors import InvalidTransition
@@ -224,6 +225,7 @@ class State:
     live: dict[tuple[JobId, int], Live] = field(default_factory=dict)  # by TaskKey, or what equals it: key[:2]
     environments: dict[str, EnvironmentState] = field(default_factory=dict)
     queues: dict[str, QueueState] = field(default_factory=dict)
+    definitions: dict[str, Revisions] = field(default_factory=dict)
     timers: Timers = field(default_factory=Timers)
     place_wanted: bool = False  # something became ready, or capacity came free
     enforcing: frozenset[str] = frozenset()  # backends that enforce timeouts themselves

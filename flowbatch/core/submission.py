@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from dataclasses import replace
 
-from flowbatch.core import dependencies
+from flowbatch.core import definitions, dependencies
 from flowbatch.core.dependencies import satisfied
 from flowbatch.core.runs import arm_deadline
 from flowbatch.core.state import Edge, Job, Run, State
@@ -27,6 +27,7 @@ def on_submit_run(state: State, command: SubmitRun, out: Turn) -> None:
     if missing:
         out.answer(command.ticket, f"unknown queue {missing[0]!r}")
         return
+    plan = definitions.pin(state, plan, out)
     state.add_places(plan.environments, plan.queues)
     deadline = None if plan.deadline_ms is None else Millis(out.now + plan.deadline_ms)
     run = Run(state.next_run, replace(plan, jobs=()), out.now, deadline_at=deadline)

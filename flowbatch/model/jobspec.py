@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from flowbatch.model.container import Container, Cpu
+from flowbatch.model.definition import Registration
 from flowbatch.model.ids import JobId, Millis, RunId
 from flowbatch.model.resources import Resources
 
@@ -106,6 +107,7 @@ class JobSpec:
     container: Container | None = None
     user: str | None = None
     fake: FakeScript | None = None
+    definition: str = ""  # `name:revision` of the job definition it was made from; the name alone until it is submitted
 
     @property
     def tasks(self) -> int:
@@ -181,6 +183,7 @@ class RunPlan:
     deadline_ms: int | None = None  # wall time from the run's creation
     environments: tuple[Environment, ...] = ()  # the file's own
     queues: tuple[Queue, ...] = ()
+    definitions: tuple[Registration, ...] = ()  # the file's own, registered with the run; of a stored plan none
 
 
 @dataclass(frozen=True, slots=True)

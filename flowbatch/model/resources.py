@@ -43,5 +43,11 @@ def vcpus_text(vcpus_milli: int) -> str:
     return f"{vcpus_milli / 1000:g}"
 
 
+def vcpus_exact(vcpus_milli: int) -> str:
+    """As resourceRequirements have it: `2`, `0.25`."""
+    whole, rest = divmod(vcpus_milli, 1000)
+    return f"{whole}.{rest:03d}".rstrip("0") if rest else str(whole)
+
+
 def memory_text(memory_mib: int) -> str:
     return f"{memory_mib / 1024:g} GiB" if memory_mib >= 1024 and memory_mib % 256 == 0 else f"{memory_mib} MiB"

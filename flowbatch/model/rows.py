@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from flowbatch.model.definition import DefinitionRow, KnownRevision
 from flowbatch.model.ending import Halt
 from flowbatch.model.events import EventRow
 from flowbatch.model.ids import JobId, Millis, RunId
@@ -104,11 +105,13 @@ class Writes:
     reopened: list[tuple[int, int, int]] = field(default_factory=list)
     attempts: list[AttemptRow] = field(default_factory=list)
     events: list[EventRow] = field(default_factory=list)
+    definitions: list[DefinitionRow] = field(default_factory=list)  # new revisions
+    deregistered: list[tuple[str, int, Millis]] = field(default_factory=list)  # (name, revision, at): INACTIVE from now on
 
     def __bool__(self) -> bool:
         return bool(
             self.new_runs or self.new_jobs or self.runs or self.jobs or self.tasks or self.reopened or self.attempts
-            or self.events
+            or self.events or self.definitions or self.deregistered
         )  # fmt: skip
 
 
@@ -123,3 +126,4 @@ class Loaded:
     runs: list[tuple[RunRow, RunPlan]]  # plan.jobs and plan.source may be empty here
     jobs: list[tuple[JobRow, JobPlan]]
     tasks: list[TaskRow]
+    definitions: list[KnownRevision] = field(default_factory=list)  # all there are; of a run that comes back, none

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flowbatch.model.definition import Registration
 from flowbatch.model.ending import Evidence
 from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId
 from flowbatch.model.jobspec import Environment, Queue, RunPlan
@@ -85,6 +86,21 @@ class Configure:
     queues: tuple[Queue, ...]
 
 
+@record
+class RegisterDefinition:
+    """RegisterJobDefinition: always a new revision."""
+
+    ticket: Ticket
+    registration: Registration
+
+
+@record
+class DeregisterDefinition:
+    ticket: Ticket
+    name: str
+    revision: int
+
+
 # --- facts
 
 
@@ -149,6 +165,8 @@ Stimulus = (
     | Drain
     | Interrupt
     | Configure
+    | RegisterDefinition
+    | DeregisterDefinition
     | Started
     | LaunchFailed
     | Exited

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from flowbatch.errors import Problem, WorkflowInvalid
+from flowbatch.model.definition import DefinitionRow
 from flowbatch.model.ids import JobId, RunId
 from flowbatch.model.jobspec import Environment, JobPlan, Queue, RunPlan, SecretSource
 from flowbatch.spec import parameters
 from flowbatch.spec.arrays import ReadSource, Sizer, SourceRequest
 from flowbatch.spec.containers import warn_of_unused
+from flowbatch.spec.definitions import Lookup
 from flowbatch.spec.drafts import draft
 from flowbatch.spec.expressions import Scope, Value, expand
 from flowbatch.spec.findings import Findings
@@ -25,6 +27,7 @@ from flowbatch.spec.needs import kept
 from flowbatch.spec.places import Places, Surroundings, judge_places
 from flowbatch.spec.policy import Guard
 from flowbatch.spec.positions import Positions, in_order
+from flowbatch.spec.registering import registrations
 from flowbatch.spec.schema import ParamModel, WorkflowModel
 from flowbatch.spec.specs import SpecMaker
 from flowbatch.spec.validation import EXPRESSION, Validated, validate
@@ -56,7 +59,7 @@ class Document:
         checked = validate(self.root, WorkflowModel, self.positions, pending=pending)
         findings.problems += checked.problems
         findings.pending = pending
-        draft(checked, findings)
+        draft(checked, findings, self.name)
         return in_order(findings.problems)
 
 
@@ -66,6 +69,11 @@ class Plan:
     warnings: list[Problem]
     environments: tuple[Environment, ...]  # all that the run may use, its own or the engine's
     queues: tuple[Queue, ...]
+
+
+def nothing_registered(name: str, revision: int | None) -> DefinitionRow | None:
+    """Where there is no store yet."""
+    return None
 
 
 def parse(text: bytes, file: str) -> Document:
@@ -96,19 +104,22 @@ def plan(
     guard: Guard | None,
     only: tuple[str, ...] = (),
     absent: Callable[[SecretSource], str | None] | None = None,
+    registry: Lookup = nothing_registered,
+    register: bool = False,
 ) -> Plan:
     """Raises WorkflowInvalid with everything that is wrong, in the order of the file.
 
     `available` and `queues` are the engine's own, used where the file has none. `read_source` may raise OSError. `root`:
     flowbatch may run jobs as other users. `guard`: what containers may ask for; None judges nothing, for a picture.
     `absent`: why a secret cannot be there; None asks nobody.
+    `registry`: the definitions that are stored. `register`: the plan carries the file's own, to be stored with the run.
     """
     findings = Findings(document.positions)
     values, checked = _filled(document, params, run_id, findings)
     model = checked.model
     if model is None:
         raise WorkflowInvalid(in_order(findings.problems))
-    drafts = draft(checked, findings)
+    drafts = draft(checked, findings, document.name, registry)
     keep = kept(drafts.main, only, drafts.final, findings) if only else set(drafts.main)
     before = len(findings.problems)
     judge_places(model.environments or {}, model.queues or {}, _names(document, available), findings)
@@ -138,6 +149,7 @@ def plan(
         deadline_ms=model.deadline,
         environments=places.own_environments,
         queues=places.own_queues,
+        definitions=registrations(document.name, drafts.definitions, jobs, around) if register else (),
     )
     return Plan(run, in_order(findings.warnings), tuple(places.environments.values()), tuple(places.queues.values()))
 

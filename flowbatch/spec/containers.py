@@ -35,6 +35,7 @@ MEMORY_MIN_MIB: Final = 6  # the Docker Engine takes no less
 OWN_LABELS: Final = "flowbatch."
 TAG_MAX: Final = 128
 TAG_VALUE_MAX: Final = 256
+LABELS_MAX: Final = 50
 _DEFAULTS: Final = Container("")
 _PLAIN: Final = (
     "image", "pull", "privileged", "readonly", "init", "shm_mib", "swap_mib", "swappiness", "network", "log", "cpu",
@@ -271,8 +272,17 @@ def judge(job: Layer, findings: Findings) -> None:
         _judge_labels(job, findings)
 
 
+def labels_of(job: Layer) -> dict[str, str]:
+    """What propagateTags brings: the definition's tags and the job's, of which the latter win (aws-batch.md §6.8)."""
+    return {**(job.definition_tags or {}), **(job.tags or {})}
+
+
 def _judge_labels(job: Layer, findings: Findings) -> None:
-    for name, value in (job.tags or {}).items():
+    labels = labels_of(job)
+    if len(labels) > LABELS_MAX:
+        many = f"propagates {len(labels)} tags with its definition's, and AWS Batch fails such a job; {LABELS_MAX} at most"
+        findings.problem(findings.positions.first(job.paths("tags")), many, at_key=True)
+    for name, value in labels.items():
         said = None
         if name.startswith(OWN_LABELS):
             said = f"{shown(name)} is reserved: labels that begin with {OWN_LABELS} are set by flowbatch"
@@ -297,7 +307,7 @@ def container_of(job: Layer, keep: frozenset[str], around: Surroundings) -> Cont
         tmpfs=tuple(layer.tmpfs.values()),
         ulimits=tuple(layer.ulimits.values()),
         devices=tuple(layer.devices.values()),
-        labels=tuple(job.tags.items()) if job.tags and layer.propagate else (),
+        labels=tuple(labels_of(job).items()) if layer.propagate else (),
     )
 
 

@@ -8,10 +8,12 @@ from typing import Final
 
 from flowbatch.model.jobspec import Stage
 from flowbatch.spec import containers, parameters
+from flowbatch.spec.definitions import Lookup, Reference, resolve, stored_layer
 from flowbatch.spec.findings import Findings
 from flowbatch.spec.layers import Layer, merged, settle
 from flowbatch.spec.needs import Draft, connect, in_dependency_order
 from flowbatch.spec.positions import Path
+from flowbatch.spec.registering import definition_name
 from flowbatch.spec.schema import DEFAULTS_LACK, DEFINITION_LACKS, JOB_LACKS, LayerModel, SecretModel, WorkflowModel
 from flowbatch.spec.validation import Validated
 
@@ -25,16 +27,20 @@ class Drafts:
     main: dict[str, Draft] = field(default_factory=dict)
     final: dict[str, Draft] = field(default_factory=dict)
     order: list[Draft] = field(default_factory=list)
+    definitions: dict[str, Layer] = field(default_factory=dict)
 
 
-def draft(validated: Validated[WorkflowModel], findings: Findings) -> Drafts:
+def draft(
+    validated: Validated[WorkflowModel], findings: Findings, workflow: str = "", registry: Lookup | None = None
+) -> Drafts:
+    """`registry`: where `uses` looks after the file's own definitions; without one, what is not in the file is not judged."""
     model = validated.model
     if model is None:
         return Drafts()
     broken = _Broken(validated.broken)
     parameters.judge(model.params or {}, findings)
     _judge_secrets(model.secrets or {}, broken, findings)
-    drafts = _Layers(model, broken, findings).drafts()
+    drafts = _Layers(model, broken, findings, workflow, registry).drafts()
     for key in drafts.main:
         if key in drafts.final:
             findings.problem(("finally", key), "is the name of a job already; every job has its own", at_key=True)
@@ -66,17 +72,19 @@ class _Broken:
 class _Layers:
     """Settles `defaults` and each definition once, however many jobs use them."""
 
-    def __init__(self, model: WorkflowModel, broken: _Broken, findings: Findings) -> None:
+    def __init__(
+        self, model: WorkflowModel, broken: _Broken, findings: Findings, workflow: str, registry: Lookup | None
+    ) -> None:
         self.model = model
+        self.workflow = workflow
+        self.registry = registry
         self.broken = broken
         self.findings = findings
         self.defaults: Layer | None = None
         if model.defaults is not None:
             self.defaults = self.layer(model.defaults, ("defaults",), DEFAULTS_LACK, "every job has its own")
         self.definitions = {
-            name: merged(
-                self.layer(item, ("definitions", name), DEFINITION_LACKS, "it belongs to the job"), self.defaults
-            )
+            name: merged(self.definition(name, item), self.defaults)
             for name, item in (model.definitions or {}).items()
         }
         self.defaults_broken = any(path[0] == "defaults" for path in broken.paths)
@@ -90,8 +98,13 @@ class _Layers:
         layer.uses = layer.array = layer.needs = layer.chunk = None  # told already where it is given
         return layer
 
+    def definition(self, name: str, model: LayerModel) -> Layer:
+        layer = self.layer(model, ("definitions", name), DEFINITION_LACKS, "it belongs to the job")
+        layer.definition_tags, layer.tags = layer.tags, None
+        return layer
+
     def drafts(self) -> Drafts:
-        drafts = Drafts()
+        drafts = Drafts(definitions=self.definitions)
         for key, model in self.model.jobs.items():
             drafts.main[key] = self.draft(key, model, ("jobs", key), Stage.MAIN)
         for key, model in (self.model.finally_ or {}).items():
@@ -106,22 +119,35 @@ class _Layers:
             self.findings.problem((*origin, *JOB_LACKS), "cannot stand here: it belongs to a definition", at_key=True)
         if model.job_name is not None and model.job_name != key:
             self.findings.problem((*origin, "jobName"), f"the job's name is its key, {key!r}; leave this out")
-        if layer.uses is not None:
-            if layer.uses in self.definitions:
-                under = self.definitions[layer.uses]
-            elif not self.broken.has("definitions", layer.uses):
-                self.unknown_definition(layer, layer.uses)
-            broken = broken or self.broken.has("definitions", layer.uses) or layer.uses not in self.definitions
-        return Draft(key, stage, merged(layer, under), broken)
-
-    def unknown_definition(self, layer: Layer, name: str) -> None:
-        path = self.findings.positions.first(layer.paths("uses", "jobDefinition"))
-        if ":" in name:
-            self.findings.problem(
-                path, f"not yet: {name} is a revision in a registry; `uses` names one of `definitions`"
-            )
+        if layer.uses is None:
+            name = definition_name(self.workflow, key, self.definitions)
+            return Draft(key, stage, merged(layer, under), broken, name, inline=True)
+        name = definition_name(self.workflow, layer.uses)
+        broken = broken or self.broken.has("definitions", layer.uses)
+        if layer.uses in self.definitions:
+            under = self.definitions[layer.uses]
+        elif broken:
+            pass  # told already
+        elif (stored := self.stored(layer, layer.uses)) is not None:
+            under, name = stored
         else:
-            self.findings.unknown(path, "definition", name, self.definitions)
+            broken = True
+        return Draft(key, stage, merged(layer, under), broken, name)
+
+    def stored(self, layer: Layer, name: str) -> tuple[Layer, str] | None:
+        """From the registry, with the revision that it is; None where there is none, which is told."""
+        path = self.findings.positions.first(layer.paths("uses", "jobDefinition"))
+        if self.registry is None:
+            return None
+        try:
+            row = resolve(Reference.parse(name), self.registry)
+        except ValueError as error:
+            if ":" in name:
+                self.findings.problem(path, f"{error}; `flowbatch definitions list` has those that do")
+            else:
+                self.findings.unknown(path, "definition", name, self.definitions)
+            return None
+        return merged(stored_layer(row, path, self.findings), self.defaults), row.id
 
 
 def _judge_secrets(secrets: Mapping[str, SecretModel], broken: _Broken, findings: Findings) -> None:

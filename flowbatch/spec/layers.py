@@ -61,7 +61,8 @@ class Layer:
     env: dict[str, str] | None = None
     secrets: dict[str, str] | None = None
     parameters: dict[str, str] | None = None
-    tags: dict[str, str] | None = None
+    tags: dict[str, str] | None = None  # the job's
+    definition_tags: dict[str, str] | None = None  # its definition's, which no job has (aws-batch.md §6.3)
     user: str | None = None
     workdir: str | None = None
     retry: RetryPolicy | None = None
@@ -80,7 +81,7 @@ class Layer:
 
 _MERGED: Final = (
     "uses", "queue", "array", "needs", "command", "vcpus_milli", "memory_mib", "gpus", "user", "workdir", "retry",
-    "lost_free", "timeout_ms", "stop_grace_ms", "priority", "chunk", "fake",
+    "lost_free", "timeout_ms", "stop_grace_ms", "priority", "chunk", "fake", "definition_tags",
 )  # fmt: skip
 _MERGED_BY_NAME: Final = ("env", "secrets", "parameters", "tags")
 

@@ -34,6 +34,8 @@ class Draft:
     stage: Stage
     layer: Layer
     broken: bool  # something of it was refused: what depends on that is not judged
+    definition: str = ""  # of the registry: `name:revision`; the name alone of one that is registered with the run
+    inline: bool = False  # it is its own definition
     edges: list[Edge] = field(default_factory=list)
     sequential: bool = False
 

@@ -105,6 +105,7 @@ class SpecMaker:
             container=container,
             user=layer.user if container is None else None,
             fake=layer.fake,
+            definition=job.definition,
         )
         self.judge_size(job, spec)
         return spec

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from pydantic_core import from_json
 
 from flowbatch.errors import StoreDamaged
+from flowbatch.model.definition import DefinitionRow, KnownRevision
 from flowbatch.model.ending import Halt
 from flowbatch.model.events import EventKind, EventRow
 from flowbatch.model.jobspec import JobPlan, RunPlan, Stage
@@ -63,6 +64,17 @@ def attempt_row(row: Columns) -> AttemptRow:
 def event_row(row: Columns) -> EventRow:
     at, kind, *rest = row
     return EventRow(at, EventKind(kind), *rest)
+
+
+def definition_row(row: Columns) -> DefinitionRow:
+    name, revision, active, body, digest, tags, registered_at, deregistered_at = row
+    pairs = tuple((str(key), str(value)) for key, value in from_json(tags).items())
+    return DefinitionRow(name, revision, bool(active), body, digest, pairs, registered_at, deregistered_at)
+
+
+def known_revisions(db: sqlite3.Connection) -> list[KnownRevision]:
+    names, revisions, active, digests = map(from_json, db.execute(statements.DEFINITIONS).fetchone())
+    return list(map(KnownRevision, names, revisions, map(bool, active), digests))
 
 
 def loaded(db: sqlite3.Connection, boot_id: str, numbers: Iterable[int]) -> Loaded:

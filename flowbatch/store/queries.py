@@ -151,6 +151,42 @@ ORDER BY task.job, count(*) DESC, min(task.idx)
 LIMIT ?
 """
 
+# --- job definitions
+
+# `max` makes the other bare columns those of its row.
+LATEST_DEFINITIONS: Final = """
+SELECT name, max(revision), active, body, digest, tags, registered_at, deregistered_at
+FROM definition
+WHERE active = 1 AND name > ?
+GROUP BY name
+ORDER BY name
+LIMIT ?
+"""
+
+REVISIONS: Final = """
+SELECT name, revision, active, body, digest, tags, registered_at, deregistered_at
+FROM definition
+WHERE name = ?
+ORDER BY revision DESC
+LIMIT ?
+"""
+
+REVISION: Final = """
+SELECT name, revision, active, body, digest, tags, registered_at, deregistered_at
+FROM definition
+WHERE name = ? AND revision = ?
+"""
+
+ALL_REVISIONS: Final = """
+SELECT name, revision, active, body, digest, tags, registered_at, deregistered_at
+FROM definition
+WHERE (name, revision) > (?, ?)
+ORDER BY name, revision
+LIMIT ?
+"""
+
+DEFINITION_NAMES: Final = "SELECT DISTINCT name FROM definition ORDER BY name LIMIT ?"
+
 # --- events
 
 EVENTS: Final = """

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
+from flowbatch.model.definition import DefinitionRow
 from flowbatch.model.ids import Millis
 from flowbatch.model.jobspec import JobPlan, RunPlan
 from flowbatch.model.status import RunStatus, Status
@@ -120,6 +121,32 @@ class Reader(Session):
                 alike.append(FailureGroup(job.id, job.name, job.size, None, None, reason, resting, None))
             groups += alike
         return groups
+
+    # --- job definitions
+
+    def definitions(self, *, every: bool = False) -> Iterator[DefinitionRow]:
+        """By name: the latest ACTIVE revision of each, or every revision there is. Read a window at a time."""
+        last: tuple[str, int] = ("", 0)
+        while True:
+            if every:
+                rows = self.rows(queries.ALL_REVISIONS, *last, WINDOW)
+            else:
+                rows = self.rows(queries.LATEST_DEFINITIONS, last[0], WINDOW)
+            yield from map(loading.definition_row, rows)
+            if len(rows) < WINDOW:
+                return
+            last = rows[-1][:2]
+
+    def revisions(self, name: str, *, limit: int = WINDOW) -> list[DefinitionRow]:
+        """The newest first."""
+        return [loading.definition_row(row) for row in self.rows(queries.REVISIONS, name, limit)]
+
+    def revision(self, name: str, revision: int) -> DefinitionRow | None:
+        rows = self.rows(queries.REVISION, name, revision)
+        return loading.definition_row(rows[0]) if rows else None
+
+    def definition_names(self) -> list[str]:
+        return [name for (name,) in self.rows(queries.DEFINITION_NAMES, WINDOW)]
 
     # --- events
 

@@ -105,6 +105,15 @@ INSERT INTO event (at, kind, run, job, idx, attempt, status, exit_code, reason, 
 SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) LIMIT ?
 """
 
+PUT_DEFINITIONS: Final = """
+INSERT INTO definition (name, revision, active, body, digest, tags, registered_at, deregistered_at)
+SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?)) LIMIT ?
+"""
+
+DEREGISTER: Final = """
+UPDATE definition SET active = 0, deregistered_at = ? WHERE name = ? AND revision = ? AND active = 1
+"""
+
 # --- the start of a life
 
 BEGIN_LIFE: Final = "INSERT INTO life (boot_id, pid, started_at) VALUES (?, ?, ?)"
@@ -154,6 +163,12 @@ SELECT
   json_group_array(truncated)
 FROM task
 WHERE job = ?
+"""
+
+# One step for all of them, like TASKS_OF_JOB; the key has them in the order of their revisions.
+DEFINITIONS: Final = """
+SELECT json_group_array(name), json_group_array(revision), json_group_array(active), json_group_array(digest)
+FROM (SELECT name, revision, active, digest FROM definition ORDER BY name, revision)
 """
 
 # --- collecting what ended long ago

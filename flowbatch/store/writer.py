@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final, Self, TypeVar
@@ -29,6 +30,7 @@ JOBS: Final = Bulk(statements.PUT_JOBS, 16, enums=(4, 5, 9, 10, 11))
 JOB_PLANS: Final = Bulk(statements.PUT_JOB_PLANS, 4)
 TASKS: Final = Bulk(statements.PUT_TASKS, 17, enums=(2, 9, 16))
 ATTEMPTS: Final = Bulk(statements.PUT_ATTEMPTS, 10, enums=(9,))
+DEFINITIONS: Final = Bulk(statements.PUT_DEFINITIONS, 8, enums=(2,))
 EVENTS: Final = Bulk(statements.PUT_EVENTS, 10, enums=(1, 6))
 
 
@@ -95,7 +97,8 @@ def read_instance(db: sqlite3.Connection) -> str:
 
 def begin_life(db: sqlite3.Connection, boot_id: str, pid: int, now: Millis) -> Loaded:
     db.execute(statements.BEGIN_LIFE, (boot_id, pid, now))
-    return loading.loaded(db, boot_id, [number for (number,) in db.execute(statements.OPEN_RUNS).fetchall()])
+    open_runs = [number for (number,) in db.execute(statements.OPEN_RUNS).fetchall()]
+    return replace(loading.loaded(db, boot_id, open_runs), definitions=loading.known_revisions(db))
 
 
 def read_ended(db: sqlite3.Connection, boot_id: str, run: RunId) -> Loaded | None:
@@ -118,3 +121,7 @@ def write(db: sqlite3.Connection, writes: Writes) -> None:
     TASKS.write(db, list(writes.tasks.values()))
     ATTEMPTS.write(db, writes.attempts)
     EVENTS.write(db, writes.events)
+    if writes.definitions:
+        DEFINITIONS.write(db, [(*row[:5], to_json(dict(row.tags)).decode(), *row[6:]) for row in writes.definitions])
+    for name, revision, at in writes.deregistered:
+        db.execute(statements.DEREGISTER, (at, name, revision))

@@ -40,6 +40,7 @@ def test_the_smallest_workflow_whole() -> None:
                     resources=Resources(1000, 0, 0),
                     size=5,
                     workdir="/lab",
+                    definition="hello--hello",
                 ),
             ),
         ),
@@ -103,6 +104,7 @@ def test_every_short_key() -> None:
         tags=(("team", "x"),),
         stop_grace_ms=5_000,
         user="nobody",
+        definition="f--b",
     )
 
 
@@ -170,7 +172,7 @@ def test_defaults_under_definitions_under_jobs() -> None:
     found = specs(text)
     assert dict(found["a"].env) == {"A": "d", "B": "u", "C": "j"}
     assert dict(found["a"].parameters) == {"p": "d", "q": "u"}
-    assert dict(found["a"].tags) == {"t": "d", "u": "u"}
+    assert dict(found["a"].tags) == {"t": "d"}  # a definition's tags are its own (aws-batch.md §6.3)
     assert found["a"].retry == RetryPolicy(3)  # whole: the definition's backoff is gone
     assert found["a"].resources == Resources(3000, 16, 0)
     assert found["b"].retry == RetryPolicy(5, 1000, 1000)

@@ -85,6 +85,11 @@ def plan(db: sqlite3.Connection, sql: str) -> list[str]:
         ("EVENTS_OF_RUN", ["SEARCH event USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"]),
         ("SPAN_OF_RUN", ["SEARCH event USING INDEX event_by_run (run=?)"]),
         ("LAST_SEQ", ["SEARCH event"]),
+        ("LATEST_DEFINITIONS", ["SEARCH definition USING PRIMARY KEY (name>?)"]),
+        ("REVISIONS", ["SEARCH definition USING PRIMARY KEY (name=?)"]),
+        ("REVISION", ["SEARCH definition USING PRIMARY KEY (name=? AND revision=?)"]),
+        ("ALL_REVISIONS", ["SEARCH definition USING PRIMARY KEY ((name,revision)>(?,?))"]),
+        ("DEFINITION_NAMES", ["SCAN definition"]),
     ],
 )
 def test_readers(db: sqlite3.Connection, sql: str, steps: list[str]) -> None:
@@ -110,6 +115,8 @@ def test_readers(db: sqlite3.Connection, sql: str, steps: list[str]) -> None:
         ("DROP_JOB", ["SEARCH job USING INTEGER PRIMARY KEY (rowid=?)"]),
         ("DROP_RUN", ["SEARCH run USING INTEGER PRIMARY KEY (rowid=?)"]),
         ("EVENTS_TO_DROP", ["SEARCH event USING INDEX event_by_run (run=?)"]),
+        ("DEFINITIONS", ["SCAN definition"]),
+        ("DEREGISTER", ["SEARCH definition USING PRIMARY KEY (name=? AND revision=?)"]),
         ("DROP_EVENTS", ["SEARCH event USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"]),
     ],
 )
