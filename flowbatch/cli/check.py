@@ -94,6 +94,7 @@ def job_object(job: JobPlan, keys: dict[JobId, str]) -> dict[str, object]:
     spec = job.spec
     return {
         "job": spec.key,
+        "definition": spec.definition or None,
         "finally": job.stage == "finally",
         "array": spec.size,
         "queue": title_of(spec.queue),

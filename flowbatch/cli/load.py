@@ -15,6 +15,7 @@ from flowbatch.engine.secrets import absent
 from flowbatch.errors import InputError, Problem
 
 if TYPE_CHECKING:
+    from flowbatch.model.definition import DefinitionRow
     from flowbatch.spec.compile import Plan, SourceRequest
     from flowbatch.spec.policy import Guard
 
@@ -31,10 +32,12 @@ def load_plan(
     *,
     run_id: str | None = None,
     allow: Sequence[str] | None = (),
+    register: bool = False,
 ) -> Plan:
     """Raises WorkflowInvalid with everything that is wrong in the file, InputError where it cannot be read.
 
-    `allow`: what containers may ask for beside what the settings say; None holds them against nothing.
+    `allow`: what containers may ask for beside what the settings say; None holds them against nothing. `register`: the plan
+    brings the file's definitions.
     """
     path = Path(file)
     for word in (str(path.absolute()), *params):
@@ -65,6 +68,8 @@ def load_plan(
         guard=None if allow is None else guard(place, folder, allow),
         only=tuple(only),
         absent=None if allow is None else absent,
+        registry=lambda name, revision: stored(place, name, revision),
+        register=register,
     )
     absent_sources = {
         mount.source: job.spec.key
@@ -78,6 +83,16 @@ def load_plan(
         for source, job in absent_sources.items()
     )
     return made
+
+
+def stored(place: Place, name: str, revision: int | None) -> DefinitionRow | None:
+    """A definition of the registry; without a revision the latest ACTIVE one."""
+    if not place.folder.exists():
+        return None
+    with place.reader() as reader:
+        if revision is not None:
+            return reader.revision(name, revision)
+        return reader.latest_revision(name)
 
 
 def guard(place: Place, folder: str, allow: Sequence[str]) -> Guard:

@@ -30,6 +30,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "retry": ("flowbatch.cli.again", "Run again what failed, and what failed because of it."),
     "resume": ("flowbatch.cli.again", "Continue interrupted runs."),
     "events": ("flowbatch.cli.events", "Print the event log; -f follows it."),
+    "definitions": ("flowbatch.cli.definitions", "Job definitions: list, show, register, deregister."),
     "doctor": ("flowbatch.cli.doctor", "Check this machine, the state folder and the settings."),
     "gc": ("flowbatch.cli.gc", "Delete old runs and their logs."),
     "schema": ("flowbatch.cli.schema", "Print the JSON schema of workflow files."),

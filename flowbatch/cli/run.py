@@ -58,7 +58,7 @@ def run(
     logs.configure()
     if detach and dry_run:
         raise InputError("--dry-run and --detach: a dry run takes a moment and is not worth the background; choose one")
-    plan = load_plan(place, workflow, params, only, run_id=run_id, allow=allow)
+    plan = load_plan(place, workflow, params, only, run_id=run_id, allow=allow, register=True)
     for warning in plan.warnings:
         click.echo(f"{warning} (warning)", err=True)
     if not dry_run and any(job.spec.container is not None for job in plan.run.jobs):

@@ -171,6 +171,7 @@ def spec_fields(reader: Reader, run: RunView | None, spec: JobSpec) -> list[tupl
         nodes = {node.name: node for node in nodes_of(reader.plan(run).jobs)}
         needs = needs_text(nodes[spec.key]).removeprefix("← ")
     return [
+        ("definition", spec.definition),
         ("needs", needs),
         ("queue", title_of(spec.queue)),
         ("resources", str(spec.resources)),

@@ -9,8 +9,18 @@ from flowbatch.core.state import Job
 from flowbatch.core.why import explain
 from flowbatch.engine.loop import Engine
 from flowbatch.errors import InputError
+from flowbatch.model.definition import Registration
 from flowbatch.model.ids import JobId, RunId
-from flowbatch.model.stimuli import Cancel, Resume, Retry, Target, Terminate
+from flowbatch.model.stimuli import (
+    Cancel,
+    DeregisterDefinition,
+    RegisterDefinition,
+    Resume,
+    Retry,
+    Stimulus,
+    Target,
+    Terminate,
+)
 
 Arguments = Mapping[str, Any]  # as they came over the socket: every verb checks its own
 Verb = Callable[[Arguments], Awaitable[object]]
@@ -27,6 +37,8 @@ class Verbs:
             "resume": self.resume,
             "why": self.why,
             "gc": self.gc,
+            "register_definition": self.register_definition,
+            "deregister_definition": self.deregister_definition,
         }
 
     async def call(self, verb: str, arguments: Arguments) -> object:
@@ -89,7 +101,19 @@ class Verbs:
             raise InputError("gc needs `before`, in epoch milliseconds")
         return await self._engine.collect(before)
 
-    async def _ask(self, command: Callable[[int], Cancel | Terminate | Retry | Resume]) -> object:
+    async def register_definition(self, arguments: Arguments) -> object:
+        tags = arguments.get("tags") or {}
+        name, body, digest = (needed(arguments, key) for key in ("name", "body", "digest"))
+        made = Registration(name, body, digest, tuple((str(key), str(value)) for key, value in tags.items()))
+        return await self._ask(lambda ticket: RegisterDefinition(ticket, made))
+
+    async def deregister_definition(self, arguments: Arguments) -> object:
+        name, revision = needed(arguments, "name"), arguments.get("revision")
+        if not isinstance(revision, int):
+            raise InputError("deregister_definition needs `revision`, a number")
+        return await self._ask(lambda ticket: DeregisterDefinition(ticket, name, revision))
+
+    async def _ask(self, command: Callable[[int], Stimulus]) -> object:
         answer = await self._engine.ask(command)
         if answer.error is not None:
             raise InputError(answer.error)
@@ -112,3 +136,11 @@ def target_of(arguments: Arguments) -> Target:
 def text_of(arguments: Arguments, name: str, default: str) -> str:
     value = arguments.get(name)
     return value if isinstance(value, str) and value else default
+
+
+def needed(arguments: Arguments, name: str) -> str:
+    """A text without which there is nothing to do."""
+    value = arguments.get(name)
+    if not isinstance(value, str) or not value:
+        raise InputError(f"`{name}` is missing: a text is needed")
+    return value

@@ -106,7 +106,9 @@ class Writes:
     attempts: list[AttemptRow] = field(default_factory=list)
     events: list[EventRow] = field(default_factory=list)
     definitions: list[DefinitionRow] = field(default_factory=list)  # new revisions
-    deregistered: list[tuple[str, int, Millis]] = field(default_factory=list)  # (name, revision, at): INACTIVE from now on
+    deregistered: list[tuple[str, int, Millis]] = field(
+        default_factory=list
+    )  # (name, revision, at): INACTIVE from now on
 
     def __bool__(self) -> bool:
         return bool(

@@ -280,7 +280,9 @@ def labels_of(job: Layer) -> dict[str, str]:
 def _judge_labels(job: Layer, findings: Findings) -> None:
     labels = labels_of(job)
     if len(labels) > LABELS_MAX:
-        many = f"propagates {len(labels)} tags with its definition's, and AWS Batch fails such a job; {LABELS_MAX} at most"
+        many = (
+            f"propagates {len(labels)} tags with its definition's, and AWS Batch fails such a job; {LABELS_MAX} at most"
+        )
         findings.problem(findings.positions.first(job.paths("tags")), many, at_key=True)
     for name, value in labels.items():
         said = None

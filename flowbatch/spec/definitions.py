@@ -146,9 +146,7 @@ def _sorted(value: object) -> object:
 # --- a stored one
 
 
-def layer_of(
-    body: Mapping[str, object], origin: Path, findings: Findings, told: frozenset[str] = frozenset()
-) -> Layer:
+def layer_of(body: Mapping[str, object], origin: Path, findings: Findings, told: frozenset[str] = frozenset()) -> Layer:
     """Problems are told at `origin`, and below it where the file has it; at the paths `told` the schema's are left out."""
     positions = Positions(findings.positions.file, body) if origin else findings.positions
     checked = validate(dict(body), LayerModel, positions)
@@ -179,4 +177,3 @@ def stored_layer(row: DefinitionRow, origin: Path, findings: Findings) -> Layer:
     layer.definition_tags = dict(row.tags) or None
     layer.tags = None
     return layer
-

@@ -84,8 +84,7 @@ class _Layers:
         if model.defaults is not None:
             self.defaults = self.layer(model.defaults, ("defaults",), DEFAULTS_LACK, "every job has its own")
         self.definitions = {
-            name: merged(self.definition(name, item), self.defaults)
-            for name, item in (model.definitions or {}).items()
+            name: merged(self.definition(name, item), self.defaults) for name, item in (model.definitions or {}).items()
         }
         self.defaults_broken = any(path[0] == "defaults" for path in broken.paths)
 
@@ -123,11 +122,11 @@ class _Layers:
             name = definition_name(self.workflow, key, self.definitions)
             return Draft(key, stage, merged(layer, under), broken, name, inline=True)
         name = definition_name(self.workflow, layer.uses)
-        broken = broken or self.broken.has("definitions", layer.uses)
         if layer.uses in self.definitions:
             under = self.definitions[layer.uses]
-        elif broken:
-            pass  # told already
+            broken = broken or self.broken.has("definitions", layer.uses)
+        elif self.broken.has("definitions", layer.uses):
+            broken = True
         elif (stored := self.stored(layer, layer.uses)) is not None:
             under, name = stored
         else:

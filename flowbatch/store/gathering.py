@@ -41,6 +41,8 @@ class GatheringStore:
         kept.reopened += writes.reopened
         kept.attempts += writes.attempts
         kept.events += writes.events
+        kept.definitions += writes.definitions
+        kept.deregistered += writes.deregistered
         if len(kept.tasks) + len(kept.attempts) + len(kept.events) > ROWS_KEPT:
             await self._flush()
 

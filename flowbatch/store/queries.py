@@ -171,6 +171,14 @@ ORDER BY revision DESC
 LIMIT ?
 """
 
+LATEST_REVISION: Final = """
+SELECT name, revision, active, body, digest, tags, registered_at, deregistered_at
+FROM definition
+WHERE name = ? AND active = 1
+ORDER BY revision DESC
+LIMIT 1
+"""
+
 REVISION: Final = """
 SELECT name, revision, active, body, digest, tags, registered_at, deregistered_at
 FROM definition

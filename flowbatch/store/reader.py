@@ -141,6 +141,11 @@ class Reader(Session):
         """The newest first."""
         return [loading.definition_row(row) for row in self.rows(queries.REVISIONS, name, limit)]
 
+    def latest_revision(self, name: str) -> DefinitionRow | None:
+        """The latest ACTIVE one."""
+        rows = self.rows(queries.LATEST_REVISION, name)
+        return loading.definition_row(rows[0]) if rows else None
+
     def revision(self, name: str, revision: int) -> DefinitionRow | None:
         rows = self.rows(queries.REVISION, name, revision)
         return loading.definition_row(rows[0]) if rows else None

@@ -106,6 +106,8 @@ def merged(writes: list[Writes]) -> list[Writes]:
         last.new_jobs += each.new_jobs
         last.attempts += each.attempts
         last.events += each.events
+        last.definitions += each.definitions
+        last.deregistered += each.deregistered
         last.runs.update(each.runs)
         last.jobs.update(each.jobs)
         last.tasks.update(each.tasks)

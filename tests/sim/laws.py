@@ -11,8 +11,8 @@ from flowbatch.core.state import ROW, EnvironmentState, Job, State
 from flowbatch.core.turn import job_row
 from flowbatch.model.effects import Launch
 from flowbatch.model.events import EventKind
-from flowbatch.model.ids import AttemptKey, JobId, TaskKey
-from flowbatch.model.jobspec import Stage, When
+from flowbatch.model.ids import AttemptKey, JobId, RunId, TaskKey
+from flowbatch.model.jobspec import RunPlan, Stage, When
 from flowbatch.model.resources import Resources
 from flowbatch.model.rows import AttemptRow, TaskRow, Writes
 from flowbatch.model.status import TRANSITIONS, RunStatus, Status
@@ -51,6 +51,8 @@ class Laws:
         self.doomed: set[AttemptKey] = set()  # terminated by an acknowledged command: they may not succeed
         self.lossy = False  # the world may lose attempts of durable backends
         self.capacity: dict[str, Resources] = {}
+        self.plans: dict[RunId, RunPlan] = {}  # as they are submitted
+        self.registering = False  # in this turn somebody registers, changed or not
         self.kept: dict[str, Share] = {}
         self.since: dict[tuple[str, GroupKey], int] = {}
 
@@ -63,6 +65,8 @@ class Laws:
             n for n, row in writes.runs.items() if row.generation > (runs[n].generation if n in runs else 0)
         }
         self.look_at_events(writes, reopened, reopened_runs)
+        if writes.definitions or writes.new_jobs:
+            self.look_at_definitions(writes)
         for (no, idx), task in writes.tasks.items():
             if task.status is Status.STARTING:
                 self.look_at_new_attempt(no, task, writes)
@@ -107,6 +111,27 @@ class Laws:
         for (no, idx), task in writes.tasks.items():
             if (no, idx) in told:
                 assert told[no, idx] == task.status, f"task {no}:{idx} is {task.status.name}, its events say otherwise"
+
+    def look_at_definitions(self, writes: Writes) -> None:
+        """Numbers count up and are never given twice; every job is pinned to a revision that says what its file asked for; what
+        has not changed gets no new number."""
+        known = dict(self.store.definitions)
+        for row in writes.definitions:
+            numbers = [revision for name, revision in known if name == row.name]
+            assert row.revision == max(numbers, default=0) + 1, f"{row.id} follows {numbers}"
+            known[row.name, row.revision] = row
+        for _, plan in writes.new_runs:
+            asked = self.plans[plan.id]
+            digests = {each.name: each.digest for each in asked.definitions}
+            stored = {job.id: job.spec.definition for _, _, job in writes.new_jobs}
+            for job in asked.jobs:
+                name, _, revision = stored[job.id].partition(":")
+                assert name == job.spec.definition, f"{job.id} was made from {stored[job.id]}"
+                assert not name or known[name, int(revision)].digest == digests[name], f"{job.id}: {stored[job.id]}"
+        for row in () if self.registering else writes.definitions:
+            before = [each for (name, _), each in self.store.definitions.items() if name == row.name and each.active]
+            changed = not before or max(before, key=lambda each: each.revision).digest != row.digest
+            assert changed or len(writes.new_runs) > 1, f"{row.id} says what the revision before it says"
 
     def look_at_end(self, row: TaskRow | AttemptRow, of_attempt: bool) -> None:
         """I5: the code on record is the one that came to be; what nobody knows is not guessed."""

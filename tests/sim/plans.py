@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from flowbatch.model.definition import Registration
 from flowbatch.model.ids import JobId, RunId
 from flowbatch.model.jobspec import (
     Action,
@@ -144,10 +145,21 @@ class Author:
         if rng.random() < 0.5:
             rng.shuffle(plans)
         deadline = rng.choice((30_000, 90_000)) if not self.calm and rng.random() < 0.15 else None
+        definitions, plans = self.define(plans)
         return RunPlan(
             RunId(f"run{number}"), "flow", tuple(plans), deadline_ms=deadline, environments=self.places.environments,
-            queues=self.places.queues,
+            queues=self.places.queues, definitions=definitions,
         )  # fmt: skip
+
+    def define(self, plans: list[JobPlan]) -> tuple[tuple[Registration, ...], list[JobPlan]]:
+        """A few definitions that the runs of a world share by name, with contents that differ now and then."""
+        draw = self.rng.random
+        names = [f"d{number}" for number in range(int(draw() * 4))]
+        made = tuple(Registration(name, "{}", f"digest{int(draw() * 2)}") for name in names)
+        choices = [*names, *names, ""]
+        return made, [
+            replace(plan, spec=replace(plan.spec, definition=choices[int(draw() * len(choices))])) for plan in plans
+        ]
 
     def job(self, key: str, before: list[JobPlan], stage: Stage) -> JobPlan:
         draw = self.rng.random

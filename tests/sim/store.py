@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 
+from flowbatch.model.definition import DefinitionRow, KnownRevision
 from flowbatch.model.events import EventRow
 from flowbatch.model.ids import RunId
 from flowbatch.model.jobspec import JobPlan, RunPlan
@@ -24,6 +26,7 @@ class DictStore:
         self.tasks: dict[int, dict[int, TaskRow]] = defaultdict(dict)
         self.attempts: dict[tuple[int, int, int], AttemptRow] = {}
         self.events: list[EventRow] = []
+        self.definitions: dict[tuple[str, int], DefinitionRow] = {}
 
     def commit(self, writes: Writes) -> None:
         """All of it or nothing; what SQLite would refuse is refused here."""
@@ -50,6 +53,13 @@ class DictStore:
             assert attempt.stopped_at is not None, f"attempt {key} has no end"
             self.attempts[key] = attempt
         self.events += writes.events
+        for new in writes.definitions:
+            assert (new.name, new.revision) not in self.definitions, f"{new.id} is stored twice"
+            self.definitions[new.name, new.revision] = new
+        for name, revision, at in writes.deregistered:
+            held = self.definitions[name, revision]
+            assert held.active, f"{held.id} is deregistered twice"
+            self.definitions[name, revision] = held._replace(active=False, deregistered_at=at)
 
     def keep_attempt(self, row: TaskRow) -> None:
         if row.status.terminal and row.attempt and row.stopped_at is not None:
@@ -69,7 +79,11 @@ class DictStore:
 
     def load(self) -> Loaded:
         """What is open, as a life would find it now."""
-        return self.loaded([no for no, row in self.runs.items() if row.status is RunStatus.RUNNING])
+        loaded = self.loaded([no for no, row in self.runs.items() if row.status is RunStatus.RUNNING])
+        known = [
+            KnownRevision(each.name, each.revision, each.active, each.digest) for each in self.definitions.values()
+        ]
+        return replace(loaded, definitions=sorted(known))
 
     def has_ended(self, run: RunId) -> bool:
         no = self.run_no.get(run)

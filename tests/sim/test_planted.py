@@ -14,7 +14,18 @@ from typing import NamedTuple
 
 import pytest
 
-from flowbatch.core import dependencies, lifecycle, ready, recovery, reopening, retry, runs, scheduler, submission
+from flowbatch.core import (
+    definitions,
+    dependencies,
+    lifecycle,
+    ready,
+    recovery,
+    reopening,
+    retry,
+    runs,
+    scheduler,
+    submission,
+)
 from flowbatch.errors import FlowbatchError
 from tests.sim.world import World
 
@@ -103,6 +114,16 @@ BUGS = {
         recovery.miss, "(state.draining or held)", "False", 200
     ),
     "a cancelled job is tried again": Bug(lifecycle.decide, "job.cancelled or job.terminated", "False", 400),
+    "an unchanged definition is registered again": Bug(
+        definitions.pin, "revisions.active[latest] != registration.digest", "True"
+    ),
+    "a changed definition is not registered": Bug(
+        definitions.pin, "revisions.active[latest] != registration.digest", "False", 200
+    ),
+    "what was deregistered is the latest after a crash": Bug(definitions.restore, "if each.active:", "if True:", 200),
+    "numbers of definitions begin anew after a crash": Bug(
+        definitions.restore, "revisions.last = max(revisions.last, each.revision)", "pass", 200
+    ),
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from flowbatch.model.definition import Registration
 from flowbatch.model.ids import AttemptKey, RunId
 from flowbatch.model.jobspec import RunPlan
 from flowbatch.model.status import RunStatus, Status
@@ -15,8 +16,10 @@ from flowbatch.model.stimuli import (
     Cancel,
     Census,
     Configure,
+    DeregisterDefinition,
     Drain,
     Interrupt,
+    RegisterDefinition,
     Reload,
     Resume,
     Retry,
@@ -46,6 +49,7 @@ class World(Shell):
         if rng.random() < 0.35:
             plans.append(author.run(1, 2 + int(rng.random() * 3)))
         self.plans = {plan.id: plan for plan in plans}
+        self.laws.plans = self.plans
         self.tasks = sum(job.spec.tasks for plan in plans for job in plan.jobs)
         self.tickets = 0
         self.cruel = not calm and rng.random() < 0.5
@@ -67,7 +71,9 @@ class World(Shell):
         if self.calm:
             return
         for _ in range(rng.choice((1, 2, 3, 4, 5))):
-            kind = rng.choice(("cancel", "terminate", "terminate", "retry", "retry", "retry", "configure"))
+            kind = rng.choice(
+                ("cancel", "terminate", "terminate", "retry", "retry", "retry", "configure", "register", "deregister")
+            )
             self.at(self.now + int(rng.random() * 80_000), self.order, kind, None)
         if rng.random() < 0.25:
             self.at(self.now + int(rng.random() * 60_000), self.leave, rng.random() < 0.7)
@@ -84,6 +90,7 @@ class World(Shell):
 
     def note(self, stimuli: list[Stimulus], crash: Crash | None) -> None:
         """What a Terminate reaches may not succeed once it is durable; here it is, unless a crash comes before the commit."""
+        self.laws.registering = any(isinstance(each, RegisterDefinition) for each in stimuli)
         if crash is Crash.BEFORE_COMMIT or len(stimuli) != 1:
             return
         command = stimuli[0]
@@ -119,6 +126,12 @@ class World(Shell):
             return SubmitRun(ticket, plan)
         if kind == "configure":
             return self.toggle()
+        if kind == "register":
+            digest = f"digest{int(self.rng.random() * 2)}"
+            return RegisterDefinition(ticket, Registration(f"d{int(self.rng.random() * 4)}", "{}", digest))
+        if kind == "deregister":
+            name, revision = f"d{int(self.rng.random() * 4)}", 1 + int(self.rng.random() * 3)
+            return DeregisterDefinition(ticket, name, revision)
         target = self.target()
         if kind == "cancel":
             return Cancel(ticket, target, "cancelled")

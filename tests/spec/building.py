@@ -9,7 +9,8 @@ from flowbatch.errors import WorkflowInvalid
 from flowbatch.model.jobspec import Environment, JobSpec, Queue, SecretSource
 from flowbatch.model.resources import Resources
 from flowbatch.spec.arrays import SourceRequest
-from flowbatch.spec.compile import Plan, parse, plan
+from flowbatch.spec.compile import Plan, nothing_registered, parse, plan
+from flowbatch.spec.definitions import Lookup
 from flowbatch.spec.policy import Guard, Policy, Root, plain
 
 MACHINE = (Environment("default", "local", Resources(8000, 16 * 1024, 0), title="default"),)
@@ -32,6 +33,8 @@ def compiled(
     only: tuple[str, ...] = (),
     absent: Callable[[SecretSource], str | None] | None = None,
     file: str = "f.yaml",
+    registry: Lookup = nothing_registered,
+    register: bool = False,
 ) -> Plan:
     count = itertools.count()
     return plan(
@@ -48,6 +51,8 @@ def compiled(
         guard=guard,
         only=only,
         absent=absent,
+        registry=registry,
+        register=register,
     )
 
 

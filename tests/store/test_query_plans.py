@@ -87,6 +87,7 @@ def plan(db: sqlite3.Connection, sql: str) -> list[str]:
         ("LAST_SEQ", ["SEARCH event"]),
         ("LATEST_DEFINITIONS", ["SEARCH definition USING PRIMARY KEY (name>?)"]),
         ("REVISIONS", ["SEARCH definition USING PRIMARY KEY (name=?)"]),
+        ("LATEST_REVISION", ["SEARCH definition USING PRIMARY KEY (name=?)"]),
         ("REVISION", ["SEARCH definition USING PRIMARY KEY (name=? AND revision=?)"]),
         ("ALL_REVISIONS", ["SEARCH definition USING PRIMARY KEY ((name,revision)>(?,?))"]),
         ("DEFINITION_NAMES", ["SCAN definition"]),

@@ -5,9 +5,9 @@ CREATE TABLE definition (
   name TEXT NOT NULL CHECK (length(name) BETWEEN 1 AND 128),
   revision INTEGER NOT NULL CHECK (revision >= 1),
   active INTEGER NOT NULL CHECK (active IN (0, 1)),
-  body TEXT NOT NULL CHECK (json_valid(body)),
+  body TEXT NOT NULL,
   digest TEXT NOT NULL,  -- of body and tags
-  tags TEXT NOT NULL CHECK (json_valid(tags)),
+  tags TEXT NOT NULL,
   registered_at INTEGER NOT NULL,
   deregistered_at INTEGER,
   PRIMARY KEY (name, revision),
