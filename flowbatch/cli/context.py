@@ -11,6 +11,7 @@ from flowbatch.errors import InputError
 
 if TYPE_CHECKING:
     from flowbatch.folder import StateFolder
+    from flowbatch.model.jobspec import Environment, Queue
     from flowbatch.settings import Settings
     from flowbatch.store.reader import Reader
 ALLOW_HELP: Final = (
@@ -36,6 +37,25 @@ class Place:
         from flowbatch.settings import read_settings
 
         return read_settings(self.folder.path, self.config)
+
+    @cached_property
+    def places(self) -> tuple[tuple[Environment, ...], tuple[Queue, ...]]:
+        """The environments and queues that a run started now may use: the settings', less and more what commands changed."""
+        from flowbatch.core.declared import environments_of, queues_of
+        from flowbatch.errors import StoreError
+
+        environments, queues = self.settings.environments, self.settings.queues
+        if not self.folder.database.exists():
+            return environments, queues
+        try:
+            with self.reader() as reader, reader.snapshot():
+                stored = reader.environments(), reader.queues()
+        except StoreError:
+            return environments, queues  # damaged, or of another version: the engine says so, or brings it up to date
+        return (
+            environments_of({row.name: row for row in stored[0]}, environments),
+            queues_of({row.name: row for row in stored[1]}, queues),
+        )
 
     def reader(self) -> Reader:
         """The store, read-only. Raises InputError where there is none yet."""

@@ -52,7 +52,7 @@ def load_plan(
         raise InputError(f"{file}: the workflow cannot be read: {error.strerror}") from error
     with no_plugins():
         from flowbatch.spec.compile import parse, plan
-    settings = place.settings
+    environments, queues = place.places
     folder = str(path.absolute().parent)
     made = plan(
         parse(text, file),
@@ -62,8 +62,8 @@ def load_plan(
         folder=folder,
         home=str(Path.home()),
         read_source=read_source,
-        available=settings.environments,
-        queues=settings.queues,
+        available=environments,
+        queues=queues,
         root=os.getuid() == 0,
         guard=None if allow is None else guard(place, folder, allow),
         only=tuple(only),

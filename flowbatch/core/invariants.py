@@ -12,6 +12,7 @@ from flowbatch.core.timers import Timer, TimerKind
 from flowbatch.model.ending import Halt
 from flowbatch.model.ids import AttemptKey, JobId, Millis
 from flowbatch.model.jobspec import Stage
+from flowbatch.model.places import is_of_run
 from flowbatch.model.resources import Resources
 from flowbatch.model.status import RunStatus, Status
 
@@ -215,6 +216,9 @@ def canonical(state: State, now: Millis) -> Canonical:
         for each in state.live.values()
     }  # fmt: skip
     return {
+        "environments": {name: each.row() for name, each in state.environments.items() if not is_of_run(name)},
+        "queues of the engine": {name: each.row() for name, each in state.queues.items() if not is_of_run(name)},
+        "deleted": (state.deleted_environments, state.deleted_queues),
         "next": (state.next_run, state.next_job),
         "runs": runs,
         "jobs": jobs,

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import assert_never
 
-from flowbatch.core import commands, definitions, dependencies, lifecycle, recovery, reopening, scheduler, submission
+from flowbatch.core import (
+    commands,
+    definitions,
+    dependencies,
+    environments,
+    lifecycle,
+    recovery,
+    reopening,
+    scheduler,
+    submission,
+)
 from flowbatch.core.state import Run, State
 from flowbatch.core.timers import Timer, TimerKind
 from flowbatch.core.turn import Turn
@@ -96,7 +106,7 @@ def dispatch(state: State, stimulus: Stimulus, out: Turn) -> None:
         case Interrupt():
             commands.on_interrupt(state, out)
         case Configure():
-            state.add_places(stimulus.environments, stimulus.queues)
+            environments.on_configure(state, stimulus, out)
         case RegisterDefinition():
             definitions.on_register(state, stimulus, out)
         case DeregisterDefinition():
@@ -143,4 +153,5 @@ def evict(state: State, run_id: RunId) -> Run:
     run = state.runs.pop(run_id)
     for job in run.jobs:
         del state.jobs[job.id]
+    state.drop_places(run.plan)
     return run

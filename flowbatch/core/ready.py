@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from flowbatch.model.ids import Millis
 from flowbatch.model.jobspec import Queue
+from flowbatch.model.places import PlaceStatus
 from flowbatch.model.resources import Resources
+from flowbatch.model.rows import QueueRow
 from flowbatch.model.status import Status
 
 if TYPE_CHECKING:
@@ -121,6 +123,19 @@ class QueueState:
     groups: dict[GroupKey, Group] = field(default_factory=dict)
     live: int = 0
     seq: int = 0
+    declared: Queue | None = None  # by the settings, when they were last looked at
+    status: PlaceStatus = PlaceStatus.VALID
+
+    def take(self, row: QueueRow) -> None:
+        """It is what the row says now; what waits and runs in it stays."""
+        self.spec, self.declared, self.status = row.spec, row.declared, row.status
+
+    def row(self) -> QueueRow:
+        return QueueRow(self.spec.name, self.spec, self.declared, self.status)
+
+    @classmethod
+    def of(cls, row: QueueRow) -> QueueState:
+        return cls(row.spec, declared=row.declared, status=row.status)
 
     def add(self, job: Job, lo: int, hi: int, *, front: int, shape: Resources) -> None:
         """The RUNNABLE children [lo, hi) of the job become ready."""

@@ -16,15 +16,17 @@ that starting it again could be a second start.
 from __future__ import annotations
 
 from flowbatch.core import definitions, dependencies, lifecycle, submission
+from flowbatch.core.ready import QueueState
 from flowbatch.core.runs import arm_deadline, arm_finally
 from flowbatch.core.scheduler import launch_again
-from flowbatch.core.state import ROW, Job, Live, Odd, Run, State
+from flowbatch.core.state import ROW, EnvironmentState, Job, Live, Odd, Run, State
 from flowbatch.core.turn import Turn
 from flowbatch.model.effects import Forget, Stop
 from flowbatch.model.ending import Evidence, Halt
 from flowbatch.model.events import ChildEvents
 from flowbatch.model.ids import AttemptKey, Millis, RunId
 from flowbatch.model.jobspec import JobPlan, RunPlan, Stage
+from flowbatch.model.places import PlaceStatus, is_of_run
 from flowbatch.model.rows import JobRow, Loaded, RunRow, TaskRow
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.model.stimuli import Census, Exited, Observation, Reload, Resume, Started
@@ -43,6 +45,16 @@ def rebuild(
         child_events=child_events,
         definitions=definitions.restore(loaded.definitions),
     )
+    for environment in loaded.environments:
+        if environment.status is PlaceStatus.DELETED:
+            state.deleted_environments[environment.name] = environment
+        else:
+            state.environments[environment.name] = EnvironmentState.of(environment)
+    for queue in loaded.queues:
+        if queue.status is PlaceStatus.DELETED:
+            state.deleted_queues[queue.name] = queue
+        else:
+            state.queues[queue.name] = QueueState.of(queue)
     restore(state, loaded)
     return state
 
@@ -50,16 +62,17 @@ def rebuild(
 def on_reload(state: State, stimulus: Reload, out: Turn) -> None:
     """An ended run is here again, for a Retry of this turn; where none reopens it, it leaves with the turn."""
     if not any(plan.id in state.runs for _, plan in stimulus.loaded.runs):
-        restore(state, stimulus.loaded, replace=False)  # places as they were then: the present ones hold
+        restore(state, stimulus.loaded)
         out.reloaded += [plan.id for _, plan in stimulus.loaded.runs]
 
 
-def restore(state: State, loaded: Loaded, *, replace: bool = True) -> None:
+def restore(state: State, loaded: Loaded) -> None:
     """Adds the loaded runs to the state. Work that is PENDING or RUNNABLE finds its place again by its cells alone."""
     runs: dict[int, Run] = {}
     jobs: dict[int, Job] = {}
+    needed = {plan.spec.queue for row, plan in loaded.jobs if not row.status.terminal}
     for run_row, run_plan in loaded.runs:
-        state.add_places(run_plan.environments, run_plan.queues, replace=replace)
+        restore_places(state, run_plan, needed)
         runs[run_row.no] = restore_run(state, run_row, run_plan)
     for job_row, job_plan in loaded.jobs:
         jobs[job_row.no] = restore_job(state, runs, job_row, job_plan)
@@ -77,6 +90,14 @@ def restore(state: State, loaded: Loaded, *, replace: bool = True) -> None:
     for run in runs.values():
         restore_deadlines(state, run)
     state.place_wanted = True
+
+
+def restore_places(state: State, plan: RunPlan, needed: set[str]) -> None:
+    """The run's own; and of the engine's those that its open jobs need, where the store does not have them (it did not before
+    environments and queues were stored)."""
+    kept = [queue for queue in plan.queues if is_of_run(queue.name) or queue.name in needed]
+    names = {name for queue in kept for name in queue.environments}
+    state.add_places((place for place in plan.environments if is_of_run(place.name) or place.name in names), kept)
 
 
 def restore_run(state: State, row: RunRow, plan: RunPlan) -> Run:

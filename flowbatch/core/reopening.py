@@ -13,7 +13,7 @@ from flowbatch.core.state import ROW, Job, Odd, Run, State
 from flowbatch.core.turn import Turn
 from flowbatch.model.ending import Halt
 from flowbatch.model.ids import Millis, RunId
-from flowbatch.model.jobspec import Stage
+from flowbatch.model.jobspec import Stage, title_of
 from flowbatch.model.rows import AttemptRow
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.model.stimuli import Retry, Target
@@ -28,7 +28,7 @@ def on_retry(state: State, command: Retry, out: Turn) -> None:
         return
     refused = refusal(run, job, target)
     main = chosen(run, job)
-    refused = refused or held_back(main)
+    refused = refused or held_back(main) or homeless(state, main)
     if refused is not None:
         out.answer(command.ticket, refused)
         return
@@ -65,6 +65,16 @@ def refusal(run: Run, job: Job | None, target: Target) -> str | None:
     ranges = ranges_of(job, target)
     if job.tasks and not any(job.status_of(i) == Status.FAILED for lo, hi in ranges for i in range(lo, hi)):
         return f"none of these children of {job.spec.key} is FAILED: there is nothing to retry"
+    return None
+
+
+def homeless(state: State, jobs: list[Job]) -> str | None:
+    """A queue may have been deleted since the run ended."""
+    for job in jobs:
+        if job.spec.queue not in state.queues:
+            return (
+                f"job {job.spec.key} belongs to queue {title_of(job.spec.queue)}, which is deleted: it cannot run again"
+            )
     return None
 
 

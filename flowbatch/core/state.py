@@ -8,10 +8,11 @@ its own. Children without one rest: all of them are in the status `Job.rest`, so
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from flowbatch.core.capacity import NOTHING, EnvironmentState
 from flowbatch.core.definitions import Revisions
 from flowbatch.core.ready import Entry, QueueState
 from flowbatch.core.timers import Timers
@@ -20,11 +21,14 @@ from flowbatch.model.ending import Halt
 from flowbatch.model.events import ChildEvents
 from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId
 from flowbatch.model.jobspec import Environment, JobSpec, Queue, RunFacts, RunPlan, Stage, When
+from flowbatch.model.places import is_of_run
 from flowbatch.model.resources import Resources
+from flowbatch.model.rows import EnvironmentRow, QueueRow
 from flowbatch.model.status import TRANSITIONS, RunStatus, Status
 
+__all__ = ["NOTHING", "ROW", "Edge", "EnvironmentState", "Job", "Live", "Odd", "Run", "State"]
+
 ROW: Final = 8  # the child has left its job's rest: a TaskRow says how it stands
-NOTHING: Final = Resources()
 LEGAL: Final = frozenset(old * 8 + new for old, new in TRANSITIONS)
 
 
@@ -174,45 +178,6 @@ class Job:
 
 
 @dataclass(slots=True, eq=False)
-class EnvironmentState:
-    """What is in use is counted by shape: an attempt that ends takes one from a number, and adds up nothing."""
-
-    spec: Environment
-    live: int = 0
-    held: dict[Resources, int] = field(default_factory=dict)
-    sum: Resources | None = NOTHING  # of what is held; None: to be added up anew
-
-    @property
-    def name(self) -> str:
-        return self.spec.name
-
-    def hold(self, shape: Resources, count: int) -> None:
-        self.live += count
-        self.held[shape] = self.held.get(shape, 0) + count
-        self.sum = None
-
-    def let_go(self, shape: Resources) -> None:
-        self.live -= 1
-        self.sum = None
-        left = self.held[shape] - 1
-        if left:
-            self.held[shape] = left
-        else:
-            del self.held[shape]
-
-    @property
-    def used(self) -> Resources:
-        if self.sum is None:
-            self.sum = NOTHING
-            for shape, count in self.held.items():
-                self.sum = self.sum.plus(shape.times(count))
-        return self.sum
-
-    def free(self) -> Resources:
-        return self.spec.capacity.minus(self.used)
-
-
-@dataclass(slots=True, eq=False)
 class State:
     life: int = 1
     same_boot_since: int = 1
@@ -226,6 +191,8 @@ class State:
     environments: dict[str, EnvironmentState] = field(default_factory=dict)
     queues: dict[str, QueueState] = field(default_factory=dict)
     definitions: dict[str, Revisions] = field(default_factory=dict)
+    deleted_environments: dict[str, EnvironmentRow] = field(default_factory=dict)  # which the settings still declare
+    deleted_queues: dict[str, QueueRow] = field(default_factory=dict)
     timers: Timers = field(default_factory=Timers)
     place_wanted: bool = False  # something became ready, or capacity came free
     enforcing: frozenset[str] = frozenset()  # backends that enforce timeouts themselves
@@ -234,23 +201,24 @@ class State:
     def queue_of(self, job: Job) -> QueueState:
         return self.queues[job.spec.queue]
 
-    def add_places(
-        self, environments: tuple[Environment, ...], queues: tuple[Queue, ...], *, replace: bool = True
-    ) -> None:
-        """Adds or replaces environments and queues by name; what they hold stays."""
+    def add_places(self, environments: Iterable[Environment], queues: Iterable[Queue]) -> None:
+        """Adds what is not there yet; what is there holds."""
         for environment in environments:
-            known = self.environments.get(environment.name)
-            if known is None:
-                self.environments[environment.name] = EnvironmentState(environment)
-            elif replace:
-                known.spec = environment
+            if environment.name not in self.environments:
+                self.environments[environment.name] = EnvironmentState(spec=environment, declared=environment)
         for queue in queues:
-            held = self.queues.get(queue.name)
-            if held is None:
-                self.queues[queue.name] = QueueState(queue)
-            elif replace:
-                held.spec = queue
+            if queue.name not in self.queues:
+                self.queues[queue.name] = QueueState(queue, declared=queue)
         self.place_wanted = True
+
+    def drop_places(self, plan: RunPlan) -> None:
+        """What belonged to a run goes with it."""
+        for environment in plan.environments:
+            if is_of_run(environment.name):
+                self.environments.pop(environment.name, None)
+        for queue in plan.queues:
+            if is_of_run(queue.name):
+                self.queues.pop(queue.name, None)
 
     def places_of(self, job: Job) -> Iterator[tuple[EnvironmentState, str]]:
         """The environments that could run the job, in the order of its queue, each with the backend for it."""

@@ -12,6 +12,7 @@ from flowbatch.core.state import Edge, Job, Run, State
 from flowbatch.core.turn import Turn
 from flowbatch.model.ids import JobId, Millis
 from flowbatch.model.jobspec import JobPlan, Stage
+from flowbatch.model.places import is_of_run
 from flowbatch.model.status import Status
 from flowbatch.model.stimuli import SubmitRun
 
@@ -22,13 +23,16 @@ def on_submit_run(state: State, command: SubmitRun, out: Turn) -> None:
     if plan.id in state.runs:
         out.answer(command.ticket, value=plan.id)  # the same submission again
         return
-    known = {queue.name for queue in plan.queues} | state.queues.keys()
+    known = {queue.name for queue in plan.queues if is_of_run(queue.name)} | state.queues.keys()
     missing = sorted({job.spec.queue for job in plan.jobs} - known)
     if missing:
         out.answer(command.ticket, f"unknown queue {missing[0]!r}")
         return
     plan = definitions.pin(state, plan, out)
-    state.add_places(plan.environments, plan.queues)
+    state.add_places(
+        (place for place in plan.environments if is_of_run(place.name)),
+        (queue for queue in plan.queues if is_of_run(queue.name)),
+    )
     deadline = None if plan.deadline_ms is None else Millis(out.now + plan.deadline_ms)
     run = Run(state.next_run, replace(plan, jobs=()), out.now, deadline_at=deadline)
     state.next_run += 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from flowbatch.core.state import Job, Live, Odd, Run, State
+from flowbatch.core.ready import QueueState
+from flowbatch.core.state import EnvironmentState, Job, Live, Odd, Run, State
 from flowbatch.model.effects import Answer, Effect
 from flowbatch.model.ending import Halt, Verdict
 from flowbatch.model.events import ChildEvents, EventKind, EventRow
@@ -84,6 +85,13 @@ class Turn:
 
     def touch_run(self, run: Run) -> None:
         self.runs[run.no] = run
+
+    def environment_row(self, environment: EnvironmentState) -> None:
+        """Of the engine's own; those of a run are in its plan and do not change."""
+        self.writes.environments[environment.name] = environment.row()
+
+    def queue_row(self, queue: QueueState) -> None:
+        self.writes.queues[queue.spec.name] = queue.row()
 
     def answer(self, ticket: int, error: str | None = None, value: object = None) -> None:
         self.effects.append(Answer(ticket, error, value))

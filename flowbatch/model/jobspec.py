@@ -11,7 +11,8 @@ from enum import StrEnum
 from flowbatch.model.container import Container, Cpu
 from flowbatch.model.definition import Registration
 from flowbatch.model.ids import JobId, Millis, RunId
-from flowbatch.model.resources import Resources
+from flowbatch.model.places import SCALE_DOWN_MS, SPOT_NOTICE_MS, EnvironmentType, Node
+from flowbatch.model.resources import Resources, sum_of
 
 
 class When(StrEnum):
@@ -121,7 +122,7 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """A compute environment."""
+    """A compute environment. `capacity` is its maximum; of an UNMANAGED one it is nothing, and its nodes say what there is."""
 
     name: str  # unique in the engine
     backend: str  # local | process | docker | fake
@@ -129,6 +130,16 @@ class Environment:
     enabled: bool = True
     title: str = ""  # AWS_BATCH_CE_NAME; the name where empty
     cpu: Cpu = Cpu.SHARES  # of containers that do not say themselves
+    type: EnvironmentType = EnvironmentType.MANAGED
+    spot: bool = False
+    notice_ms: int = SPOT_NOTICE_MS  # of a Spot environment: between TERM and KILL when capacity is taken back
+    min_vcpus_milli: int = 0  # kept for it, also while it is idle or DISABLED
+    scale_down_ms: int = SCALE_DOWN_MS  # how long desiredvCpus stays after demand has fallen
+    nodes: tuple[Node, ...] = ()
+
+    @property
+    def managed(self) -> bool:
+        return self.type is EnvironmentType.MANAGED
 
     def backend_of(self, spec: JobSpec) -> str | None:
         """The backend that would run the job here, or None where it cannot run."""
@@ -137,6 +148,21 @@ class Environment:
         if self.backend == "local" or self.backend == spec.kind:
             return spec.kind
         return None
+
+    def rooms(self) -> tuple[Resources, ...]:
+        """The largest amounts that one task may have here: the whole, or each node's."""
+        return (self.capacity,) if self.managed else tuple(node.capacity for node in self.nodes)
+
+    def total(self) -> Resources:
+        return sum_of(self.rooms())
+
+    def largest(self) -> Resources:
+        """The most of each kind that one task may have here, if not all at once."""
+        rooms = self.rooms()
+        return Resources(*(max((room[at] for room in rooms), default=0) for at in range(3)))
+
+    def ever_fits(self, shape: Resources) -> bool:
+        return any(shape.fits(room) for room in self.rooms())
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -37,6 +38,13 @@ class Resources(NamedTuple):
         if self.gpus:
             parts.append(f"{self.gpus} GPU")
         return ", ".join(parts)
+
+
+def sum_of(amounts: Iterable[Resources]) -> Resources:
+    total = Resources()
+    for amount in amounts:
+        total = total.plus(amount)
+    return total
 
 
 def vcpus_text(vcpus_milli: int) -> str:

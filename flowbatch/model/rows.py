@@ -9,7 +9,8 @@ from flowbatch.model.definition import DefinitionRow, KnownRevision
 from flowbatch.model.ending import Halt
 from flowbatch.model.events import EventRow
 from flowbatch.model.ids import JobId, Millis, RunId
-from flowbatch.model.jobspec import JobPlan, RunPlan, Stage
+from flowbatch.model.jobspec import Environment, JobPlan, Queue, RunPlan, Stage
+from flowbatch.model.places import PlaceStatus
 from flowbatch.model.status import RunStatus, Status
 
 
@@ -75,6 +76,7 @@ class TaskRow(NamedTuple):
     reason: str | None
     status_reason: str | None
     truncated: bool = False  # the log was capped
+    node: str | None = None  # of an UNMANAGED environment
 
 
 class AttemptRow(NamedTuple):
@@ -90,6 +92,24 @@ class AttemptRow(NamedTuple):
     reason: str | None
     status_reason: str | None
     truncated: bool = False  # the log was capped
+
+
+class EnvironmentRow(NamedTuple):
+    """An environment of the engine's own. Those of a workflow file live in the plan of their run."""
+
+    name: str
+    spec: Environment
+    declared: Environment | None  # what the settings said when they were last looked at; None: made by a command
+    status: PlaceStatus
+    updated_at: Millis | None = None  # UPDATING: attempts that began before are on what is being replaced
+    replace_at: Millis | None = None  # UPDATING: and end at the latest then
+
+
+class QueueRow(NamedTuple):
+    name: str
+    spec: Queue
+    declared: Queue | None
+    status: PlaceStatus
 
 
 @dataclass(slots=True)
@@ -109,11 +129,13 @@ class Writes:
     deregistered: list[tuple[str, int, Millis]] = field(
         default_factory=list
     )  # (name, revision, at): INACTIVE from now on
+    environments: dict[str, EnvironmentRow | None] = field(default_factory=dict)  # None: it is deleted
+    queues: dict[str, QueueRow | None] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(
             self.new_runs or self.new_jobs or self.runs or self.jobs or self.tasks or self.reopened or self.attempts
-            or self.events or self.definitions or self.deregistered
+            or self.events or self.definitions or self.deregistered or self.environments or self.queues
         )  # fmt: skip
 
 
@@ -129,3 +151,5 @@ class Loaded:
     jobs: list[tuple[JobRow, JobPlan]]
     tasks: list[TaskRow]
     definitions: list[KnownRevision] = field(default_factory=list)  # all there are; of a run that comes back, none
+    environments: list[EnvironmentRow] = field(default_factory=list)  # the engine's own; likewise
+    queues: list[QueueRow] = field(default_factory=list)

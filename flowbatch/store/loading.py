@@ -15,12 +15,13 @@ from flowbatch.errors import StoreDamaged
 from flowbatch.model.definition import DefinitionRow, KnownRevision
 from flowbatch.model.ending import Halt
 from flowbatch.model.events import EventKind, EventRow
-from flowbatch.model.jobspec import JobPlan, RunPlan, Stage
-from flowbatch.model.rows import AttemptRow, JobRow, Loaded, RunRow, TaskRow
+from flowbatch.model.jobspec import Environment, JobPlan, Queue, RunPlan, Stage
+from flowbatch.model.places import PlaceStatus
+from flowbatch.model.rows import AttemptRow, EnvironmentRow, JobRow, Loaded, QueueRow, RunRow, TaskRow
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.store import plans, statements
 
-Plan = TypeVar("Plan", JobPlan, RunPlan)
+Plan = TypeVar("Plan", JobPlan, RunPlan, Environment, Queue)
 Columns = Sequence[Any]  # one row, as sqlite3 gives it; the schema's STRICT and CHECKs are what types it
 
 STATUSES: Final = tuple(Status)  # indexing costs a tenth of calling the enum
@@ -91,6 +92,18 @@ def loaded(db: sqlite3.Connection, boot_id: str, numbers: Iterable[int]) -> Load
                 jobs.append((job_row(job), whole(plans.job_plan, plan)))
                 tasks += task_rows(db.execute(statements.TASKS_OF_JOB, (job[0],)).fetchone())
     return Loaded(life, same_boot_since, next_run, next_job, runs, jobs, tasks)
+
+
+def environment_row(row: Columns) -> EnvironmentRow:
+    name, spec, declared, status, *rest = row
+    before = None if declared is None else whole(plans.environment, declared)
+    return EnvironmentRow(name, whole(plans.environment, spec), before, PlaceStatus(status), *rest)
+
+
+def queue_row(row: Columns) -> QueueRow:
+    name, spec, declared, status = row
+    before = None if declared is None else whole(plans.queue, declared)
+    return QueueRow(name, whole(plans.queue, spec), before, PlaceStatus(status))
 
 
 def whole(read: Callable[[str], Plan], text: str) -> Plan:

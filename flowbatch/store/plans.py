@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pydantic_core import to_json
 
-from flowbatch.model.jobspec import JobPlan, RunPlan
+from flowbatch.model.jobspec import Environment, JobPlan, Queue, RunPlan
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -31,6 +31,32 @@ def run_adapter() -> TypeAdapter[RunPlan]:
     from pydantic import TypeAdapter
 
     return TypeAdapter(RunPlan)
+
+
+@cache
+def environment_adapter() -> TypeAdapter[Environment]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Environment)
+
+
+@cache
+def queue_adapter() -> TypeAdapter[Queue]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Queue)
+
+
+def place_json(place: Environment | Queue) -> str:
+    return to_json(place).decode()
+
+
+def environment(text: str) -> Environment:
+    return environment_adapter().validate_json(text)
+
+
+def queue(text: str) -> Queue:
+    return queue_adapter().validate_json(text)
 
 
 def job_json(plan: JobPlan) -> str:

@@ -9,8 +9,9 @@ from typing import Final
 from flowbatch.model.definition import DefinitionRow
 from flowbatch.model.ids import Millis
 from flowbatch.model.jobspec import JobPlan, RunPlan
+from flowbatch.model.rows import EnvironmentRow, QueueRow
 from flowbatch.model.status import RunStatus, Status
-from flowbatch.store import loading, lookup, plans, queries, views
+from flowbatch.store import loading, lookup, plans, queries, statements, views
 from flowbatch.store.results import AttemptView, Event, FailureGroup, Found, JobView, RunView, TaskView
 from flowbatch.store.session import Session
 
@@ -21,6 +22,15 @@ FOR_EVER: Final = 2**62
 
 class Reader(Session):
     """Runs, jobs, tasks, attempts and events. Use it in a `with`."""
+
+    # --- places
+
+    def environments(self) -> tuple[EnvironmentRow, ...]:
+        """The engine's own, deleted ones that the settings declare included."""
+        return tuple(loading.environment_row(row) for row in self.rows(statements.ENVIRONMENTS))
+
+    def queues(self) -> tuple[QueueRow, ...]:
+        return tuple(loading.queue_row(row) for row in self.rows(statements.QUEUES))
 
     # --- runs
 

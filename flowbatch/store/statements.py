@@ -90,8 +90,8 @@ SELECT * FROM (VALUES (?, ?, ?, ?)) LIMIT ?
 PUT_TASKS: Final = """
 INSERT OR REPLACE INTO task
   (job, idx, status, attempt, base, lost, memory_mib, environment, life, halt, not_before, started_at, stopped_at,
-   exit_code, reason, status_reason, truncated)
-SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) LIMIT ?
+   exit_code, reason, status_reason, truncated, node)
+SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) LIMIT ?
 """
 
 PUT_ATTEMPTS: Final = """
@@ -113,8 +113,18 @@ SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?)) LIMIT ?
 DEREGISTER: Final = """
 UPDATE definition SET active = 0, deregistered_at = ? WHERE name = ? AND revision = ? AND active = 1
 """
+# A few rows in a life: no need to write many in one step.
+PUT_ENVIRONMENT: Final = """
+INSERT OR REPLACE INTO environment (name, spec, declared, status, updated_at, replace_at) VALUES (?, ?, ?, ?, ?, ?)
+"""
+DELETE_ENVIRONMENT: Final = "DELETE FROM environment WHERE name = ?"
+PUT_QUEUE: Final = "INSERT OR REPLACE INTO queue (name, spec, declared, status) VALUES (?, ?, ?, ?)"
+DELETE_QUEUE: Final = "DELETE FROM queue WHERE name = ?"
 
 # --- the start of a life
+
+ENVIRONMENTS: Final = "SELECT name, spec, declared, status, updated_at, replace_at FROM environment ORDER BY name"
+QUEUES: Final = "SELECT name, spec, declared, status FROM queue ORDER BY name"
 
 BEGIN_LIFE: Final = "INSERT INTO life (boot_id, pid, started_at) VALUES (?, ?, ?)"
 
@@ -160,7 +170,7 @@ SELECT
   json_group_array(base), json_group_array(lost), json_group_array(memory_mib), json_group_array(environment),
   json_group_array(life), json_group_array(halt), json_group_array(not_before), json_group_array(started_at),
   json_group_array(stopped_at), json_group_array(exit_code), json_group_array(reason), json_group_array(status_reason),
-  json_group_array(truncated)
+  json_group_array(truncated), json_group_array(node)
 FROM task
 WHERE job = ?
 """

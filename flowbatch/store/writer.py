@@ -17,7 +17,7 @@ import anyio
 from pydantic_core import to_json
 
 from flowbatch.model.ids import Millis, RunId
-from flowbatch.model.rows import Loaded, Writes
+from flowbatch.model.rows import EnvironmentRow, Loaded, QueueRow, Writes
 from flowbatch.store import collection, loading, plans, statements
 from flowbatch.store.bulk import Bulk
 from flowbatch.store.connection import DEADLINE_S, Connection, connect, shielded, transaction
@@ -28,7 +28,7 @@ RUNS: Final = Bulk(statements.PUT_RUNS, 12, enums=(2, 4, 5))
 RUN_PLANS: Final = Bulk(statements.PUT_RUN_PLANS, 5)
 JOBS: Final = Bulk(statements.PUT_JOBS, 16, enums=(4, 5, 9, 10, 11))
 JOB_PLANS: Final = Bulk(statements.PUT_JOB_PLANS, 4)
-TASKS: Final = Bulk(statements.PUT_TASKS, 17, enums=(2, 9, 16))
+TASKS: Final = Bulk(statements.PUT_TASKS, 18, enums=(2, 9, 16))
 ATTEMPTS: Final = Bulk(statements.PUT_ATTEMPTS, 10, enums=(9,))
 DEFINITIONS: Final = Bulk(statements.PUT_DEFINITIONS, 8, enums=(2,))
 EVENTS: Final = Bulk(statements.PUT_EVENTS, 10, enums=(1, 6))
@@ -98,7 +98,12 @@ def read_instance(db: sqlite3.Connection) -> str:
 def begin_life(db: sqlite3.Connection, boot_id: str, pid: int, now: Millis) -> Loaded:
     db.execute(statements.BEGIN_LIFE, (boot_id, pid, now))
     open_runs = [number for (number,) in db.execute(statements.OPEN_RUNS).fetchall()]
-    return replace(loading.loaded(db, boot_id, open_runs), definitions=loading.known_revisions(db))
+    return replace(
+        loading.loaded(db, boot_id, open_runs),
+        definitions=loading.known_revisions(db),
+        environments=[loading.environment_row(row) for row in db.execute(statements.ENVIRONMENTS).fetchall()],
+        queues=[loading.queue_row(row) for row in db.execute(statements.QUEUES).fetchall()],
+    )
 
 
 def read_ended(db: sqlite3.Connection, boot_id: str, run: RunId) -> Loaded | None:
@@ -125,3 +130,18 @@ def write(db: sqlite3.Connection, writes: Writes) -> None:
         DEFINITIONS.write(db, [(*row[:5], to_json(dict(row.tags)).decode(), *row[6:]) for row in writes.definitions])
     for name, revision, at in writes.deregistered:
         db.execute(statements.DEREGISTER, (at, name, revision))
+    for name, environment in writes.environments.items():
+        if environment is None:
+            db.execute(statements.DELETE_ENVIRONMENT, (name,))
+        else:
+            db.execute(statements.PUT_ENVIRONMENT, place_columns(environment))
+    for name, queue in writes.queues.items():
+        if queue is None:
+            db.execute(statements.DELETE_QUEUE, (name,))
+        else:
+            db.execute(statements.PUT_QUEUE, place_columns(queue))
+
+
+def place_columns(row: EnvironmentRow | QueueRow) -> tuple[str | int | None, ...]:
+    name, spec, declared, status, *rest = row
+    return name, plans.place_json(spec), None if declared is None else plans.place_json(declared), status.value, *rest

@@ -11,6 +11,7 @@ from uuid import uuid4
 import anyio
 from anyio.abc import TaskStatus
 
+from flowbatch.app import pinned
 from flowbatch.backends.fake import FakeBackend
 from flowbatch.clock import VirtualClock
 from flowbatch.core.invariants import check
@@ -76,7 +77,7 @@ def planned(text: str = WORKFLOW) -> RunPlan:
         root=False,
         guard=None,
     )
-    return made.run
+    return pinned(made.run, made.environments, made.queues)
 
 
 class Memory(FakeBackend):

@@ -9,7 +9,7 @@ from flowbatch.model.definition import DefinitionRow, KnownRevision
 from flowbatch.model.events import EventRow
 from flowbatch.model.ids import RunId
 from flowbatch.model.jobspec import JobPlan, RunPlan
-from flowbatch.model.rows import AttemptRow, JobRow, Loaded, RunRow, TaskRow, Writes
+from flowbatch.model.rows import AttemptRow, EnvironmentRow, JobRow, Loaded, QueueRow, RunRow, TaskRow, Writes
 from flowbatch.model.status import RunStatus
 
 
@@ -27,6 +27,8 @@ class DictStore:
         self.attempts: dict[tuple[int, int, int], AttemptRow] = {}
         self.events: list[EventRow] = []
         self.definitions: dict[tuple[str, int], DefinitionRow] = {}
+        self.environments: dict[str, EnvironmentRow] = {}
+        self.queues: dict[str, QueueRow] = {}
 
     def commit(self, writes: Writes) -> None:
         """All of it or nothing; what SQLite would refuse is refused here."""
@@ -60,6 +62,14 @@ class DictStore:
             held = self.definitions[name, revision]
             assert held.active, f"{held.id} is deregistered twice"
             self.definitions[name, revision] = held._replace(active=False, deregistered_at=at)
+        for name, environment in writes.environments.items():
+            self.environments.pop(name, None)
+            if environment is not None:
+                self.environments[name] = environment
+        for name, queue in writes.queues.items():
+            self.queues.pop(name, None)
+            if queue is not None:
+                self.queues[name] = queue
 
     def keep_attempt(self, row: TaskRow) -> None:
         if row.status.terminal and row.attempt and row.stopped_at is not None:
@@ -83,7 +93,12 @@ class DictStore:
         known = [
             KnownRevision(each.name, each.revision, each.active, each.digest) for each in self.definitions.values()
         ]
-        return replace(loaded, definitions=sorted(known))
+        return replace(
+            loaded,
+            definitions=sorted(known),
+            environments=[self.environments[name] for name in sorted(self.environments)],
+            queues=[self.queues[name] for name in sorted(self.queues)],
+        )
 
     def has_ended(self, run: RunId) -> bool:
         no = self.run_no.get(run)

@@ -127,7 +127,7 @@ async def test_what_the_first_version_stored_is_read(tmp_path: Path) -> None:
         db.execute("INSERT INTO run_plan VALUES (1, 'film', '', ?, '')", (plans.run_json(run_plan),))
         db.execute(f"INSERT INTO job VALUES ({', '.join('?' * len(job))})", job)
         db.execute("INSERT INTO job_plan VALUES (100, 'render', NULL, ?)", (plans.job_json(job_plan),))
-        task = task_row(100, 0, Status.FAILED, attempt=2)[:-1]
+        task = task_row(100, 0, Status.FAILED, attempt=2)[:16]
         db.execute(f"INSERT INTO task VALUES ({', '.join('?' * len(task))})", task)
         past = attempt_row(100)[:-1]
         db.execute(f"INSERT INTO attempt VALUES ({', '.join('?' * len(past))})", past)
