@@ -44,7 +44,12 @@ def on_cancel(state: State, command: Cancel, out: Turn) -> None:
     else:
         for job in jobs:
             changed += cancel_job(state, job, command.target.indices, command.reason, out)
-    out.answer(command.ticket, value={"changed": changed, "running": sum(job.running for job in jobs)})
+    ranges = command.target.indices
+    running = sum(
+        job.running if ranges is None or not job.array else len(live_tasks(state, job, clipped(job, ranges)))
+        for job in jobs
+    )
+    out.answer(command.ticket, value={"changed": changed, "running": running})
 
 
 def on_terminate(state: State, command: Terminate, out: Turn) -> None:
@@ -84,7 +89,8 @@ def staged(run: Run) -> list[Job]:
 
 
 def cancel_job(state: State, job: Job, indices: tuple[tuple[int, int], ...] | None, reason: str, out: Turn) -> int:
-    """Waiting tasks end FAILED with the caller's reason; STARTING and RUNNING ones go on. Returns how many ended."""
+    """Waiting tasks end FAILED with the caller's reason; STARTING and RUNNING ones go on, and are not tried again. Returns how
+    many ended."""
     if job.status.terminal:
         return 0
     before = job.counts[Status.FAILED]
@@ -96,7 +102,11 @@ def cancel_job(state: State, job: Job, indices: tuple[tuple[int, int], ...] | No
             return 1
         dependencies.end_range(state, job, 0, job.tasks, Status.FAILED, reason, out)
     else:
-        for lo, hi in clipped(job, indices):
+        ranges = clipped(job, indices)
+        for live in live_tasks(state, job, ranges):
+            job.oddity(live.key.idx).cancelled = True
+            out.live_row(live)
+        for lo, hi in ranges:
             dependencies.end_range(state, job, lo, hi, Status.FAILED, reason, out)
     return job.counts[Status.FAILED] - before
 

@@ -184,9 +184,9 @@ def runnable(job: Job, lo: int, hi: int, shape: Resources, now: Millis) -> set[i
     return found
 
 
-def odd_facts(odd: Odd, now: Millis) -> tuple[int, int, int, Millis | None]:
+def odd_facts(odd: Odd, now: Millis) -> tuple[int, int, int, Millis | None, bool]:
     waits = odd.not_before if odd.not_before is not None and odd.not_before > now else None
-    return odd.base, odd.lost, odd.memory_mib, waits
+    return odd.base, odd.lost, odd.memory_mib, waits, odd.cancelled
 
 
 def canonical(state: State, now: Millis) -> Canonical:
@@ -197,7 +197,7 @@ def canonical(state: State, now: Millis) -> Canonical:
             job.terminated, job.skipped, job.status_reason, job.created_at, job.started_at, job.stopped_at,
             bytes(job.cells), job.attempts.tobytes(), tuple(job.counts), job.running,
             0 if job.status.terminal else job.unmet,
-            {idx: facts for idx, odd in job.odd.items() if (facts := odd_facts(odd, now)) != (0, 0, 0, None)},
+            {idx: facts for idx, odd in job.odd.items() if (facts := odd_facts(odd, now)) != (0, 0, 0, None, False)},
         )
         for job in state.jobs.values()
     }  # fmt: skip

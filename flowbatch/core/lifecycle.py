@@ -98,11 +98,11 @@ def end(state: State, live: Live, verdict: Verdict, at: Millis, out: Turn) -> No
 
 
 def decide(live: Live, verdict: Verdict) -> retry.Decision:
-    job, idx = live.job, live.key.idx
-    stopped = job.cancelled or job.terminated
+    job = live.job
+    odd = job.odd.get(live.key.idx)
+    stopped = job.cancelled or job.terminated or (odd is not None and odd.cancelled)
     if stopped and verdict.end is not EndClass.INTERRUPTED:
         return retry.GIVE_UP
-    odd = job.odd.get(idx)
     base, losses = (odd.base, odd.lost) if odd is not None else (0, 0)
     return retry.decide(job.spec.retry, verdict, live.key.attempt - base, losses)
 

@@ -127,8 +127,8 @@ def restore_task(state: State, job: Job, row: TaskRow) -> None:
     job.attempts[idx] = row.attempt
     if status >= Status.SUCCEEDED:
         return
-    if row.base or row.lost or row.memory_mib or row.not_before is not None:
-        job.odd[idx] = Odd(row.base, row.lost, row.memory_mib, row.not_before)
+    if row.base or row.lost or row.memory_mib or row.not_before is not None or row.cancelled:
+        job.odd[idx] = Odd(row.base, row.lost, row.memory_mib, row.not_before, row.cancelled)
     if status >= Status.STARTING:
         restore_live(state, job, row)
 

@@ -67,6 +67,7 @@ class Odd:
     lost: int = 0  # free losses so far
     memory_mib: int = 0  # grown by a rule; 0: as the spec says
     not_before: Millis | None = None  # RUNNABLE: a retry waits for its backoff
+    cancelled: bool = False  # by its index, while it ran
 
 
 @dataclass(slots=True, eq=False)

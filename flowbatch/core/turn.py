@@ -50,7 +50,7 @@ class Turn:
         odd = job.odd.get(idx, FRESH)
         self.writes.tasks[job.no, idx] = TaskRow(
             job.no, idx, live.status, live.key.attempt, odd.base, odd.lost, odd.memory_mib, live.environment.spec.name,
-            live.life, live.halt, None, live.started_at, None, None, None, live.halt_reason,
+            live.life, live.halt, None, live.started_at, None, None, None, live.halt_reason, False, None, odd.cancelled,
         )  # fmt: skip
 
     def ended_row(self, live: Live, status: Status, verdict: Verdict, stopped_at: Millis) -> None:
@@ -60,7 +60,7 @@ class Turn:
         self.writes.tasks[job.no, idx] = TaskRow(
             job.no, idx, status, live.key.attempt, odd.base, odd.lost, odd.memory_mib, live.environment.spec.name,
             live.life, live.halt, None, live.started_at, stopped_at, verdict.exit_code, verdict.reason,
-            verdict.status_reason, verdict.truncated,
+            verdict.status_reason, verdict.truncated, None, odd.cancelled,
         )  # fmt: skip
 
     def waiting_row(self, job: Job, idx: int, status: Status, status_reason: str | None = None) -> None:
@@ -69,7 +69,7 @@ class Turn:
         stopped_at = self.now if status.terminal else None
         self.writes.tasks[job.no, idx] = TaskRow(
             job.no, idx, status, job.attempts[idx], odd.base, odd.lost, odd.memory_mib, None, self.state.life, Halt.NONE,
-            odd.not_before, None, stopped_at, None, None, status_reason,
+            odd.not_before, None, stopped_at, None, None, status_reason, False, None, odd.cancelled,
         )  # fmt: skip
 
     def past_attempt(self, live: Live, verdict: Verdict, stopped_at: Millis) -> None:

@@ -77,6 +77,7 @@ class TaskRow(NamedTuple):
     status_reason: str | None
     truncated: bool = False  # the log was capped
     node: str | None = None  # of an UNMANAGED environment
+    cancelled: bool = False  # by its index, while it ran: what runs ends by itself and is not tried again
 
 
 class AttemptRow(NamedTuple):

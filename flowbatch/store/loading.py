@@ -44,6 +44,7 @@ def job_row(row: Columns) -> JobRow:
 def task_row(row: Columns) -> TaskRow:
     values = list(row)
     values[2], values[9], values[16] = STATUSES[values[2]], HALTS[values[9]], bool(values[16])
+    values[18] = bool(values[18])
     return TaskRow(*values)
 
 
@@ -52,7 +53,7 @@ def task_rows(columns: Columns) -> Iterator[TaskRow]:
     values = [from_json(column) for column in columns]
     values[2] = map(STATUSES.__getitem__, values[2])
     values[9] = map(HALTS.__getitem__, values[9])
-    values[16] = map(bool, values[16])
+    values[16], values[18] = map(bool, values[16]), map(bool, values[18])
     return map(tuple.__new__, repeat(TaskRow), zip(*values, strict=True))
 
 

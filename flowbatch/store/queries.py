@@ -127,7 +127,7 @@ GROUP BY task.job, task.status
 
 TASKS_BETWEEN: Final = """
 SELECT job, idx, status, attempt, base, lost, memory_mib, environment, life, halt, not_before, started_at, stopped_at,
-  exit_code, reason, status_reason, truncated
+  exit_code, reason, status_reason, truncated, node, cancelled
 FROM task
 WHERE job = ? AND idx BETWEEN ? AND ?
 ORDER BY idx

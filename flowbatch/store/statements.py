@@ -90,8 +90,8 @@ SELECT * FROM (VALUES (?, ?, ?, ?)) LIMIT ?
 PUT_TASKS: Final = """
 INSERT OR REPLACE INTO task
   (job, idx, status, attempt, base, lost, memory_mib, environment, life, halt, not_before, started_at, stopped_at,
-   exit_code, reason, status_reason, truncated, node)
-SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) LIMIT ?
+   exit_code, reason, status_reason, truncated, node, cancelled)
+SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) LIMIT ?
 """
 
 PUT_ATTEMPTS: Final = """
@@ -170,7 +170,8 @@ SELECT
   json_group_array(base), json_group_array(lost), json_group_array(memory_mib), json_group_array(environment),
   json_group_array(life), json_group_array(halt), json_group_array(not_before), json_group_array(started_at),
   json_group_array(stopped_at), json_group_array(exit_code), json_group_array(reason), json_group_array(status_reason),
-  json_group_array(truncated), json_group_array(node)
+  json_group_array(truncated), json_group_array(node),
+  json_group_array(cancelled)
 FROM task
 WHERE job = ?
 """

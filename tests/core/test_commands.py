@@ -11,7 +11,7 @@ from flowbatch.model.ending import Evidence, Halt
 from flowbatch.model.ids import JobId, RunId
 from flowbatch.model.jobspec import RetryPolicy, Stage, When
 from flowbatch.model.status import RunStatus, Status
-from flowbatch.model.stimuli import Cancel, Exited, Interrupt, Resume, Target, Terminate, Tick
+from flowbatch.model.stimuli import Cancel, Exited, Interrupt, Resume, Retry, Target, Terminate, Tick
 from tests.core.builders import World, environment, job, need, parse
 
 RUN, HOLD = Target(RunId("run")), job("hold", timeout_ms=9**9)
@@ -251,3 +251,47 @@ def test_failed_children_have_ended_and_the_others_are_not_meant(command: type[C
     assert world.answers()[-1].value == {"changed": 0, "note": "what has FAILED has ended already"}
     assert world.statuses("a") == "-ssR"
     assert world.stops() == []
+
+
+def a_child_cancelled_at_work(verdict: int | None, *, interrupted: bool = False) -> World:
+    """Of three, child 1 is cancelled while it runs and child 2 before it has begun; then child 1 ends."""
+    world = World(environment(vcpus=3))
+    world.submit(HOLD, job("a", size=3, attempts=3))
+    world.start("a:0", "a:1")
+    world.tell(Cancel(5, Target(job=JobId("a"), indices=((1, 2),)), "enough"))
+    [answer] = [each for each in world.answers() if each.ticket == 5]
+    assert answer.value == {"changed": 1, "running": 1}  # child 0 was not named
+    assert world.statuses("a") == "rr-"
+    world.launched()
+    if interrupted:
+        world.tell(Interrupt())
+    world.end("a:1", code=verdict)
+    return world
+
+
+def test_a_child_cancelled_by_its_index_ends_by_itself_and_is_not_tried_again() -> None:
+    world = a_child_cancelled_at_work(1)
+    assert world.statuses("a") == "r--"
+    assert world.launched() == []
+    world.end("a:0", code=1)  # the others have their retries
+    assert world.launched() == ["a:0#2"]
+
+
+def test_a_child_cancelled_at_work_may_succeed() -> None:
+    assert a_child_cancelled_at_work(0).statuses("a") == "r+-"
+
+
+def test_that_a_child_was_cancelled_outlives_the_engine_and_an_interruption() -> None:
+    world = a_child_cancelled_at_work(143, interrupted=True)
+    row = world.outcome.writes.tasks[world.job("a").no, 1]
+    assert (row.status, row.cancelled) == (Status.RUNNABLE, True)
+    assert world.job("a").odd[1].cancelled
+
+
+def test_a_retry_forgets_that_a_child_was_cancelled() -> None:
+    world = a_child_cancelled_at_work(1)
+    world.end("a:0")
+    world.tell(Retry(6, RUN))
+    assert "a:1#2" in world.launched()
+    world.end("a:1#2", code=1)
+    assert world.launched() == ["a:1#3"]

@@ -48,6 +48,8 @@ class Laws:
         self.told: dict[Subject, int] = {}  # the last status that an event told
         self.runs_told: dict[int, int] = {}
         self.first: dict[tuple[int, int], int] = {}  # attempts of earlier generations
+        self.spared: dict[tuple[JobId, int], int] = {}  # cancelled by index while that attempt ran: it is the last
+        self.asked: set[JobId] = set()  # jobs of which children were ever cancelled by index
         self.doomed: set[AttemptKey] = set()  # terminated by an acknowledged command: they may not succeed
         self.lossy = False  # the world may lose attempts of durable backends
         self.capacity: dict[str, Resources] = {}
@@ -68,15 +70,23 @@ class Laws:
         if writes.definitions or writes.new_jobs:
             self.look_at_definitions(writes)
         for (no, idx), task in writes.tasks.items():
-            if task.status is Status.STARTING:
-                self.look_at_new_attempt(no, task, writes)
+            plan = self.store.job_plans.get(no)
             if no in reopened and not task.status.terminal:
                 self.first[no, idx] = task.attempt - (task.status is Status.STARTING)
+                if plan is not None:
+                    self.spared.pop((plan.id, idx), None)
+            if task.cancelled:
+                assert plan is not None, f"{no}:{idx}: cancelled before it was submitted"
+                assert plan.id in self.asked, f"{plan.id}:{idx}: cancelled, and nobody asked for it"
+                again = task.status is Status.RUNNABLE and task.status_reason != INTERRUPTED
+                assert not again, f"{plan.id}:{idx}: cancelled by its index, and to be tried again"
+            if task.status is Status.STARTING:
+                self.look_at_new_attempt(no, task, writes)
             if task.status.terminal:
                 self.look_at_end(task, task.environment is not None)
             if task.status is Status.FAILED and task.environment is not None:
                 job = writes.jobs.get(no) or jobs[no]
-                if not job.cancelled and not job.terminated:
+                if not job.cancelled and not job.terminated and not task.cancelled:
                     self.look_at_surrender(task, writes)
         for attempt in writes.attempts:
             self.look_at_end(attempt, True)
@@ -167,6 +177,14 @@ class Laws:
         ):
             again = last is not None and last.status_reason == INTERRUPTED
             assert again, f"{no}:{task.idx}#{task.attempt}: cancelled, and tried again"
+        plan = self.store.job_plans.get(no)
+        spared = None if plan is None else self.spared.get((plan.id, task.idx))
+        if plan is not None and spared is not None and task.attempt > spared:
+            new = (row for row in writes.attempts if row[:3] == (no, task.idx, task.attempt - 1))
+            last = next(new, last)  # it may have gone back and begun again in one turn
+            again = last is not None and last.status_reason == INTERRUPTED
+            assert again, f"{plan.id}:{task.idx}#{task.attempt}: cancelled by its index, and tried again"
+            self.spared[plan.id, task.idx] = task.attempt
 
     def look_at_surrender(self, task: TaskRow, writes: Writes) -> None:
         """An attempt is the last only where the budget is used up, or a rule says so."""

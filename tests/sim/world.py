@@ -89,11 +89,19 @@ class World(Shell):
         return None, False
 
     def note(self, stimuli: list[Stimulus], crash: Crash | None) -> None:
-        """What a Terminate reaches may not succeed once it is durable; here it is, unless a crash comes before the commit."""
+        """What a Terminate reaches may not succeed once it is durable, and what a Cancel of children finds at work has its last
+        attempt; here it is durable, unless a crash comes before the commit."""
+        self.laws.asked |= {
+            each.target.job for each in stimuli if isinstance(each, Cancel) and each.target.job and each.target.indices
+        }
         self.laws.registering = any(isinstance(each, RegisterDefinition) for each in stimuli)
         if crash is Crash.BEFORE_COMMIT or len(stimuli) != 1:
             return
         command = stimuli[0]
+        if isinstance(command, Cancel) and command.target.indices is not None:
+            for live in self.machine.state.live.values():
+                if self.reaches(command.target, live.key):
+                    self.laws.spared[live.key.job, live.key.idx] = live.key.attempt
         if isinstance(command, Terminate):
             target = command.target
             for live in self.machine.state.live.values():
@@ -134,7 +142,7 @@ class World(Shell):
             return DeregisterDefinition(ticket, name, revision)
         target = self.target()
         if kind == "cancel":
-            return Cancel(ticket, target, "cancelled")
+            return Cancel(ticket, self.at_work() or target, "cancelled")
         if kind == "terminate":
             return Terminate(ticket, target, "terminated")
         assert target.run is not None
@@ -162,6 +170,17 @@ class World(Shell):
             lo = int(draw() * job.spec.size)
             return Target(run.id, job.id, ((lo, lo + int(draw() * 4)), (0, 0))[: 1 + int(draw() * 2)])
         return Target(run.id, job.id)
+
+    def at_work(self) -> Target | None:
+        """Half of the time a child that has just been started, where there is one."""
+        live = list(self.machine.state.live.values())
+        if not live or self.rng.random() < 0.5:
+            return None
+        chosen = live[int(self.rng.random() * len(live))]
+        run = chosen.job.run
+        if run is None or not chosen.job.array:
+            return None
+        return Target(run.id, chosen.job.id, ((chosen.key.idx, chosen.key.idx),))
 
     def leave(self, interrupt: bool) -> None:
         """Ctrl-C once or twice; then the engine ends, and another life follows."""

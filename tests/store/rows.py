@@ -123,7 +123,7 @@ def any_task(draw: st.DrawFn, job: int) -> TaskRow:
         job, draw(st.integers(0, 9999)), status, draw(st.integers(1, 500)), draw(counts), draw(counts), draw(counts),
         draw(words) if status.live else draw(optional_words), draw(counts), draw(st.sampled_from(Halt)),
         draw(st.none() | times), draw(st.none() | times), draw(times) if status.terminal else None, draw(exits),
-        draw(optional_words), draw(optional_words), draw(st.booleans()),
+        draw(optional_words), draw(optional_words), draw(st.booleans()), draw(optional_words), draw(st.booleans()),
     )  # fmt: skip
 
 
