@@ -125,7 +125,7 @@ BUGS = {
     "numbers of definitions begin anew after a crash": Bug(
         definitions.restore, "revisions.last = max(revisions.last, each.revision)", "pass", 200
     ),
-    "a cancelled child is tried again": Bug(lifecycle.decide, "odd is not None and odd.cancelled", "False", 60),
+    "a cancelled child is tried again": Bug(lifecycle.decide, "odd is not None and odd.cancelled", "False", 400),
     "a cancelled child is forgotten in a crash": Bug(commands.cancel_job, "out.live_row(live)", "pass", 60),
 }  # fmt: skip
 

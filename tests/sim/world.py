@@ -172,14 +172,17 @@ class World(Shell):
         return Target(run.id, job.id)
 
     def at_work(self) -> Target | None:
-        """Half of the time a child that has just been started, where there is one."""
-        live = list(self.machine.state.live.values())
+        """Half of the time a child that runs and could be tried again, where there is one."""
+        live = [
+            each
+            for each in self.machine.state.live.values()
+            if each.job.array and each.key.attempt < each.job.spec.retry.attempts
+        ]
         if not live or self.rng.random() < 0.5:
             return None
         chosen = live[int(self.rng.random() * len(live))]
         run = chosen.job.run
-        if run is None or not chosen.job.array:
-            return None
+        assert run is not None
         return Target(run.id, chosen.job.id, ((chosen.key.idx, chosen.key.idx),))
 
     def leave(self, interrupt: bool) -> None:
