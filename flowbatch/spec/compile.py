@@ -10,7 +10,7 @@ import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from flowbatch.errors import Problem, WorkflowInvalid
 from flowbatch.model.definition import DefinitionRow
@@ -32,6 +32,9 @@ from flowbatch.spec.schema import ParamModel, WorkflowModel
 from flowbatch.spec.specs import SpecMaker
 from flowbatch.spec.validation import EXPRESSION, Validated, validate
 from flowbatch.spec.yaml import load
+
+if TYPE_CHECKING:
+    from flowbatch.spec.cron import Schedule
 
 __all__ = ["Document", "Plan", "SourceRequest", "parse", "plan"]
 
@@ -69,6 +72,8 @@ class Plan:
     warnings: list[Problem]
     environments: tuple[Environment, ...]  # all that the run may use, its own or the engine's
     queues: tuple[Queue, ...]
+    schedule: Schedule | None = None  # when `serve` runs it
+    manual: bool = False  # `serve` runs it only when it is asked to
 
 
 def nothing_registered(name: str, revision: int | None) -> DefinitionRow | None:
@@ -123,6 +128,10 @@ def plan(
     keep = kept(drafts.main, only, drafts.final, findings) if only else set(drafts.main)
     before = len(findings.problems)
     judge_places(model.environments or {}, model.queues or {}, _names(document, available), findings)
+    if model.schedule is not None and model.start is not None:
+        findings.problem(
+            ("start",), "a workflow with a schedule starts by that; give one of schedule and start", at_key=True
+        )
     trusted = len(findings.problems) == before and not any(path[:1] in _PLACES for path in checked.broken)
     places = Places.of(model.environments or {}, model.queues or {}, available, queues)
     jobs = [*(job for job in drafts.main.values() if job.key in keep), *drafts.final.values()]
@@ -151,7 +160,23 @@ def plan(
         queues=places.own_queues,
         definitions=registrations(document.name, drafts.definitions, jobs, around) if register else (),
     )
-    return Plan(run, in_order(findings.warnings), tuple(places.environments.values()), tuple(places.queues.values()))
+    return Plan(
+        run,
+        in_order(findings.warnings),
+        tuple(places.environments.values()),
+        tuple(places.queues.values()),
+        _schedule(model),
+        model.start == "manual",
+    )
+
+
+def _schedule(model: WorkflowModel) -> Schedule | None:
+    if model.schedule is None:
+        return None
+    from flowbatch.spec.cron import parse_schedule  # imported for the few files that have a schedule
+
+    given = model.schedule
+    return parse_schedule(given.cron, given.tz, given.missed, given.overlap)
 
 
 def _filled(

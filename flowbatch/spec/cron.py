@@ -114,17 +114,27 @@ def millis(moment: datetime) -> Millis:
 
 def parse_schedule(cron: str, tz: str = "UTC", missed: str = Missed.LATEST, overlap: str = Overlap.SKIP) -> Schedule:
     """Raises ValueError with what is wrong, and how it would be right."""
-    expression = " ".join(NICKNAMES.get(cron.strip().lower(), cron).split())
-    if len(expression.split()) != 5:
+    return Schedule(expression(cron), zone(tz), Missed(missed), Overlap(overlap))
+
+
+def expression(cron: str) -> str:
+    """The five fields of a schedule, nicknames such as @daily spelled out. Raises ValueError."""
+    fields = NICKNAMES.get(cron.strip().lower(), cron).split()
+    if len(fields) != 5:
         raise ValueError(f"{cron!r} is no schedule: five fields are needed ({FIELDS}), as in '0 2 * * mon-fri'")
     try:
-        first = next(CronSim(expression, datetime(2026, 1, 1, tzinfo=UTC)), None)
+        first = next(CronSim(" ".join(fields), datetime(2026, 1, 1, tzinfo=UTC)), None)
     except CronSimError as error:
         raise ValueError(f"{cron!r} is no schedule: {str(error).lower()} ({FIELDS})") from None
     if first is None:
         raise ValueError(f"{cron!r} never comes")
+    return " ".join(fields)
+
+
+def zone(tz: str) -> str:
+    """Raises ValueError where there is no such time zone."""
     try:
         ZoneInfo(tz)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ValueError(f"{tz!r} is no time zone: use a name like Europe/Prague, or UTC") from None
-    return Schedule(expression, tz, Missed(missed), Overlap(overlap))
+    return tz

@@ -6,7 +6,7 @@ spellings stand beside the short ones and mean the same; both at once in one map
 
 from typing import Annotated, ClassVar, Final, Literal
 
-from pydantic import BeforeValidator, Field, PlainValidator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 
 from flowbatch.spec.container_schema import LogModel, OverridesModel, PropertiesModel
 from flowbatch.spec.container_values import (
@@ -256,6 +256,35 @@ class QueueModel(Strict):
     max_running: int | None = Field(None, ge=1, description="At most so many attempts of it run at once.")
 
 
+def _cron(value: str) -> str:
+    from flowbatch.spec.cron import expression  # imported for the few files that have a schedule
+
+    return expression(value)
+
+
+def _zone(value: str) -> str:
+    from flowbatch.spec.cron import zone
+
+    return zone(value)
+
+
+class ScheduleModel(Strict):
+    """When `serve` runs the workflow; `run` runs it at once, whatever this says."""
+
+    cron: Annotated[str, AfterValidator(_cron)] = Field(
+        description="Five fields (minute hour day-of-month month day-of-week) or @hourly, @daily, @weekly, @monthly, @yearly."
+    )
+    tz: Annotated[str, AfterValidator(_zone)] = Field(
+        "UTC", description="The time zone that it is meant in: Europe/Prague."
+    )
+    missed: Literal["skip", "latest", "all"] = Field(
+        "latest", description="Which of the times that passed while no server ran are made up for."
+    )
+    overlap: Literal["skip", "queue", "allow"] = Field(
+        "skip", description="What becomes of a time at which the run before is still going on."
+    )
+
+
 class VolumeModel(Strict):
     """A named volume, shared by the jobs of a run; most need no entry here."""
 
@@ -266,8 +295,6 @@ class WorkflowModel(Strict):
     """A workflow: jobs, what they need, and where they run."""
 
     LATER: ClassVar[dict[str, str]] = {
-        "schedule": "schedules come with a later release",
-        "start": "it belongs to `serve`, which comes with a later release",
         "notify": "notifications come with a later release",
     }
 
@@ -275,6 +302,10 @@ class WorkflowModel(Strict):
     name: Name | None = Field(None, description="The workflow's name; the file's unless given.")
     params: dict[Name, ParamModel] | None = Field(None, description="What can be set with -p name=value.")
     deadline: DurationMs | None = Field(None, description="Wall time from the run's creation; then it is terminated.")
+    schedule: ScheduleModel | None = Field(
+        None, description="When `serve` runs it; without one, when the file changes."
+    )
+    start: Literal["manual"] | None = Field(None, description="`serve` runs it only when it is asked to.")
     environments: dict[Name, EnvironmentModel] | None = Field(None, description="Compute environments.")
     queues: dict[Name, QueueModel] | None = Field(None, description="Job queues.")
     secrets: dict[Name, SecretModel] | None = Field(None, description="Where secret values come from.")

@@ -181,7 +181,28 @@ def test_one_mistake_one_message(body: str, message: str) -> None:
         ("on: push\njobs: {a: {script: x}}", "1:1: on: unknown key 'on'; keys of your own begin with x-"),
         ("flowbatch: 2\njobs: {a: {script: x}}", "1:12: flowbatch: must be 1, found 2"),
         ("deadline: -1\njobs: {a: {script: x}}", "1:11: deadline: a duration above 0 is needed, found -1"),
-        ("schedule: {cron: x}\njobs: {a: {script: x}}", "1:1: schedule: not yet: schedules come with a later release"),
+        (
+            "schedule: {cron: x}\njobs: {a: {script: x}}",
+            "1:18: schedule.cron: 'x' is no schedule: five fields are needed",
+        ),
+        (
+            "schedule: {cron: '0 25 * * *'}\njobs: {a: {script: x}}",
+            "1:18: schedule.cron: '0 25 * * *' is no schedule: bad hour",
+        ),
+        ("schedule: {tz: UTC}\njobs: {a: {script: x}}", "1:1: schedule: 'cron' is missing"),
+        (
+            "schedule: {cron: '@daily', tz: Europe/Prag}\njobs: {a: {script: x}}",
+            "1:32: schedule.tz: 'Europe/Prag' is no time zone",
+        ),
+        (
+            "schedule: {cron: '@daily', missed: some}\njobs: {a: {script: x}}",
+            "1:36: schedule.missed: must be 'skip', 'latest' or 'all'",
+        ),
+        ("start: later\njobs: {a: {script: x}}", "1:8: start: must be 'manual', found 'later'"),
+        (
+            "schedule: {cron: '@daily'}\nstart: manual\njobs: {a: {script: x}}",
+            "2:1: start: a workflow with a schedule starts by that",
+        ),
         ("notify: []\njobs: {a: {script: x}}", "1:1: notify: not yet: notifications come with a later release"),
         (
             "volumes: {a: {keeps: true}}\njobs: {a: {script: x}}",
