@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
 from flowbatch.model.definition import DefinitionRow, KnownRevision
@@ -132,6 +132,15 @@ class Writes:
     )  # (name, revision, at): INACTIVE from now on
     environments: dict[str, EnvironmentRow | None] = field(default_factory=dict)  # None: it is deleted
     queues: dict[str, QueueRow | None] = field(default_factory=dict)
+
+    def absorb(self, later: Writes) -> None:
+        """What a later turn wrote comes on top: its rows replace ours under the same keys."""
+        for each in fields(self):
+            ours, theirs = getattr(self, each.name), getattr(later, each.name)
+            if isinstance(ours, dict):
+                ours.update(theirs)
+            else:
+                ours.extend(theirs)
 
     def __bool__(self) -> bool:
         return bool(

@@ -33,16 +33,7 @@ class GatheringStore:
         if writes.reopened:
             await self._flush()  # they are copied from what the store has
         kept = self._kept
-        kept.new_runs += writes.new_runs
-        kept.new_jobs += writes.new_jobs
-        kept.runs |= writes.runs
-        kept.jobs |= writes.jobs
-        kept.tasks |= writes.tasks
-        kept.reopened += writes.reopened
-        kept.attempts += writes.attempts
-        kept.events += writes.events
-        kept.definitions += writes.definitions
-        kept.deregistered += writes.deregistered
+        kept.absorb(writes)
         if len(kept.tasks) + len(kept.attempts) + len(kept.events) > ROWS_KEPT:
             await self._flush()
 
