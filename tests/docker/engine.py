@@ -153,7 +153,7 @@ def drop_stale(pid_file: Path) -> None:
 
 
 def install(package: str) -> None:
-    if shutil.which("apt-get") is None:
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise NoEngine(HOW)
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     subprocess.run(["apt-get", "update", "-qq"], env=env, check=False, stdout=subprocess.DEVNULL)
@@ -163,6 +163,13 @@ def install(package: str) -> None:
     )  # fmt: skip
     if done.returncode:
         raise NoEngine(f"{package} cannot be installed: {done.stderr.strip().splitlines()[-1:]}; {HOW}")
+
+
+def ensure_program(name: str) -> None:
+    """Of the package of that name. Raises NoEngine with a sentence."""
+    with locked():
+        if shutil.which(name) is None:
+            install(name)
 
 
 def busybox() -> Path:
@@ -207,6 +214,7 @@ def main() -> None:
     """Before the tests, with no test's time limit: installing an Engine may take minutes."""
     try:
         ensure_engine()
+        ensure_program("docker-registry")
     except NoEngine as error:
         sys.exit(f"{error}")
 

@@ -1,130 +1,228 @@
-"""A registry of images on loopback, as small as the Engine lets it be, that fails as it is told."""
+"""A registry of images on loopback: Debian's docker-registry, and before it a proxy of ours that fails as it is told.
+
+The real one has the images and asks for passwords. What it does not do, the proxy does: it answers with a status of its own (a
+rate limit, an outage), and holds layers back.
+"""
 
 from __future__ import annotations
 
 import base64
 import gzip
 import hashlib
+import http.client
+import io
 import json
+import socket
+import subprocess
+import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+from urllib.parse import urlsplit
+from uuid import uuid4
 
-from tests.docker.engine import busybox_tree
+from tests.docker.engine import add_text, busybox_tree, ensure_program
+
+READY_S: Final = 30.0
+USER: Final = "somebody"
+PASSWORD: Final = "s3cret:with-colon"
+# Of the password above: no tool is needed that makes one.
+HTPASSWD: Final = f"{USER}:$2b$04$Vd5GLMtzYwUjjtQPpRTSpuyvLow6fRa5nbJemP12Y3u.GT08YYlWm"
+MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
+CONFIG: Final = "application/vnd.docker.container.image.v1+json"
+LAYER: Final = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+BLOB: Final = "application/octet-stream"
+HOP: Final = ("connection", "date", "server", "transfer-encoding", "content-length")
+FAILURES: Final = {
+    429: ("TOOMANYREQUESTS", "You have reached your pull rate limit"),
+    503: ("UNAVAILABLE", "the service is not available"),
+}
+
+
+class Registry:
+    """`failures`: HTTP statuses to answer the next requests for a manifest with. `gate` unset: layers are held back."""
+
+    def __init__(self, behind: int) -> None:
+        self.behind = behind  # the port of the real one
+        self.failures: list[int] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.held: set[str] = set()  # layers that the gate holds back
+        self.requests: list[tuple[str, str]] = []  # for manifests: method, image
+        self.port = 0
+
+    def asked(self, image: str) -> list[str]:
+        """How its manifest was asked for: by which methods."""
+        return [method for method, name in self.requests if name == image]
+
+    def absent(self) -> str:
+        return f"localhost:{self.port}/absent-{uuid4().hex[:8]}:1"
+
+    def image(self) -> str:
+        """Puts a new one there: busybox, and a layer that no Engine has yet."""
+        name = f"test-{uuid4().hex[:8]}"
+        trees = [busybox_tree(), name_tree(name)]
+        layers = [gzip.compress(tree, 1) for tree in trees]
+        config = json.dumps(
+            {
+                "architecture": "amd64",
+                "os": "linux",
+                "config": {"Cmd": ["sh"]},
+                "rootfs": {"type": "layers", "diff_ids": [digest(tree) for tree in trees]},
+            }
+        ).encode()
+        for blob in (config, *layers):
+            self._upload(name, blob)
+        self.held.add(digest(layers[1]))
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": described(config, CONFIG),
+            "layers": [described(layer, LAYER) for layer in layers],
+        }
+        self._ask("PUT", f"/v2/{name}/manifests/1", json.dumps(manifest).encode(), MANIFEST)
+        return f"localhost:{self.port}/{name}:1"
+
+    def _upload(self, name: str, blob: bytes) -> None:
+        there = self._ask("POST", f"/v2/{name}/blobs/uploads/", b"", BLOB)
+        target = urlsplit(there)
+        self._ask("PUT", f"{target.path}?{target.query}&digest={digest(blob)}", blob, BLOB)
+
+    def _ask(self, method: str, target: str, body: bytes, kind: str) -> str:
+        """Of the real one, directly. Returns the Location of the answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.behind, timeout=READY_S)
+        try:
+            login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+            connection.request(method, target, body, {"Content-Type": kind, "Authorization": f"Basic {login}"})
+            response = connection.getresponse()
+            text = response.read()
+            assert response.status < 300, (method, target, response.status, text)
+            return response.headers.get("Location", "")
+        finally:
+            connection.close()
+
+
+class Front(BaseHTTPRequestHandler):
+    """Hands on what it is asked to the real registry, and its answer back."""
+
+    protocol_version = "HTTP/1.1"
+    registry: Registry
+
+    def do_GET(self) -> None:
+        registry = self.registry
+        if "/manifests/" in self.path:
+            registry.requests.append((self.command, f"localhost:{registry.port}/{self.path.split('/')[2]}:1"))
+            if registry.failures:
+                self._fail(registry.failures.pop(0))
+                return
+        if self.path.rpartition("/")[2] in registry.held:
+            registry.gate.wait(60)
+        connection = http.client.HTTPConnection("127.0.0.1", registry.behind, timeout=READY_S)
+        try:
+            connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():  # an Engine sends many Accept
+                if name.lower() not in HOP:
+                    connection.putheader(name, value)
+            connection.endheaders()
+            response = connection.getresponse()
+            data = response.read()
+            length = response.headers.get("Content-Length", str(len(data)))
+            kept = [pair for pair in response.getheaders() if pair[0].lower() not in HOP]
+            self._answer(response.status, data, [*kept, ("Content-Length", length)])
+        finally:
+            connection.close()
+
+    do_HEAD = do_GET
+
+    def _fail(self, status: int) -> None:
+        code, message = FAILURES[status]
+        data = json.dumps({"errors": [{"code": code, "message": message}]}).encode()
+        wait = [("Retry-After", "1")] if status == 429 else []
+        kind = ("Content-Type", "application/json")
+        self._answer(status, data, [*wait, kind, ("Content-Length", str(len(data)))])
+
+    def _answer(self, status: int, data: bytes, headers: list[tuple[str, str]]) -> None:
+        self.send_response(status)
+        for name, value in headers:
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 def digest(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
-class Registry:
-    """`failures`: HTTP statuses to answer the next requests for a manifest with. `gate` unset: layers are held back."""
-
-    def __init__(self) -> None:
-        tree = busybox_tree()
-        layer = gzip.compress(tree, 1)
-        config = json.dumps(
-            {
-                "architecture": "amd64",
-                "os": "linux",
-                "config": {"Cmd": ["sh"]},
-                "rootfs": {"type": "layers", "diff_ids": [digest(tree)]},
-            }
-        ).encode()
-        kind = "application/vnd.docker.distribution.manifest.v2+json"
-        self.manifest = json.dumps(
-            {
-                "schemaVersion": 2,
-                "mediaType": kind,
-                "config": {
-                    "mediaType": "application/vnd.docker.container.image.v1+json",
-                    "size": len(config),
-                    "digest": digest(config),
-                },
-                "layers": [
-                    {
-                        "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip",
-                        "size": len(layer),
-                        "digest": digest(layer),
-                    }
-                ],
-            }
-        ).encode()
-        self.kind = kind
-        self.blobs = {digest(config): config, digest(layer): layer}
-        self.layer = digest(layer)
-        self.failures: list[int] = []
-        self.auth: str | None = None  # user:password
-        self.gate = threading.Event()
-        self.gate.set()
-        self.manifests = 0  # asked for
-        self.port = 0
-
-    def image(self, name: str) -> str:
-        return f"localhost:{self.port}/{name}:1"
-
-    def answer(self, handler: BaseHTTPRequestHandler) -> tuple[int, bytes, dict[str, str]]:
-        if self.auth is not None:
-            wanted = "Basic " + base64.b64encode(self.auth.encode()).decode()
-            if handler.headers.get("Authorization") != wanted:
-                text = b'{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}'
-                return 401, text, {"WWW-Authenticate": 'Basic realm="test"', "Content-Type": "application/json"}
-        parts = handler.path.split("/")
-        if "manifests" in parts:
-            if handler.command == "GET" or self.failures:
-                self.manifests += 1
-            if self.failures:
-                status = self.failures.pop(0)
-                return status, json.dumps({"errors": [CODES[status]]}).encode(), {"Content-Type": "application/json"}
-            found = digest(self.manifest)
-            return 200, self.manifest, {"Content-Type": self.kind, "Docker-Content-Digest": found}
-        if "blobs" in parts:
-            if parts[-1] == self.layer:
-                self.gate.wait(60)
-            return 200, self.blobs[parts[-1]], {"Content-Type": "application/octet-stream"}
-        return 200, b"{}", {"Content-Type": "application/json"}
+def described(blob: bytes, kind: str) -> dict[str, str | int]:
+    return {"mediaType": kind, "size": len(blob), "digest": digest(blob)}
 
 
-CODES = {
-    404: {"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"},
-    429: {"code": "TOOMANYREQUESTS", "message": "You have reached your pull rate limit"},
-    503: {"code": "UNAVAILABLE", "message": "the service is not available"},
-}
+def name_tree(name: str) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        add_text(tar, "etc/image-name", name)
+    return out.getvalue()
 
 
 @contextmanager
-def a_registry() -> Iterator[Registry]:
-    registry = Registry()
+def a_registry(*, auth: bool = False) -> Iterator[Registry]:
+    with TemporaryDirectory(prefix="fbr-") as folder, a_real_one(Path(folder), auth) as behind:
+        registry = Registry(behind)
+        handler = type("Handler", (Front,), {"registry": registry})
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        server.daemon_threads = True
+        registry.port = server.server_address[1]
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield registry
+        finally:
+            registry.gate.set()
+            server.shutdown()
+            thread.join()
+            server.server_close()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:
-            status, data, headers = registry.answer(self)
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(data)))
-            self.send_header("Docker-Distribution-Api-Version", "registry/2.0")
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(data)
-
-        do_HEAD = do_GET
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    registry.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
+@contextmanager
+def a_real_one(folder: Path, auth: bool) -> Iterator[int]:
+    """docker-registry with its data in the folder; its port."""
+    ensure_program("docker-registry")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    config: dict[str, object] = {
+        "version": 0.1,
+        "log": {"level": "error"},
+        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
+        "http": {"addr": f"127.0.0.1:{port}"},
+    }
+    if auth:
+        (folder / "htpasswd").write_text(HTPASSWD + "\n")
+        config["auth"] = {"htpasswd": {"realm": "test", "path": str(folder / "htpasswd")}}
+    (folder / "config.yml").write_text(json.dumps(config))  # JSON is YAML
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(["docker-registry", "serve", str(folder / "config.yml")], stdout=log, stderr=log)
     try:
-        yield registry
+        deadline = time.monotonic() + READY_S
+        while not listens(port):
+            assert process.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < deadline, "docker-registry does not come up"
+            time.sleep(0.02)
+        yield port
     finally:
-        registry.gate.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+        process.kill()
+        process.wait()
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0

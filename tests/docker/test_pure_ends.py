@@ -133,6 +133,7 @@ def test_references(image: str, name: str, tag: str, registry: str) -> None:
         ("manifest for localhost:5000/x:1 not found: manifest unknown", True),
         ("pull access denied for x, repository does not exist or may require 'docker login'", True),
         ("Head https://ghcr.io/v2/x/manifests/1: unauthorized", True),
+        ("manifest invalid: manifest invalid", True),
         ("toomanyrequests: You have reached your pull rate limit", False),
         ("dial tcp: lookup registry-1.docker.io on 1.1.1.1:53: no such host", False),
         ("dial tcp 127.0.0.1:5000: connect: connection refused", False),

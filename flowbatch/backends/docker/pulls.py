@@ -29,6 +29,7 @@ PERMANENT: Final = (
     "authentication required",
     "denied:",
     "invalid reference",
+    "manifest invalid",
     "manifest unknown",
     "name unknown",
     "no basic auth",
