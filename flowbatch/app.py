@@ -125,7 +125,13 @@ def make_backends(
     base_env = {name: value for name, value in os.environ.items() if not name.startswith(("FLOWBATCH_", "AWS_BATCH_"))}
     return {
         "process": ProcessBackend(folder.supervisor, base_env, starting),
-        "docker": DockerBackend(folder.docker, folder.logs, clock, log_cap_bytes=settings.log_cap_bytes),
+        "docker": DockerBackend(
+            folder.docker,
+            folder.logs,
+            clock,
+            log_cap_bytes=settings.log_cap_bytes,
+            disk_free_mib=settings.disk_free_mib,
+        ),
         "fake": fake,
     }
 

@@ -28,6 +28,7 @@ class Settings:
     child_events: ChildEvents = ChildEvents.NONE
     file: str | None = None
     policy: Policy = NOTHING  # of containers; a workflow's own folder comes to it
+    disk_free_mib: int | None = None  # on Docker's disk, before a container starts; None: the usual
 
 
 def machine() -> Resources:
@@ -89,6 +90,7 @@ def parse_settings(text: bytes, file: str) -> Settings:
         ChildEvents.NONE if model.events is None else ChildEvents(model.events.children),
         file,
         NOTHING if model.policy is None else model.policy.policy(),
+        None if limits is None else limits.disk_free,
     )
 
 

@@ -48,6 +48,10 @@ class LimitsModel(Strict):
     """What a single task or request may take."""
 
     log: SizeMib | None = Field(None, description="Of one attempt's log; the newest is kept. 64 MiB unless given.")
+    disk_free: SizeMib | None = Field(
+        None,
+        description="Free space of Docker's disk below which no container starts. Unless given, 2 GiB or 5 %, whichever is more.",
+    )
 
 
 class EventsModel(Strict):

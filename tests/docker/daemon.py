@@ -9,29 +9,34 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import anyio
 import anyio.to_thread
 
-from tests.docker.engine import IMAGE, Raw, busybox_tree
+from tests.docker.engine import IMAGE, Raw, busybox, busybox_tree
 
 READY_S = 90.0
 TRIES = 3  # after a kill it may find its containerd gone, and needs another start (D17)
 
 
 class Daemon:
-    def __init__(self, folder: Path, *flags: str) -> None:
+    def __init__(self, folder: Path, *flags: str, disk_mib: int | None = None) -> None:
         self.folder = folder
+        self.disk_mib = disk_mib
         self.raw = Raw(str(folder / "d.sock"))
+        self.data = folder / "data"
         self.flags = flags
         self.process: subprocess.Popen[bytes] | None = None
 
     def begin(self) -> None:
-        """For the first time, with an image."""
+        """For the first time, with an image. `disk_mib`: its data on a disk of its own, of that size."""
+        if self.disk_mib is not None:
+            self.data.mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={self.disk_mib}m", "tmpfs", self.data], check=True)
         self.start()
         self.raw.import_image(IMAGE, busybox_tree())
 
@@ -46,7 +51,7 @@ class Daemon:
     def _spawn(self) -> None:
         (self.folder / "docker.pid").unlink(missing_ok=True)
         command = [
-            "unshare", "--net", "dockerd", f"--host=unix://{self.raw.path}", f"--data-root={self.folder}/data",
+            "unshare", "--net", "dockerd", f"--host=unix://{self.raw.path}", f"--data-root={self.data}",
             f"--exec-root={self.folder}/exec", f"--pidfile={self.folder}/docker.pid", "--bridge=none", "--iptables=false",
             *self.flags,
         ]  # fmt: skip
@@ -63,6 +68,29 @@ class Daemon:
                 return True
             time.sleep(0.1)
         return False
+
+    def inside(self) -> list[str]:
+        """What to put before a command so that it sees the daemon's network, with a loopback."""
+        assert self.process is not None
+        enter = ["nsenter", f"--target={self.process.pid}", "--net"]
+        subprocess.run([*enter, busybox(), "ip", "link", "set", "lo", "up"], check=True)
+        return enter
+
+    def said(self, text: str) -> bool:
+        return text in (self.folder / "dockerd.log").read_text(errors="replace")
+
+    @contextmanager
+    def full_but_for(self, mib: int) -> Iterator[None]:
+        """Its disk has so much left inside, and again what it had afterwards."""
+        stat = os.statvfs(self.data)
+        free = stat.f_bavail * stat.f_frsize
+        filler = self.data / "filler"
+        with filler.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, free - (mib << 20))
+        try:
+            yield
+        finally:
+            filler.unlink()
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         if self.process is not None:
@@ -100,10 +128,10 @@ def read(path: Path) -> str:
 
 
 @asynccontextmanager
-async def a_daemon(*flags: str) -> AsyncIterator[Daemon]:
+async def a_daemon(*flags: str, disk_mib: int | None = None) -> AsyncIterator[Daemon]:
     """Its containerd listens deep below its folder: a path of pytest's may be too long for that."""
     with TemporaryDirectory(prefix="fbd-") as short:
-        daemon = Daemon(Path(short), *flags)
+        daemon = Daemon(Path(short), *flags, disk_mib=disk_mib)
         try:
             await anyio.to_thread.run_sync(daemon.begin)
             yield daemon

@@ -17,7 +17,7 @@ import subprocess
 import tarfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -175,7 +175,7 @@ def name_tree(name: str) -> bytes:
 
 @contextmanager
 def a_registry(*, auth: bool = False) -> Iterator[Registry]:
-    with TemporaryDirectory(prefix="fbr-") as folder, a_real_one(Path(folder), auth) as behind:
+    with TemporaryDirectory(prefix="fbr-") as folder, a_real_one(Path(folder), a_port(), auth=auth) as behind:
         registry = Registry(behind)
         handler = type("Handler", (Front,), {"registry": registry})
         server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -193,15 +193,24 @@ def a_registry(*, auth: bool = False) -> Iterator[Registry]:
 
 
 @contextmanager
-def a_real_one(folder: Path, auth: bool) -> Iterator[int]:
-    """docker-registry with its data in the folder; its port."""
+def an_image_inside(enter: list[str]) -> Iterator[str]:
+    """A registry in the network that `enter` leads to, with one image; no proxy of ours reaches there."""
+    with TemporaryDirectory(prefix="fbr-") as folder:
+        with a_real_one(Path(folder), a_port()) as port:
+            registry = Registry(port)
+            registry.port = port
+            image = registry.image()
+        with a_real_one(Path(folder), port, enter=enter):
+            yield image
+
+
+@contextmanager
+def a_real_one(folder: Path, port: int, *, auth: bool = False, enter: Sequence[str] = ()) -> Iterator[int]:
+    """docker-registry with its data in the folder; its port. One in another network is taken to be up once its own log says so."""
     ensure_program("docker-registry")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
     config: dict[str, object] = {
         "version": 0.1,
-        "log": {"level": "error"},
+        "log": {"level": "info"},
         "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
         "http": {"addr": f"127.0.0.1:{port}"},
     }
@@ -210,10 +219,11 @@ def a_real_one(folder: Path, auth: bool) -> Iterator[int]:
         config["auth"] = {"htpasswd": {"realm": "test", "path": str(folder / "htpasswd")}}
     (folder / "config.yml").write_text(json.dumps(config))  # JSON is YAML
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(["docker-registry", "serve", str(folder / "config.yml")], stdout=log, stderr=log)
+        command = [*enter, "docker-registry", "serve", str(folder / "config.yml")]
+        process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         deadline = time.monotonic() + READY_S
-        while not listens(port):
+        while b"listening on" not in (folder / "log").read_bytes():
             assert process.poll() is None, (folder / "log").read_text()
             assert time.monotonic() < deadline, "docker-registry does not come up"
             time.sleep(0.02)
@@ -223,6 +233,9 @@ def a_real_one(folder: Path, auth: bool) -> Iterator[int]:
         process.wait()
 
 
-def listens(port: int) -> bool:
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0
+def a_port() -> int:
+    """One that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

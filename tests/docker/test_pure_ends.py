@@ -9,6 +9,7 @@ import pytest
 
 from flowbatch.backends.docker.checks import numbers
 from flowbatch.backends.docker.credentials import HUB, registry_of
+from flowbatch.backends.docker.disk import reserve_of
 from flowbatch.backends.docker.ends import (
     QUIET,
     Boot,
@@ -19,7 +20,7 @@ from flowbatch.backends.docker.ends import (
     read_from_log,
 )
 from flowbatch.backends.docker.names import BOOT
-from flowbatch.backends.docker.pulls import permanent, split
+from flowbatch.backends.docker.pulls import is_permanent, split
 from flowbatch.model.ending import Evidence
 from flowbatch.model.ids import Millis
 
@@ -142,7 +143,22 @@ def test_references(image: str, name: str, tag: str, registry: str) -> None:
     ],
 )
 def test_what_a_pull_fails_with_for_good(message: str, expected: bool) -> None:
-    assert permanent(message) is expected
+    assert is_permanent(message) is expected
+
+
+@pytest.mark.parametrize(
+    ("reserve_mib", "free", "total", "enough"),
+    [
+        (None, 3 << 30, 10 << 30, True),  # 2 GiB are more than a twentieth
+        (None, 1 << 30, 10 << 30, False),
+        (None, 40 << 30, 1 << 40, False),  # a twentieth is more
+        (None, 60 << 30, 1 << 40, True),
+        (100, 100 << 20, 1 << 40, True),
+        (100, (100 << 20) - 1, 1 << 40, False),
+    ],
+)
+def test_how_much_of_a_disk_has_to_be_free(reserve_mib: int | None, free: int, total: int, enough: bool) -> None:
+    assert (free >= reserve_of(total, reserve_mib)) is enough
 
 
 def test_versions() -> None:

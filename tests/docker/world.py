@@ -27,7 +27,10 @@ CAP = 1 << 20
 
 
 class DockerWorld:
-    def __init__(self, folder: Path, raw: Raw, stack: AsyncExitStack, socket: str) -> None:
+    def __init__(
+        self, folder: Path, raw: Raw, stack: AsyncExitStack, socket: str, disk_free_mib: int | None = None
+    ) -> None:
+        self.disk_free_mib = disk_free_mib
         self.socket = socket
         self.folder = folder
         self.raw = raw
@@ -42,6 +45,7 @@ class DockerWorld:
             self.folder / "logs",
             SystemClock(),
             log_cap_bytes=CAP,
+            disk_free_mib=self.disk_free_mib,
             endpoint=f"unix://{self.socket}",
         )
 
@@ -113,9 +117,11 @@ class DockerWorld:
 
 
 @asynccontextmanager
-async def docker_world(folder: Path, raw: Raw, socket: str | None = None) -> AsyncIterator[DockerWorld]:
+async def docker_world(
+    folder: Path, raw: Raw, socket: str | None = None, *, disk_free_mib: int | None = None
+) -> AsyncIterator[DockerWorld]:
     async with AsyncExitStack() as stack:
-        world = DockerWorld(folder, raw, stack, socket or raw.path)
+        world = DockerWorld(folder, raw, stack, socket or raw.path, disk_free_mib)
         try:
             await stack.enter_async_context(running(world.backend, world.facts))
             yield world

@@ -15,7 +15,7 @@ from flowbatch.settings import LOG_CAP_BYTES, defaults, machine, memory_mib, rea
 FILE = """
 environments: {big: {backend: process, vcpus: 12, memory: 48GiB}, light: {vcpus: 0.5}}
 queues: {bulk: {priority: 1, environments: [big]}, fast: {priority: 10, environments: [light, big], max_running: 3}}
-limits: {log: 8MiB}
+limits: {log: 8MiB, disk_free: 500MiB}
 events: {children: ends}
 retention: 30d
 """
@@ -55,6 +55,7 @@ def test_the_file_beside_the_state_folder_or_the_one_that_is_named(tmp_path: Pat
     assert (queues["bulk"].priority, queues["bulk"].environments) == (1, ("big",))
     assert (queues["fast"].environments, queues["fast"].max_running) == (("light", "big"), 3)
     assert settings.log_cap_bytes == 8 * 1024 * 1024
+    assert settings.disk_free_mib == 500
     assert settings.retention_ms == 30 * 24 * 3600 * 1000
     assert settings.child_events is ChildEvents.ENDS
     assert settings.file == str(path)

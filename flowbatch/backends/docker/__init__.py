@@ -9,6 +9,7 @@ What the Engine really does, and the rules that follow from it, are rows D01 to 
     following   what is done about an attempt that has begun: looks, stops, its log, its removal
     watching    events as hints, lists and inspections as the truth
     health      whether the Engine answers; nothing fails because it does not
+    disk        whether there is room; what meets a full disk waits
     pulls       images, one pull of each at a time
     logs, frames   the Engine's log of a container into ours
     body, names, ends   pure: what is asked of the Engine, and what its answers mean

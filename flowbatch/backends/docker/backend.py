@@ -36,13 +36,21 @@ class DockerBackend:
     """`folder` is the backend's own below the state folder, `logs` where the attempts' logs lie."""
 
     def __init__(
-        self, folder: Path, logs: Path, clock: Clock, *, log_cap_bytes: int, endpoint: str | None = None
+        self,
+        folder: Path,
+        logs: Path,
+        clock: Clock,
+        *,
+        log_cap_bytes: int,
+        disk_free_mib: int | None = None,
+        endpoint: str | None = None,
     ) -> None:
         self._folder = folder
         self._mark = folder / "used"  # there may be containers of ours
         self._logs = logs
         self._clock = clock
         self._log_cap_bytes = log_cap_bytes
+        self._disk_free_mib = disk_free_mib  # that has to be free before anything starts; None: the usual
         self._endpoint = endpoint
         self._attempts: dict[AttemptKey, Attempt] = {}
         self._wanted = anyio.Event()
@@ -67,7 +75,7 @@ class DockerBackend:
     def trouble(self) -> str | None:
         """Why nothing starts now, in one sentence; None where all is well or nothing is wanted."""
         if self._session is not None:
-            return self._session.health.trouble
+            return self._session.health.trouble or self._session.disk.trouble
         return self._trouble
 
     @property
@@ -77,7 +85,7 @@ class DockerBackend:
     async def check(self) -> list[Finding]:
         from flowbatch.backends.docker.checks import look
 
-        return await look(self._endpoint)
+        return await look(self._endpoint, self._disk_free_mib)
 
     async def reach(self) -> None:
         """Raises BackendUnavailable, in one sentence, where no Engine answers now."""
@@ -100,7 +108,7 @@ class DockerBackend:
     async def tidy(self) -> None:
         """Waits, not for long, until what is over is removed: what stays is found by the next engine."""
         with anyio.move_on_after(TIDY_S):
-            while self._session is not None and self.trouble is None and self._untidy():
+            while self._session is not None and self._session.health.trouble is None and self._untidy():
                 self._gone = anyio.Event()
                 await self._gone.wait()
 
@@ -142,13 +150,13 @@ class DockerBackend:
             return f"Docker: {self.trouble}"
         if attempt.pulling is not None:
             pull = self.pulls.get(attempt.pulling)
-            done = f" ({pull})" if pull is not None and pull.total_bytes else ""
+            done = f" ({pull})" if str(pull or "") else ""
             return f"the pull of {attempt.pulling}{done}"
         return "its turn to be started" if attempt.waiting is not None else None
 
     def hold_ups(self) -> list[tuple[str, str]]:
         """What more than one attempt may wait for: (what, how far that is), in words that follow "waits for"."""
-        found = [(f"the pull of {pull.image}", str(pull) if pull.total_bytes else "") for pull in self.pulls.values()]
+        found = [(f"the pull of {pull.image}", str(pull)) for pull in self.pulls.values()]
         if self.trouble is not None and any(each.fact is None for each in self._attempts.values()):
             found.append((f"Docker: {self.trouble}", ""))
         return found
@@ -198,6 +206,7 @@ class DockerBackend:
                 self._found,
                 self._told_pull,
                 self._removed,
+                self._disk_free_mib,
             )
             self._session, self._tasks = session, tasks
             try:

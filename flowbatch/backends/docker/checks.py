@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from typing import Any, Final
 
 from flowbatch.backends.docker.api import HOW_TO_GET_ONE, TESTED_MAX, Api
+from flowbatch.backends.docker.disk import Room, root_of
 from flowbatch.backends.docker.errors import EngineError
 from flowbatch.errors import BackendUnavailable
 from flowbatch.ports import Finding
 
-FREE_MIN_BYTES: Final = 2 << 30
-FREE_MIN_SHARE: Final = 0.05
 SAYS_SUCCESS: Final = ((23, 0, 0), (24, 0, 2))  # moby #45788: exit code 0 for what a crash of the host killed
 
 
@@ -35,7 +33,7 @@ def denied(socket_path: str | None) -> bool:
     return socket_path is not None and os.access(socket_path, os.F_OK) and not os.access(socket_path, os.R_OK | os.W_OK)
 
 
-async def look(endpoint: str | None) -> list[Finding]:
+async def look(endpoint: str | None, disk_free_mib: int | None) -> list[Finding]:
     api = Api(endpoint)
     try:
         await reach(api)
@@ -44,7 +42,12 @@ async def look(endpoint: str | None) -> list[Finding]:
         raise BackendUnavailable(f"the Docker Engine at {api.where} does not answer: {error.message}") from None
     finally:
         await api.close()
-    return [*engine(api, info), live_restore(info), cgroups(info), *disk(info, api.socket_path is not None)]
+    return [
+        *engine(api, info),
+        live_restore(info),
+        cgroups(info),
+        *disk(info, api.socket_path is not None, disk_free_mib),
+    ]
 
 
 def engine(api: Api, info: Mapping[str, Any]) -> list[Finding]:
@@ -89,19 +92,17 @@ def cgroups(info: Mapping[str, Any]) -> Finding:
     return Finding("ok", "docker", f"cgroup v{version}: memory and swap of containers are limited")
 
 
-def disk(info: Mapping[str, Any], local: bool) -> list[Finding]:
-    root = info.get("DockerRootDir")
-    if not local or not root:
+def disk(info: Mapping[str, Any], local: bool, reserve_mib: int | None) -> list[Finding]:
+    root = root_of(info, local=local)
+    if root is None:
         return []
     try:
-        usage = shutil.disk_usage(root)
+        room = Room(root, reserve_mib)
     except OSError:
         return []  # not for us to look into
-    text = f"{usage.free >> 30} GiB free for images and containers in {root}"
-    if usage.free < max(FREE_MIN_BYTES, usage.total * FREE_MIN_SHARE):
-        text += ": output of tasks is lost when it is full; `docker system prune` frees some"
-        return [Finding("warning", "docker", text)]
-    return [Finding("ok", "docker", text)]
+    if not room.enough:
+        return [Finding("warning", "docker", str(room))]
+    return [Finding("ok", "docker", f"{room.free_bytes >> 30} GiB free for images and containers in {root}")]
 
 
 def numbers(version: str) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from flowbatch.backends.docker import names
 from flowbatch.backends.docker.attempts import Attempt
 from flowbatch.backends.docker.binds import has_binds, prepare
 from flowbatch.backends.docker.body import Body, Unfit, create_body
+from flowbatch.backends.docker.disk import is_full
 from flowbatch.backends.docker.ends import NO_CODE, Boot, Look, parse
 from flowbatch.backends.docker.errors import EngineError, Kind
 from flowbatch.model.container import Pull
@@ -25,6 +26,7 @@ from flowbatch.model.ending import Evidence
 
 if TYPE_CHECKING:
     from flowbatch.backends.docker.api import Api
+    from flowbatch.backends.docker.disk import Disk
     from flowbatch.backends.docker.health import Health
     from flowbatch.backends.docker.pulls import Puller
 
@@ -32,7 +34,6 @@ STARTS: Final = 8  # at a time: runc is bound by the processor, more only take l
 TRIES: Final = 5  # of what the Engine failed at
 PAUSE_FIRST_S: Final = 0.2
 PAUSE_LAST_S: Final = 10.0
-FULL: Final = ("no space left on device",)  # waited out, however long it takes (D25)
 NO_IMAGE: Final = "no such image"
 
 Outcome = Look | Evidence  # it has begun (and perhaps ended); or it never will
@@ -51,9 +52,10 @@ class NoImage(Exception):
 
 
 class Launcher:
-    def __init__(self, api: Api, health: Health, puller: Puller, instance: str, boot: Boot) -> None:
+    def __init__(self, api: Api, health: Health, disk: Disk, puller: Puller, instance: str, boot: Boot) -> None:
         self._api = api
         self._health = health
+        self._disk = disk
         self._puller = puller
         self._instance = instance
         self._boot = boot
@@ -101,6 +103,7 @@ class Launcher:
         turn = False
         with anyio.CancelScope() as attempt.waiting:
             await self._health.settled()
+            await self._disk.room()
             await self._starts.acquire_on_behalf_of(attempt)
             turn = True
         attempt.waiting = None
@@ -232,7 +235,3 @@ class Launcher:
                 attempt.id = look.id
                 return look
             await self._take_away(look)
-
-
-def is_full(message: str) -> bool:
-    return any(words in message for words in FULL)

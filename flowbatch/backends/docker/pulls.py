@@ -12,10 +12,12 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from flowbatch.backends.docker.credentials import auth_header
+from flowbatch.backends.docker.disk import is_full
 from flowbatch.backends.docker.errors import EngineError, Kind
 
 if TYPE_CHECKING:
     from flowbatch.backends.docker.api import Api
+    from flowbatch.backends.docker.disk import Disk
     from flowbatch.backends.docker.health import Health
 
 IDLE_S: Final = 120.0
@@ -52,8 +54,14 @@ class Pull:
     total_bytes: int = 0
     over: bool = False
     error: str | None = None
+    full: bool = False  # it waits for room on the disk
 
     def __str__(self) -> str:
+        """How far it is, where that is known."""
+        if self.full:
+            return "the Docker Engine has no space left: `docker system prune` frees some"
+        if not self.total_bytes:
+            return ""
         return f"{self.done_bytes >> 20} of {self.total_bytes >> 20} MiB"
 
 
@@ -67,9 +75,10 @@ class Failed(Exception):
 
 
 class Puller:
-    def __init__(self, api: Api, health: Health, tasks: TaskGroup, tell: Tell) -> None:
+    def __init__(self, api: Api, health: Health, disk: Disk, tasks: TaskGroup, tell: Tell) -> None:
         self._api = api
         self._health = health
+        self._disk = disk
         self._tasks = tasks
         self._tell = tell
         self._under_way: dict[str, tuple[Pull, anyio.Event]] = {}
@@ -97,22 +106,25 @@ class Puller:
             self._tell(pull)
 
     async def _try(self, pull: Pull) -> None:
-        pause = PAUSE_FIRST_S
-        for left in reversed(range(TRIES)):
+        pause, left = PAUSE_FIRST_S, TRIES
+        while True:
             await self._health.settled()
+            await self._disk.room()
             try:
                 await self._once(pull)
                 return
             except Failed as error:
-                if error.permanent or not left:
-                    pull.error = str(error)
-                    return
+                message, permanent = str(error), error.permanent
             except EngineError as error:
                 if error.kind is Kind.UNKNOWN:
                     self._health.doubt()
-                if permanent(error.message) or error.kind is Kind.REFUSED or not left:
-                    pull.error = error.message
-                    return
+                message, permanent = error.message, is_permanent(error.message) or error.kind is Kind.REFUSED
+            pull.full = is_full(message)
+            left -= not pull.full  # room is waited for, however long that takes (D25)
+            if (permanent and not pull.full) or not left:
+                pull.error = message
+                return
+            self._tell(pull)
             await anyio.sleep(pause)
             pause = min(pause * 3, PAUSE_LAST_S)
 
@@ -137,7 +149,8 @@ class Puller:
     def _take(self, pull: Pull, news: dict[str, Any], layers: dict[str, tuple[int, int]]) -> None:
         message = (news.get("errorDetail") or {}).get("message") or news.get("error")
         if message:
-            raise Failed(" ".join(str(message).split()), permanent(message))
+            raise Failed(" ".join(str(message).split()), is_permanent(message))
+        pull.full = False
         detail = news.get("progressDetail") or {}
         if news.get("status") == "Downloading" and detail.get("total"):
             layers[news["id"]] = (detail.get("current", 0), detail["total"])
@@ -147,7 +160,7 @@ class Puller:
         pull.total_bytes = sum(total for _, total in layers.values())
 
 
-def permanent(message: str) -> bool:
+def is_permanent(message: str) -> bool:
     text = message.lower()
     return not any(word in text for word in PASSING) and any(word in text for word in PERMANENT)
 

@@ -13,6 +13,7 @@ from anyio.abc import TaskGroup
 from flowbatch.backends.docker import ends, names
 from flowbatch.backends.docker.api import Api
 from flowbatch.backends.docker.attempts import Attempt
+from flowbatch.backends.docker.disk import Disk
 from flowbatch.backends.docker.errors import EngineError, Kind
 from flowbatch.backends.docker.following import Follower
 from flowbatch.backends.docker.health import Health
@@ -59,6 +60,7 @@ class Session:
         found: Callable[[AttemptKey], Attempt],
         tell_pull: Tell,
         removed: Callable[[], None],
+        disk_free_mib: int | None,
     ) -> None:
         self.api = api
         self.instance = instance
@@ -74,8 +76,9 @@ class Session:
         self._stock = anyio.Lock()
         self._volume_news = anyio.Event()
         self._met = False
-        puller = Puller(api, self.health, tasks, tell_pull)
-        launcher = Launcher(api, self.health, puller, instance, self._boot)
+        self.disk = Disk(api, self.health, disk_free_mib)
+        puller = Puller(api, self.health, self.disk, tasks, tell_pull)
+        launcher = Launcher(api, self.health, self.disk, puller, instance, self._boot)
         self.follower = Follower(api, self.health, launcher, clock, self._boot, report, self._gone)
 
     def start(self) -> None:
@@ -88,6 +91,7 @@ class Session:
         if self._met:
             self.events.reconnect()
             self.rounds.now()
+            self.disk.may_have_moved()
         self._met = True
 
     def _gone(self, attempt: Attempt) -> None:
