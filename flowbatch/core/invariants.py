@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from flowbatch.core.dependencies import CHILD_FAILED, satisfied
+from flowbatch.core.members import Crew, node_over, node_runs
 from flowbatch.core.ready import next_runnable
-from flowbatch.core.state import NOTHING, ROW, Job, Odd, Run, State
+from flowbatch.core.state import NOTHING, ROW, Job, Live, Odd, Run, State
 from flowbatch.core.submission import count_unmet
 from flowbatch.core.timers import Timer, TimerKind
 from flowbatch.model.ending import Halt
-from flowbatch.model.ids import AttemptKey, JobId, Millis
+from flowbatch.model.ids import JobId, Millis
 from flowbatch.model.jobspec import Stage
 from flowbatch.model.places import is_of_run
 from flowbatch.model.resources import Resources
@@ -30,6 +31,12 @@ def check(state: State) -> None:
         check_job(job, live.get(job.id, 0))
     for run in state.runs.values():
         check_run(run)
+    for each in state.live.values():
+        if each.crew is not None:
+            check_crew(state, each, each.crew)
+    held = [each.crew.slot for each in state.live.values() if each.crew is not None and each.crew.slot is not None]
+    assert len(held) == len(set(held)), "two attempts have the same addresses"
+    assert set(held) == state.slots, f"slots {state.slots}, live attempts hold {held}"
     check_capacity(state)
     check_timers(state)
 
@@ -68,6 +75,27 @@ def check_job(job: Job, live: int) -> None:
     if not status.terminal:
         assert job.unmet == count_unmet(job), f"{name}: unmet {job.unmet}, needs say {count_unmet(job)}"
         check_dependencies(job, name)
+
+
+def check_crew(state: State, live: Live, crew: Crew) -> None:
+    name, layout, seats = live.key.id, crew.layout, crew.seats
+    assert crew.alive == sum(seat.open for seat in seats) > 0, f"{name}: {crew.alive} alive, {seats}"
+    assert crew.running == node_runs(crew, layout.main), f"{name}: running"
+    assert crew.over == node_over(crew, layout.main), f"{name}: over"
+    assert crew.running == (live.status is Status.RUNNING), f"{name}: {live.status.name}"
+    for member, seat in enumerate(seats):
+        node, who = layout.node_of[member], f"{name} member {member}"
+        assert seat.ended == (seat.verdict is not None) == (seat.stopped_at is not None), f"{who}: {seat}"
+        assert crew.running or node == layout.main or not (seat.open or seat.begun), f"{who}: before the main node"
+        last = layout.parts[member].holder and any(seats[other].open for other in layout.spans[node] if other != member)
+        if seat.open and (crew.over or live.halt is not Halt.NONE or node_over(crew, node)) and not last:
+            assert seat.asked, f"{who}: goes on, and its attempt or its node is over"
+        if seat.status is Status.RUNNABLE:
+            ending = crew.over or node_over(crew, node) or live.halt is not Halt.NONE
+            assert not ending, f"{who}: waits for ever"
+            if seat.due_at is not None:
+                due = Timer(seat.due_at, TimerKind.DEPENDENCY, live.key[:3])
+                assert due in state.timers.heap, f"{who}: no timer for its startTimeout"
 
 
 def check_parent(job: Job, name: str) -> None:
@@ -117,14 +145,16 @@ def check_timers(state: State) -> None:
     timers = set(state.timers.heap)
     for live in state.live.values():
         timeout_ms = live.job.spec.timeout_ms
-        timed = timeout_ms is not None and live.backend not in state.enforcing and live.halt is Halt.NONE
+        enforced = live.backend in state.enforcing and live.job.layout is None
+        ending = live.halt is not Halt.NONE or (live.crew is not None and live.crew.over)
+        timed = timeout_ms is not None and not enforced and not ending
         if timed and timeout_ms is not None and live.started_at is not None:
-            due = Timer(Millis(live.started_at + timeout_ms), TimerKind.TIMEOUT, live.key)
+            due = Timer(Millis(live.started_at + timeout_ms), TimerKind.TIMEOUT, live.key[:3])
             assert due in timers, f"{live.key.id}: no timer for its timeout"
     for job in state.jobs.values():
         for index, odd in job.odd.items():
             if odd.not_before is not None:
-                due = Timer(odd.not_before, TimerKind.BACKOFF, AttemptKey(job.id, index, job.attempts[index]))
+                due = Timer(odd.not_before, TimerKind.BACKOFF, (job.id, index, job.attempts[index]))
                 assert due in timers, f"{job.spec.key}:{index}: no timer for its backoff"
     for run in state.runs.values():
         if run.deadline_at is not None and run.stage is Stage.MAIN and not run.held:
@@ -215,10 +245,20 @@ def canonical(state: State, now: Millis) -> Canonical:
         )
         for each in state.live.values()
     }  # fmt: skip
+    crews = {
+        each.key: [
+            (seat.status, seat.life, seat.asked, seat.address, seat.due_at, seat.started_at, seat.stopped_at, seat.verdict)
+            for seat in each.crew.seats
+        ]
+        for each in state.live.values()
+        if each.crew is not None
+    }  # fmt: skip
     return {
         "environments": {name: each.row() for name, each in state.environments.items() if not is_of_run(name)},
         "queues of the engine": {name: each.row() for name, each in state.queues.items() if not is_of_run(name)},
         "deleted": (state.deleted_environments, state.deleted_queues),
+        "crews": crews,
+        "slots": state.slots,
         "next": (state.next_run, state.next_job),
         "runs": runs,
         "jobs": jobs,

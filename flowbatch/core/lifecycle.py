@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 
-from flowbatch.core import dependencies, retry
+from flowbatch.core import crews, dependencies, retry
+from flowbatch.core.crews import Step
 from flowbatch.core.ending import classify
+from flowbatch.core.members import Crew
 from flowbatch.core.retry import Again
 from flowbatch.core.state import Live, State
 from flowbatch.core.timers import TimerKind
@@ -28,10 +30,23 @@ def live_of(state: State, key: AttemptKey) -> Live | None:
 
 def on_started(state: State, fact: Started, out: Turn) -> None:
     live = live_of(state, fact.key)
-    if live is None or live.status is Status.RUNNING:
+    if live is None:
         return
-    begin(state, live, fact.at, out)
-    out.live_row(live)
+    if live.crew is not None:
+        step = crews.on_started(state, live, live.crew, fact.key.member, fact.at, fact.address, out)
+        take(state, live, step, fact.at, out)
+    elif live.status is not Status.RUNNING:
+        begin(state, live, fact.at, out)
+        out.live_row(live)
+
+
+def take(state: State, live: Live, step: Step, at: Millis, out: Turn) -> None:
+    """What news of a member mean to its attempt."""
+    if step.began_at is not None:
+        begin(state, live, step.began_at, out)
+        out.live_row(live)
+    if step.verdict is not None:
+        end(state, live, step.verdict, at, out)
 
 
 def begin(state: State, live: Live, at: Millis, out: Turn) -> None:
@@ -54,24 +69,47 @@ def begin(state: State, live: Live, at: Millis, out: Turn) -> None:
 
 def arm_timeout(state: State, live: Live) -> None:
     timeout_ms = live.job.spec.timeout_ms
-    if timeout_ms is not None and live.started_at is not None and live.backend not in state.enforcing:
-        state.timers.add(Millis(live.started_at + timeout_ms), TimerKind.TIMEOUT, live.key)
+    enforced = live.backend in state.enforcing and live.job.layout is None
+    if timeout_ms is not None and live.started_at is not None and not enforced:
+        state.timers.add(Millis(live.started_at + timeout_ms), TimerKind.TIMEOUT, live.key[:3])
 
 
 def on_launch_failed(state: State, fact: LaunchFailed, out: Turn) -> None:
     live = live_of(state, fact.key)
-    if live is not None:
-        end(state, live, classify(fact.evidence, live.halt, live.halt_reason), fact.at, out)
+    if live is None:
+        return
+    verdict = classify(fact.evidence, live.halt, live.halt_reason)
+    if live.crew is None:
+        end(state, live, verdict, fact.at, out)
+    else:
+        step = crews.on_ended(state, live, live.crew, fact.key.member, verdict, fact.at, out)
+        take(state, live, step, fact.at, out)
 
 
 def on_exited(state: State, fact: Exited, out: Turn) -> None:
     live = live_of(state, fact.key)
     if live is None:
         return
+    if live.crew is not None:
+        on_member_exited(state, live, live.crew, fact, out)
+        return
     if live.status is Status.STARTING and fact.evidence.start_error is None and fact.started_at is not None:
         begin(state, live, fact.started_at, out)  # so that RUNNING is seen before the end
     halt = Halt.NONE if ended_in_time(live, fact.at) else live.halt
     end(state, live, classify(fact.evidence, halt, live.halt_reason), fact.at, out)
+
+
+def on_member_exited(state: State, live: Live, crew: Crew, fact: Exited, out: Turn) -> None:
+    member = fact.key.member
+    began_at = fact.started_at
+    if began_at is None and fact.evidence.exit_code is not None:
+        began_at = fact.at  # its start was never seen, and others may depend on it
+    if fact.evidence.start_error is None and began_at is not None:
+        step = crews.on_started(state, live, crew, member, began_at, "", out)
+        take(state, live, step, fact.at, out)
+    halt = Halt.NONE if ended_in_time(live, fact.at) else live.halt
+    verdict = classify(fact.evidence, halt, live.halt_reason)
+    take(state, live, crews.on_ended(state, live, crew, member, verdict, fact.at, out), fact.at, out)
 
 
 def ended_in_time(live: Live, at: Millis) -> bool:
@@ -85,7 +123,8 @@ def ended_in_time(live: Live, at: Millis) -> bool:
 def end(state: State, live: Live, verdict: Verdict, at: Millis, out: Turn) -> None:
     """An attempt has ended: its capacity is free, and its task succeeds, fails or goes back to RUNNABLE."""
     release(state, live)
-    out.effects.append(Forget(live.key, live.backend))
+    if live.crew is None:  # members are forgotten one by one
+        out.effects.append(Forget(live.key, live.backend))
     at = Millis(max(at, live.started_at or 0))  # the clocks of two machines, or of one that was set back
     if verdict.end is EndClass.SUCCESS:
         settle_task(state, live, Status.SUCCEEDED, verdict, at, out)
@@ -111,6 +150,8 @@ def release(state: State, live: Live) -> None:
     """The attempt holds nothing any more."""
     job, queue = live.job, live.queue
     del state.live[live.key[:2]]
+    if live.crew is not None and live.crew.slot is not None:
+        state.slots.discard(live.crew.slot)
     live.environment.let_go(live.resources)
     queue.live -= 1
     job.running -= 1
@@ -160,7 +201,7 @@ def wait_or_queue(state: State, key: AttemptKey) -> None:
     job = state.jobs[key.job]
     odd = job.odd.get(key.idx)
     if odd is not None and odd.not_before is not None:
-        state.timers.add(odd.not_before, TimerKind.BACKOFF, key)
+        state.timers.add(odd.not_before, TimerKind.BACKOFF, key[:3])
     else:
         dependencies.queue_child(state, job, key.idx)
 
@@ -180,4 +221,7 @@ def halt(state: State, live: Live, why: Halt, reason: str | None, out: Turn) -> 
         live.changed = state.turn
         out.live_row(live)
     live.stop_told = True
-    out.effects.append(Stop(live.key, live.backend, live.job.spec.stop_grace_ms, live.halt))
+    if live.crew is not None:
+        crews.halt(state, live, live.crew, out)
+    else:
+        out.effects.append(Stop(live.key, live.backend, live.job.spec.stop_grace_ms, live.halt))

@@ -7,6 +7,7 @@ from typing import assert_never
 
 from flowbatch.core import (
     commands,
+    crews,
     definitions,
     dependencies,
     environments,
@@ -123,8 +124,12 @@ def on_timer(state: State, timer: Timer, out: Turn) -> None:
     match timer.kind:
         case TimerKind.TIMEOUT:
             live = lifecycle.live_of(state, AttemptKey(JobId(name), number, attempt))
-            if live is not None and live.status is Status.RUNNING:
+            if live is not None and live.status is Status.RUNNING and not (live.crew is not None and live.crew.over):
                 lifecycle.halt(state, live, Halt.TIMEOUT, None, out)
+        case TimerKind.DEPENDENCY:
+            live = lifecycle.live_of(state, AttemptKey(JobId(name), number, attempt))
+            if live is not None:
+                lifecycle.take(state, live, crews.on_overdue(state, live, out), out.now, out)
         case TimerKind.BACKOFF:
             on_backoff_over(state, TaskKey(JobId(name), number), timer.at)
         case TimerKind.DEADLINE:

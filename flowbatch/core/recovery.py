@@ -15,10 +15,11 @@ that starting it again could be a second start.
 
 from __future__ import annotations
 
-from flowbatch.core import definitions, dependencies, lifecycle, submission
+from flowbatch.core import crews, definitions, dependencies, lifecycle, submission
+from flowbatch.core.launching import launch_again
+from flowbatch.core.members import Crew
 from flowbatch.core.ready import QueueState
 from flowbatch.core.runs import arm_deadline, arm_finally
-from flowbatch.core.scheduler import launch_again
 from flowbatch.core.state import ROW, EnvironmentState, Job, Live, Odd, Run, State
 from flowbatch.core.turn import Turn
 from flowbatch.model.effects import Forget, Stop
@@ -27,13 +28,17 @@ from flowbatch.model.events import ChildEvents
 from flowbatch.model.ids import AttemptKey, Millis, RunId
 from flowbatch.model.jobspec import JobPlan, RunPlan, Stage
 from flowbatch.model.places import PlaceStatus, is_of_run
-from flowbatch.model.rows import JobRow, Loaded, RunRow, TaskRow
+from flowbatch.model.rows import JobRow, Loaded, MemberRow, RunRow, TaskRow
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.model.stimuli import Census, Exited, Observation, Reload, Resume, Started
 
 
 def rebuild(
-    loaded: Loaded, *, enforcing: frozenset[str] = frozenset(), child_events: ChildEvents = ChildEvents.NONE
+    loaded: Loaded,
+    *,
+    enforcing: frozenset[str] = frozenset(),
+    networking: frozenset[str] = frozenset(),
+    child_events: ChildEvents = ChildEvents.NONE,
 ) -> State:
     """The state that wrote these rows, less what only a life knows (blocked heads, the turn of a change)."""
     state = State(
@@ -42,6 +47,7 @@ def rebuild(
         next_run=loaded.next_run,
         next_job=loaded.next_job,
         enforcing=enforcing,
+        networking=networking,
         child_events=child_events,
         definitions=definitions.restore(loaded.definitions),
     )
@@ -76,8 +82,11 @@ def restore(state: State, loaded: Loaded) -> None:
         runs[run_row.no] = restore_run(state, run_row, run_plan)
     for job_row, job_plan in loaded.jobs:
         jobs[job_row.no] = restore_job(state, runs, job_row, job_plan)
+    crews_of: dict[tuple[int, int], list[MemberRow]] = {}
+    for member in loaded.members:
+        crews_of.setdefault((member.job, member.idx), []).append(member)
     for task in loaded.tasks:
-        restore_task(state, jobs[task.job], task)
+        restore_task(state, jobs[task.job], task, crews_of)
     for job in jobs.values():
         submission.connect(state, job)
         submission.count_open(job)
@@ -119,7 +128,7 @@ def restore_job(state: State, runs: dict[int, Run], row: JobRow, plan: JobPlan) 
     return job
 
 
-def restore_task(state: State, job: Job, row: TaskRow) -> None:
+def restore_task(state: State, job: Job, row: TaskRow, crews_of: dict[tuple[int, int], list[MemberRow]]) -> None:
     idx, status = row.idx, row.status
     job.counts[job.cells[idx] & 7] -= 1
     job.counts[status] += 1
@@ -130,10 +139,12 @@ def restore_task(state: State, job: Job, row: TaskRow) -> None:
     if row.base or row.lost or row.memory_mib or row.not_before is not None or row.cancelled:
         job.odd[idx] = Odd(row.base, row.lost, row.memory_mib, row.not_before, row.cancelled)
     if status >= Status.STARTING:
-        restore_live(state, job, row)
+        live = restore_live(state, job, row)
+        if job.layout is not None:
+            crews.restore(state, live, job.layout, crews_of.get((row.job, idx), ()))
 
 
-def restore_live(state: State, job: Job, row: TaskRow) -> None:
+def restore_live(state: State, job: Job, row: TaskRow) -> Live:
     """Capacity of what may still run is reserved before anything new is placed."""
     environment = state.environments[row.environment or ""]
     key = AttemptKey(job.id, row.idx, row.attempt)
@@ -148,6 +159,7 @@ def restore_live(state: State, job: Job, row: TaskRow) -> None:
     job.running += 1
     if live.status is Status.RUNNING:
         lifecycle.arm_timeout(state, live)
+    return live
 
 
 def restore_ready(state: State, job: Job) -> None:
@@ -211,12 +223,17 @@ def on_census(state: State, census: Census, out: Turn) -> None:
         live = lifecycle.live_of(state, observation.key)
         if live is None or live.backend != census.backend:
             dismiss(state, census.backend, observation, out)
-            continue
-        seen.add(live.key)
-        if live.changed <= census.asked:
-            confirm(state, live, observation, out)
+        elif live.crew is not None:
+            seen.add(observation.key)
+            look_at_member(state, live, live.crew, observation, census, out)
+        else:
+            seen.add(live.key)
+            if live.changed <= census.asked:
+                confirm(state, live, observation, out)
     for live in [live for live in state.live.values() if live.backend == census.backend]:
-        if live.key not in seen and live.changed <= census.asked:
+        if live.crew is not None:
+            miss_members(state, live, live.crew, seen, census.asked, out)
+        elif live.key not in seen and live.changed <= census.asked:
             miss(state, live, out)
 
 
@@ -261,3 +278,49 @@ def miss(state: State, live: Live, out: Turn) -> None:
         return
     detail = "this machine restarted" if before_boot else "the backend knows nothing of it"
     lifecycle.on_exited(state, Exited(live.key, Millis(out.now), Evidence(lost=True, detail=detail)), out)
+
+
+# --- members in the census: the same table, the same laws
+
+
+def look_at_member(state: State, live: Live, crew: Crew, observation: Observation, census: Census, out: Turn) -> None:
+    member = observation.key.member
+    if not crews.awaited(crew, member):
+        dismiss(state, census.backend, observation, out)
+        return
+    if crew.seats[member].changed > census.asked:
+        return
+    if observation.evidence is not None:
+        at = observation.at if observation.at is not None else out.now
+        lifecycle.on_exited(state, Exited(observation.key, at, observation.evidence, observation.started_at), out)
+        return
+    if observation.started_at is not None:
+        fact = Started(observation.key, observation.started_at, observation.handle, observation.address)
+        lifecycle.on_started(state, fact, out)
+    crews.tell_again(live, crew, member, out)
+
+
+def miss_members(state: State, live: Live, crew: Crew, seen: set[AttemptKey], asked: int, out: Turn) -> None:
+    for key in crews.open_members(live):
+        seat = crew.seats[key.member]
+        if key not in seen and seat.open and seat.changed <= asked and state.live.get(live.key[:2]) is live:
+            miss_member(state, live, crew, key, out)
+
+
+def miss_member(state: State, live: Live, crew: Crew, key: AttemptKey, out: Turn) -> None:
+    """An attempt that has begun is finished also while the engine drains: its main node may wait for the others."""
+    seat = crew.seats[key.member]
+    before_boot = seat.life < state.same_boot_since
+    if seat.status is Status.STARTING and not before_boot:
+        if seat.life == state.life:
+            return
+        held = live.job.run is not None and live.job.run.held
+        if live.status is Status.STARTING and live.halt is Halt.NONE and (state.draining or held):
+            lifecycle.halt(state, live, Halt.INTERRUPT, None, out)
+        if seat.asked:
+            lifecycle.on_exited(state, Exited(key, out.now, Evidence()), out)  # never begun, and not wanted
+        else:
+            crews.launch_again(state, live, crew, key.member, out)
+        return
+    detail = "this machine restarted" if before_boot else "the backend knows nothing of it"
+    lifecycle.on_exited(state, Exited(key, Millis(out.now), Evidence(lost=True, detail=detail)), out)

@@ -12,14 +12,13 @@ from __future__ import annotations
 import heapq
 from typing import Final
 
+from flowbatch.core import crews
 from flowbatch.core.dependencies import set_single_status
+from flowbatch.core.launching import LaunchMaker
 from flowbatch.core.ready import Entry, Group, QueueState, first_ready
-from flowbatch.core.runs import main_status
-from flowbatch.core.state import EnvironmentState, Job, Live, State
+from flowbatch.core.state import EnvironmentState, Live, State
 from flowbatch.core.turn import Turn
-from flowbatch.model.effects import Launch
 from flowbatch.model.ids import AttemptKey, Millis
-from flowbatch.model.jobspec import Stage
 from flowbatch.model.resources import Resources
 from flowbatch.model.status import Status
 
@@ -189,34 +188,13 @@ def start(
         else:
             job.status_reason = None
             set_single_status(job, Status.STARTING, out)
-        effects.append(order.launch(key, shape))
+        if job.layout is None:
+            effects.append(order.launch(key, shape))
+        else:
+            crews.enlist(state, each, job.layout, out)
         count += 1
         index = first_ready(job, index + 1, entry.hi, shape)
     environment.hold(shape, count)
     queue.live += count
     job.running += count
     return count, index
-
-
-class LaunchMaker:
-    """What the launches of one job in one place have in common."""
-
-    __slots__ = ("backend", "cpu", "environment", "facts", "queue", "run_status", "spec")
-
-    def __init__(self, job: Job, queue: QueueState, environment: EnvironmentState, backend: str) -> None:
-        self.backend = backend
-        self.environment = environment.spec.title or environment.spec.name
-        self.cpu = environment.spec.cpu
-        self.queue = queue.spec.title or queue.spec.name
-        self.spec = job.spec
-        self.facts = None if job.run is None else job.run.facts
-        self.run_status = main_status(job.run) if job.run is not None and job.stage is Stage.FINALLY else ""
-
-    def launch(self, key: AttemptKey, resources: Resources) -> Launch:
-        return Launch(
-            key, self.backend, self.environment, self.queue, self.spec, resources, self.facts, self.run_status, self.cpu
-        )
-
-
-def launch_again(live: Live) -> Launch:
-    return LaunchMaker(live.job, live.queue, live.environment, live.backend).launch(live.key, live.resources)

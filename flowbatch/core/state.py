@@ -14,6 +14,7 @@ from typing import Final
 
 from flowbatch.core.capacity import NOTHING, EnvironmentState
 from flowbatch.core.definitions import Revisions
+from flowbatch.core.members import Crew, Layout, layout_of
 from flowbatch.core.ready import Entry, QueueState
 from flowbatch.core.timers import Timers
 from flowbatch.errors import InvalidTransition
@@ -87,6 +88,7 @@ class Live:
     halt_reason: str | None = None
     started_at: Millis | None = None
     stop_told: bool = False  # in this life: a stop of an earlier one may have been lost with it
+    crew: Crew | None = None  # of several nodes or containers
 
 
 @dataclass(slots=True, eq=False)
@@ -130,8 +132,10 @@ class Job:
     parked: dict[Resources, list[Entry]] = field(default_factory=dict)  # held back by max_running
     tasks: int = field(init=False)
     array: bool = field(init=False)
+    layout: Layout | None = field(init=False)  # of each attempt's members
 
     def __post_init__(self) -> None:
+        self.layout = layout_of(self.spec)
         self.tasks = self.spec.tasks
         self.array = self.spec.size is not None
 
@@ -197,6 +201,8 @@ class State:
     timers: Timers = field(default_factory=Timers)
     place_wanted: bool = False  # something became ready, or capacity came free
     enforcing: frozenset[str] = frozenset()  # backends that enforce timeouts themselves
+    networking: frozenset[str] = frozenset()  # backends that give each node an address of its own
+    slots: set[int] = field(default_factory=set)  # of addresses, held by live attempts of several nodes
     child_events: ChildEvents = ChildEvents.NONE
 
     def queue_of(self, job: Job) -> QueueState:

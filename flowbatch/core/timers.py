@@ -15,6 +15,7 @@ class TimerKind(IntEnum):
     BACKOFF = 2  # of a retry: (job id, index, attempts so far)
     DEADLINE = 3  # of a run: (run id, generation)
     FINALLY = 4  # of a run's finally stage: (run id, generation)
+    DEPENDENCY = 5  # a container's startTimeout: (job id, index, attempt)
 
 
 class Timer(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from flowbatch.core.members import Seat
 from flowbatch.core.ready import QueueState
 from flowbatch.core.state import EnvironmentState, Job, Live, Odd, Run, State
 from flowbatch.model.effects import Answer, Effect
@@ -13,7 +14,7 @@ from flowbatch.model.events import ChildEvents, EventKind, EventRow
 from flowbatch.model.ids import Millis, RunId
 from flowbatch.model.jobspec import JobPlan, RunPlan
 from flowbatch.model.outcome import Outcome
-from flowbatch.model.rows import AttemptRow, JobRow, RunRow, TaskRow, Writes
+from flowbatch.model.rows import AttemptRow, JobRow, MemberRow, RunRow, TaskRow, Writes
 from flowbatch.model.status import Status
 
 FRESH = Odd()
@@ -78,6 +79,17 @@ class Turn:
                 live.job.no, live.key.idx, live.key.attempt, live.environment.spec.name, live.started_at, stopped_at,
                 verdict.exit_code, verdict.reason, verdict.status_reason, verdict.truncated,
             )
+        )  # fmt: skip
+
+    def member_row(self, live: Live, member: int, seat: Seat) -> None:
+        _, idx, attempt, _ = live.key
+        verdict = seat.verdict
+        end = (None, None, None, None, False) if verdict is None else (
+            verdict.end, verdict.exit_code, verdict.reason, verdict.status_reason, verdict.truncated
+        )  # fmt: skip
+        self.writes.members[live.job.no, idx, attempt, member] = MemberRow(
+            live.job.no, idx, attempt, member, seat.status, seat.life, seat.asked, seat.address, seat.due_at,
+            seat.started_at, seat.stopped_at, *end,
         )  # fmt: skip
 
     def touch(self, job: Job) -> None:

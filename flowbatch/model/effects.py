@@ -5,9 +5,26 @@ from __future__ import annotations
 from flowbatch.model.container import Cpu
 from flowbatch.model.ending import Halt
 from flowbatch.model.ids import AttemptKey
-from flowbatch.model.jobspec import JobSpec, RunFacts
+from flowbatch.model.jobspec import JobSpec, Part, RunFacts
 from flowbatch.model.record import record
 from flowbatch.model.resources import Resources
+
+
+@record
+class Place:
+    """Of a member among the others of its attempt."""
+
+    part: Part  # what it runs
+    label: str  # as people name it: `3`, `sidecar`, `3.sidecar`
+    node: int
+    nodes: int | None = None  # of a multi-node parallel job; None: one task of several containers
+    main: int = 0
+    address: str = ""  # its node's own, where the backend gives none
+    main_address: str = ""  # empty on the main node
+    holder: AttemptKey | None = None  # the member whose network it shares
+    holds: bool = False  # it is that member itself
+    share_ipc: bool = False
+    share_pid: bool = False
 
 
 @record
@@ -23,6 +40,21 @@ class Launch:
     run: RunFacts | None
     run_status: str = ""  # for `${{ run.status }}` in `finally`
     cpu: Cpu = Cpu.SHARES  # of the environment
+    place: Place | None = None  # of a member
+
+    @property
+    def timeout_ms(self) -> int | None:
+        """What the backend itself may enforce. The clock of a job of several members runs from its main node's start: a
+        main node that is one process has it too, the others are stopped with that one."""
+        place = self.place
+        if place is None or (place.node == place.main and not place.part.name and not place.holds):
+            return self.spec.timeout_ms
+        return None
+
+    @property
+    def program(self) -> JobSpec:
+        """What is run: of a member its part's spec, else the job's."""
+        return self.spec if self.place is None else self.place.part.spec
 
 
 @record

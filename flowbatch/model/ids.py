@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import zlib
-from typing import NamedTuple, NewType
+from typing import Final, NamedTuple, NewType
 
 Millis = NewType("Millis", int)  # since the epoch, as AWS Batch has it
 RunId = NewType("RunId", str)  # a UUID
 JobId = NewType("JobId", str)  # a UUID; an array child is shown as `UUID:index`
-AttemptId = NewType("AttemptId", str)  # `UUID.index.attempt`: safe in file names, labels and environments
+AttemptId = NewType("AttemptId", str)  # `UUID.index.attempt[.member]`: safe in file names, labels and environments
 
 
 class TaskKey(NamedTuple):
@@ -18,12 +18,19 @@ class TaskKey(NamedTuple):
     idx: int
 
 
+ALONE: Final = -1  # the member of an attempt that is one process or container
+
+
 class AttemptKey(NamedTuple):
-    """One attempt of one task. The number goes on over retries and generations, from 1."""
+    """One attempt of one task. The number goes on over retries and generations, from 1.
+
+    An attempt of several nodes or containers has members, from 0: to a backend each of them is an attempt.
+    """
 
     job: JobId
     idx: int
     attempt: int
+    member: int = ALONE
 
     @property
     def task(self) -> TaskKey:
@@ -31,18 +38,30 @@ class AttemptKey(NamedTuple):
 
     @property
     def id(self) -> AttemptId:
-        return AttemptId(f"{self.job}.{self.idx}.{self.attempt}")
+        if self.member < 0:
+            return AttemptId(f"{self.job}.{self.idx}.{self.attempt}")
+        return AttemptId(f"{self.job}.{self.idx}.{self.attempt}.{self.member}")
 
     @classmethod
     def parse(cls, text: str) -> AttemptKey:
         """Raises ValueError when the text is no attempt id."""
-        job, index, attempt = text.rsplit(".", 2)
-        return cls(JobId(job), int(index), int(attempt))
+        job, index, attempt, *member = text.split(".")
+        if len(member) > 1:
+            raise ValueError(f"{text!r} is no attempt id")
+        return cls(JobId(job), int(index), int(attempt), int(member[0]) if member else ALONE)
+
+    def of_member(self, member: int) -> AttemptKey:
+        return self._replace(member=member)
 
 
 def log_name(attempt: AttemptId) -> str:
     """Where an attempt's log lies below the folder of logs: spread over 256 folders."""
     return f"{zlib.crc32(attempt.encode()) & 0xFF:02x}/{attempt}.log"
+
+
+def node_id(job: JobId, node: int) -> str:
+    """AWS's id of a node of a multi-node parallel job."""
+    return f"{job}#{node}"
 
 
 def child_id(job: JobId, size: int | None, index: int) -> str:

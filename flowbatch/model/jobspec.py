@@ -109,6 +109,7 @@ class JobSpec:
     user: str | None = None
     fake: FakeScript | None = None
     definition: str = ""  # `name:revision` of the job definition it was made from; the name alone until it is submitted
+    members: Members | None = None  # then `resources` is their sum, and what runs is theirs
 
     @property
     def tasks(self) -> int:
@@ -117,7 +118,61 @@ class JobSpec:
     @property
     def kind(self) -> str:
         """The backend that a `local` environment chooses for it."""
-        return "process" if self.container is None else "docker"
+        container = self.container if self.members is None else self.members.groups[0].parts[0].spec.container
+        return "process" if container is None else "docker"
+
+    @property
+    def nodes(self) -> int | None:
+        """Of a multi-node parallel job; None for every other."""
+        return None if self.members is None else self.members.nodes
+
+
+class Condition(StrEnum):
+    """What a container's dependsOn waits for (aws-batch.md §6.6)."""
+
+    START = "START"
+    COMPLETE = "COMPLETE"  # it has ended, with whatever code
+    SUCCESS = "SUCCESS"
+
+
+@dataclass(frozen=True, slots=True)
+class After:
+    """An entry of a container's dependsOn."""
+
+    part: int  # by its place in the node
+    condition: Condition = Condition.START
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One container of a task or of a node, or the process in its place. Of its spec, what concerns a whole job is not read."""
+
+    name: str  # unique in its node; empty where it is alone there
+    spec: JobSpec
+    essential: bool = True  # its end is the end of its node
+    after: tuple[After, ...] = ()
+    start_timeout_ms: int | None = None  # for `after` to come true
+    holder: bool = False  # does nothing but hold the network that its node's containers share; nobody sees it
+
+
+@dataclass(frozen=True, slots=True)
+class NodeGroup:
+    """Nodes that are alike: both ends are included. A task that has several containers is one node."""
+
+    first: int
+    last: int
+    parts: tuple[Part, ...]
+    share_ipc: bool = False  # ipcMode: task
+    share_pid: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """What an attempt consists of where it is more than one process or container (aws-batch.md §6.6, §8)."""
+
+    groups: tuple[NodeGroup, ...]  # all nodes in order, none twice: nested ranges are resolved
+    nodes: int | None = None  # of a multi-node parallel job; None: one task of several containers
+    main: int = 0  # the node whose end is the job's
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
 from flowbatch.model.definition import DefinitionRow, KnownRevision
-from flowbatch.model.ending import Halt
+from flowbatch.model.ending import EndClass, Halt
 from flowbatch.model.events import EventRow
 from flowbatch.model.ids import JobId, Millis, RunId
 from flowbatch.model.jobspec import Environment, JobPlan, Queue, RunPlan, Stage
@@ -113,6 +113,27 @@ class QueueRow(NamedTuple):
     status: PlaceStatus
 
 
+class MemberRow(NamedTuple):
+    """A member of an attempt that was launched, or never will be; one that waits has a row only where a clock runs for it."""
+
+    job: int
+    idx: int
+    attempt: int
+    member: int
+    status: Status  # RUNNABLE: it waits
+    life: int  # the engine's life in which it was launched
+    asked: bool  # to stop
+    address: str | None
+    due_at: Millis | None  # RUNNABLE: when it gives up waiting for what it depends on
+    started_at: Millis | None
+    stopped_at: Millis | None
+    end: EndClass | None
+    exit_code: int | None
+    reason: str | None
+    status_reason: str | None
+    truncated: bool = False  # the log was capped
+
+
 @dataclass(slots=True)
 class Writes:
     """One turn's changes, committed in one transaction. Rows replace what the store has under their key."""
@@ -125,6 +146,7 @@ class Writes:
     # (job, first, last): before anything else, the tasks' last attempts become AttemptRows (INSERT OR IGNORE … SELECT)
     reopened: list[tuple[int, int, int]] = field(default_factory=list)
     attempts: list[AttemptRow] = field(default_factory=list)
+    members: dict[tuple[int, int, int, int], MemberRow] = field(default_factory=dict)
     events: list[EventRow] = field(default_factory=list)
     definitions: list[DefinitionRow] = field(default_factory=list)  # new revisions
     deregistered: list[tuple[str, int, Millis]] = field(
@@ -145,7 +167,7 @@ class Writes:
     def __bool__(self) -> bool:
         return bool(
             self.new_runs or self.new_jobs or self.runs or self.jobs or self.tasks or self.reopened or self.attempts
-            or self.events or self.definitions or self.deregistered or self.environments or self.queues
+            or self.members or self.events or self.definitions or self.deregistered or self.environments or self.queues
         )  # fmt: skip
 
 
@@ -163,3 +185,4 @@ class Loaded:
     definitions: list[KnownRevision] = field(default_factory=list)  # all there are; of a run that comes back, none
     environments: list[EnvironmentRow] = field(default_factory=list)  # the engine's own; likewise
     queues: list[QueueRow] = field(default_factory=list)
+    members: list[MemberRow] = field(default_factory=list)  # of the attempts that are STARTING or RUNNING

@@ -109,6 +109,7 @@ class Started:
     key: AttemptKey
     at: Millis
     handle: str = ""  # the backend's own name of it: a pid, a container id
+    address: str = ""  # where the other nodes of its job reach it, if the backend gives each its own
 
 
 @record
@@ -139,6 +140,7 @@ class Observation:
     at: Millis | None = None  # of the end
     evidence: Evidence | None = None
     handle: str = ""
+    address: str = ""  # as Started has it
 
 
 @record

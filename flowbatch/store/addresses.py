@@ -1,6 +1,7 @@
 """What people type to name a run, a job, children or an attempt.
 
     RUN[/JOB[:INDEX|:A-B|:failed][@NODE][#ATTEMPT]]     RUN: an id, a unique prefix, a workflow's name, `last`
+                                                        NODE: a node's number, or a container's name
     UUID    UUID:INDEX    UUID#NODE                     AWS's ids of a job, a child, a node
 
 Only the form is judged here; `lookup` says whether such a thing exists.
@@ -19,7 +20,7 @@ ADDRESS: Final = re.compile(
     r"(?P<run>[^/:@#\s][^/:@#]*)?(?:/(?P<job>[^/:@#\s]+))?(?::(?P<children>[^/:@#]*))?(?:@(?P<node>[^/:@#]*))?"
     r"(?:#(?P<attempt>[^/:@#]*))?"
 )
-FORM: Final = "RUN[/JOB[:INDEX|:A-B|:failed][#ATTEMPT]]"
+FORM: Final = "RUN[/JOB[:INDEX|:A-B|:failed][@NODE][#ATTEMPT]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Address:
     job: str | None = None
     indices: tuple[tuple[int, int], ...] | None = None  # closed ranges
     failed: bool = False
-    node: int | None = None
+    node: str | None = None
     attempt: int | None = None
 
 
@@ -39,17 +40,20 @@ def parse(text: str) -> Address:
         raise InputError(f"{text!r}: not an address; it reads {FORM}")
     run, job = found["run"], found["job"]
     indices, failed = children_of(text, found["children"])
-    node = number_of(text, "node", found["node"], 0)
+    node = found["node"]
+    if node == "":
+        raise InputError(f"{text!r}: after the @ stands the number of a node, or the name of a container")
     if UUID.fullmatch(run) and job is None:
         run = run.lower()
         if found["children"] is not None:
             return Address(None, run, indices, failed, node, number_of(text, "attempt", found["attempt"], 1))
         if found["attempt"] is not None:
-            return Address(None, run, node=number_of(text, "node", found["attempt"], 0))
+            number_of(text, "node", found["attempt"], 0)
+            return Address(None, run, node=found["attempt"])
         return Address(run) if node is None else Address(None, run, node=node)
     attempt = number_of(text, "attempt", found["attempt"], 1)
     if job is None and (found["children"] is not None or node is not None or attempt is not None):
-        raise InputError(f"{text!r}: children and attempts are those of a job; it reads {FORM}")
+        raise InputError(f"{text!r}: children, nodes and attempts are those of a job; it reads {FORM}")
     return Address(run, job, indices, failed, node, attempt)
 
 

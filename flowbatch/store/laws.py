@@ -79,6 +79,17 @@ WHERE task.attempt IS NULL OR attempt.attempt > task.attempt
 LIMIT 3
 """
 
+MEMBERS_END_WITH_THEIR_ATTEMPT: Final = """
+SELECT 'member ' || member.member || ' of attempt ' || member.attempt || ' of child ' || member.idx || ' of job ' || job.id
+  || ' is open, and its attempt is over'
+FROM job
+CROSS JOIN member
+LEFT JOIN task ON task.job = member.job AND task.idx = member.idx
+WHERE member.job = job.no AND member.status < 5
+  AND (task.status IS NULL OR task.status NOT IN (3, 4) OR task.attempt <> member.attempt)
+LIMIT 3
+"""
+
 LIFE_IS_KNOWN: Final = """
 SELECT 'child ' || task.idx || ' of job ' || job.id || ' was placed in life ' || task.life || ', which never was'
 FROM job
@@ -137,6 +148,7 @@ LAWS: Final = {
     "every index lies within its job": TASK_WITHIN_ITS_JOB,
     "attempts stay within their budget": ATTEMPTS_WITHIN_THE_BUDGET,
     "no past attempt is ahead of its task": HISTORY_IS_BEHIND_ITS_TASK,
+    "members end with their attempt": MEMBERS_END_WITH_THEIR_ATTEMPT,
     "every attempt was placed in a known life": LIFE_IS_KNOWN,
     "a run is what its last event says": RUN_IS_ITS_LAST_EVENT,
     "a job is what its last event says": JOB_IS_ITS_LAST_EVENT,

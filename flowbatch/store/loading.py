@@ -13,11 +13,11 @@ from pydantic_core import from_json
 
 from flowbatch.errors import StoreDamaged
 from flowbatch.model.definition import DefinitionRow, KnownRevision
-from flowbatch.model.ending import Halt
+from flowbatch.model.ending import EndClass, Halt
 from flowbatch.model.events import EventKind, EventRow
 from flowbatch.model.jobspec import Environment, JobPlan, Queue, RunPlan, Stage
 from flowbatch.model.places import PlaceStatus
-from flowbatch.model.rows import AttemptRow, EnvironmentRow, JobRow, Loaded, QueueRow, RunRow, TaskRow
+from flowbatch.model.rows import AttemptRow, EnvironmentRow, JobRow, Loaded, MemberRow, QueueRow, RunRow, TaskRow
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.store import plans, statements
 
@@ -63,6 +63,13 @@ def attempt_row(row: Columns) -> AttemptRow:
     return AttemptRow(*values)
 
 
+def member_row(row: Columns) -> MemberRow:
+    values = list(row)
+    values[4], values[6], values[15] = STATUSES[values[4]], bool(values[6]), bool(values[15])
+    values[11] = None if values[11] is None else EndClass(values[11])
+    return MemberRow(*values)
+
+
 def event_row(row: Columns) -> EventRow:
     at, kind, *rest = row
     return EventRow(at, EventKind(kind), *rest)
@@ -85,14 +92,17 @@ def loaded(db: sqlite3.Connection, boot_id: str, numbers: Iterable[int]) -> Load
     runs: list[tuple[RunRow, RunPlan]] = []
     jobs: list[tuple[JobRow, JobPlan]] = []
     tasks: list[TaskRow] = []
+    members: list[MemberRow] = []
     with no_collector():
         for number in numbers:
             for *run, plan in db.execute(statements.RUN, (number,)).fetchall():
                 runs.append((run_row(run), whole(plans.run_plan, plan)))
             for *job, plan in db.execute(statements.JOBS_OF_RUN, (number,)).fetchall():
                 jobs.append((job_row(job), whole(plans.job_plan, plan)))
+                if jobs[-1][1].spec.members is not None:
+                    members += map(member_row, db.execute(statements.MEMBERS_OF_LIVE_TASKS, (job[0],)).fetchall())
                 tasks += task_rows(db.execute(statements.TASKS_OF_JOB, (job[0],)).fetchone())
-    return Loaded(life, same_boot_since, next_run, next_job, runs, jobs, tasks)
+    return Loaded(life, same_boot_since, next_run, next_job, runs, jobs, tasks, members)
 
 
 def environment_row(row: Columns) -> EnvironmentRow:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
 
+from flowbatch.core.members import layout_of
 from flowbatch.errors import InputError
 from flowbatch.store import addresses, queries, views
 from flowbatch.store.results import Found, JobView, RunView
@@ -14,18 +16,17 @@ if TYPE_CHECKING:
     from flowbatch.store.reader import Reader
 
 SHOWN: Final = 4  # of runs that share a prefix
+LABELS_SHOWN: Final = 20
 WORKFLOWS_MAX: Final = 1000
 
 
 def resolve(source: Reader, text: str) -> Found:
     address = addresses.parse(text)
-    if address.node is not None:
-        raise InputError(f"{text!r}: jobs of several nodes are not there yet")
     if address.run is None:
         job = source.job(address.job or "")
         if job is None:
             raise InputError(f"{text!r}: no job has this id; `flowbatch jobs RUN --json` lists ids")
-        return within(text, address, run_of(source, job), job)
+        return within(source, text, address, run_of(source, job), job)
     if addresses.UUID.fullmatch(address.run) and address.job is None and not source.has_run(address.run):
         job = source.job(address.run)
         if job is not None:
@@ -33,7 +34,7 @@ def resolve(source: Reader, text: str) -> Found:
     found = run(source, address.run)
     if address.job is None:
         return Found(found)
-    return within(text, address, found, job_of(source, found, address.job))
+    return within(source, text, address, found, job_of(source, found, address.job))
 
 
 def run(source: Reader, name: str) -> RunView:
@@ -79,8 +80,8 @@ def job_of(source: Reader, found: RunView, name: str) -> JobView:
     raise InputError(f"run {found.id} ({found.workflow}) has no job {name!r}{hint(name, names)}")
 
 
-def within(text: str, address: Address, found: RunView | None, job: JobView) -> Found:
-    """The children and the attempt that are named lie within the job."""
+def within(source: Reader, text: str, address: Address, found: RunView | None, job: JobView) -> Found:
+    """The children, the attempt and the node that are named lie within the job."""
     if job.size is None and (address.indices is not None or address.failed):
         raise InputError(f"{text!r}: {job.name} is a single job; leave out what follows the colon")
     for first, last in address.indices or ():
@@ -91,7 +92,23 @@ def within(text: str, address: Address, found: RunView | None, job: JobView) -> 
     result = Found(found, job, address.indices, address.failed, address.attempt)
     if address.attempt is not None and result.index is None:
         raise InputError(f"{text!r}: an attempt is that of one child: {job.name}:INDEX#{address.attempt}")
-    return result
+    if address.node is None:
+        return result
+    if result.index is None:
+        raise InputError(f"{text!r}: a container is that of one child: {job.name}:INDEX@{address.node}")
+    return replace(result, member=member_of(source, text, job, address.node))
+
+
+def member_of(source: Reader, text: str, job: JobView, name: str) -> int:
+    layout = layout_of(source.job_plan(job).spec)
+    if layout is None:
+        raise InputError(f"{text!r}: {job.name} has neither several nodes nor several containers; leave out @{name}")
+    member = layout.named(name)
+    if member is None:
+        labels = [layout.label(each) for each in range(len(layout.parts)) if not layout.parts[each].holder]
+        have = f"0 to {layout.nodes - 1}" if layout.nodes == len(labels) else ", ".join(labels[:LABELS_SHOWN])
+        raise InputError(f"{text!r}: {job.name} has no node or container {name!r}{hint(name, labels)}; it has {have}")
+    return member
 
 
 def hint(name: str, names: list[str]) -> str:

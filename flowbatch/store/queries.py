@@ -140,6 +140,14 @@ WHERE job = ? AND idx = ?
 ORDER BY attempt
 """
 
+MEMBERS_OF_TASK: Final = """
+SELECT job, idx, attempt, member, status, life, asked, address, due_at, started_at, stopped_at, "end", exit_code, reason,
+  status_reason, truncated
+FROM member
+WHERE job = ? AND idx = ?
+ORDER BY attempt, member
+"""
+
 # `min` makes the other bare columns those of its row.
 FAILURES_OF_RUN: Final = """
 SELECT task.job, task.exit_code, task.reason, task.status_reason, count(*), min(task.idx), task.attempt

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
+from flowbatch.core.members import layout_of
 from flowbatch.model.definition import DefinitionRow
-from flowbatch.model.ids import Millis
+from flowbatch.model.ids import AttemptKey, Millis
 from flowbatch.model.jobspec import JobPlan, RunPlan
 from flowbatch.model.rows import EnvironmentRow, QueueRow
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.store import loading, lookup, plans, queries, statements, views
-from flowbatch.store.results import AttemptView, Event, FailureGroup, Found, JobView, RunView, TaskView
+from flowbatch.store.results import AttemptView, Event, FailureGroup, Found, JobView, MemberView, RunView, TaskView
 from flowbatch.store.session import Session
 
 WINDOW: Final = 1000  # children read at once
@@ -116,6 +117,23 @@ class Reader(Session):
                 if task.attempt and task.attempt not in known and not task.status.waiting:
                     found.append(views.last_attempt(job.id, task))
         return found
+
+    def members(self, job: JobView, index: int = 0, attempt: int | None = None) -> list[MemberView]:
+        """Nodes or containers of an attempt, of the last one unless one is named; none where the job has none."""
+        plan = self.job_plan(job)
+        layout = layout_of(plan.spec)
+        if layout is None:
+            return []
+        task = self.task(job, index)
+        number = task.attempts if attempt is None else attempt
+        rows = [loading.member_row(row) for row in self.rows(queries.MEMBERS_OF_TASK, job.no, index)]
+        found = {row.member: row for row in rows if row.attempt == number}
+        resting = Status.RUNNABLE if task.status.live and number == task.attempts else task.status
+        return [
+            views.member_view(AttemptKey(job.id, index, number, member), layout, found.get(member), resting)
+            for member in range(len(layout.parts))
+            if not layout.parts[member].holder
+        ]
 
     def failures(self, run: RunView) -> list[FailureGroup]:
         """FAILED tasks in groups that failed alike, job by job, the largest first; tolerated ones are among them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flowbatch.model.events import EventRow
-from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId
+from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId, node_id
 from flowbatch.model.rows import JobRow, RunRow
 from flowbatch.model.status import RunStatus, Status
 
@@ -90,6 +90,29 @@ class AttemptView:
 
 
 @dataclass(frozen=True, slots=True)
+class MemberView:
+    """A node or a container in one attempt; one that has no row waits, or never began."""
+
+    key: AttemptKey
+    label: str  # `3`, `sidecar`, `3.sidecar`
+    node: int | None  # of a multi-node parallel job
+    main: bool  # it is of the main node
+    status: Status
+    address: str | None
+    started_at: Millis | None
+    stopped_at: Millis | None
+    exit_code: int | None
+    reason: str | None
+    status_reason: str | None
+    truncated: bool
+
+    @property
+    def id(self) -> str:
+        """AWS's, of a node."""
+        return self.key.job if self.node is None else node_id(self.key.job, self.node)
+
+
+@dataclass(frozen=True, slots=True)
 class FailureGroup:
     """Tasks of one job that failed alike. `example` is the first that has an attempt to look at, if any has."""
 
@@ -121,6 +144,7 @@ class Found:
     indices: tuple[tuple[int, int], ...] | None = None
     failed: bool = False
     attempt: int | None = None
+    member: int | None = None  # a node or a container of the one task that is meant
 
     @property
     def run_id(self) -> RunId | None:

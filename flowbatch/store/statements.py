@@ -100,6 +100,13 @@ INSERT OR REPLACE INTO attempt
 SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) LIMIT ?
 """
 
+PUT_MEMBERS: Final = """
+INSERT OR REPLACE INTO member
+  (job, idx, attempt, member, status, life, asked, address, due_at, started_at, stopped_at, "end", exit_code, reason,
+   status_reason, truncated)
+SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) LIMIT ?
+"""
+
 PUT_EVENTS: Final = """
 INSERT INTO event (at, kind, run, job, idx, attempt, status, exit_code, reason, status_reason)
 SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) LIMIT ?
@@ -182,6 +189,18 @@ SELECT json_group_array(name), json_group_array(revision), json_group_array(acti
 FROM (SELECT name, revision, active, digest FROM definition ORDER BY name, revision)
 """
 
+# Only of jobs that have several nodes or containers: all that their live attempts wrote.
+MEMBERS_OF_LIVE_TASKS: Final = """
+SELECT member.job, member.idx, member.attempt, member.member, member.status, member.life, member.asked, member.address,
+  member.due_at, member.started_at, member.stopped_at, member."end", member.exit_code, member.reason, member.status_reason,
+  member.truncated
+FROM task
+CROSS JOIN member
+WHERE task.job = ? AND task.status IN (3, 4)
+  AND member.job = task.job AND member.idx = task.idx AND member.attempt = task.attempt
+ORDER BY member.idx, member.member
+"""
+
 # --- collecting what ended long ago
 
 COLLECTABLE: Final = """
@@ -190,6 +209,7 @@ SELECT no FROM run INDEXED BY run_by_stop WHERE stopped_at < ? ORDER BY stopped_
 DROP_RUN_PLAN: Final = "DELETE FROM run_plan WHERE run = ?"
 JOBS_TO_DROP: Final = "SELECT no FROM job WHERE run = ? ORDER BY no"
 DROP_ATTEMPTS: Final = "DELETE FROM attempt WHERE job = ?"
+DROP_MEMBERS: Final = "DELETE FROM member WHERE job = ?"
 DROP_TASKS: Final = "DELETE FROM task WHERE job = ?"
 DROP_JOB_PLAN: Final = "DELETE FROM job_plan WHERE job = ?"
 DROP_JOB: Final = "DELETE FROM job WHERE no = ?"

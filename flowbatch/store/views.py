@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from flowbatch.core.members import Layout
 from flowbatch.model.ids import AttemptKey, JobId
 from flowbatch.model.jobspec import title_of
-from flowbatch.model.rows import AttemptRow, TaskRow
+from flowbatch.model.rows import AttemptRow, MemberRow, TaskRow
 from flowbatch.model.status import Status
 from flowbatch.store import loading
-from flowbatch.store.results import AttemptView, Event, FailureGroup, JobView, RunView, TaskView
+from flowbatch.store.results import AttemptView, Event, FailureGroup, JobView, MemberView, RunView, TaskView
 
 RUN_COLUMNS: Final = 12
 JOB_COLUMNS: Final = 16
@@ -60,6 +61,19 @@ def last_attempt(job_id: JobId, row: TaskRow) -> AttemptView:
     return AttemptView(
         key, place_of(row), row.started_at, row.stopped_at, row.exit_code, row.reason, row.status_reason,
         row.truncated,
+    )  # fmt: skip
+
+
+def member_view(key: AttemptKey, layout: Layout, row: MemberRow | None, resting: Status) -> MemberView:
+    """`resting`: how one stands that has no row."""
+    node = layout.node_of[key.member]
+    shown = None if layout.nodes is None else node
+    label, main = layout.label(key.member), node == layout.main
+    if row is None:
+        return MemberView(key, label, shown, main, resting, None, None, None, None, None, None, False)
+    return MemberView(
+        key, label, shown, main, row.status, row.address, row.started_at, row.stopped_at, row.exit_code, row.reason,
+        row.status_reason, row.truncated,
     )  # fmt: skip
 
 

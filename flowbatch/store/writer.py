@@ -31,6 +31,7 @@ JOB_PLANS: Final = Bulk(statements.PUT_JOB_PLANS, 4)
 TASKS: Final = Bulk(statements.PUT_TASKS, 19, enums=(2, 9, 16, 18))
 ATTEMPTS: Final = Bulk(statements.PUT_ATTEMPTS, 10, enums=(9,))
 DEFINITIONS: Final = Bulk(statements.PUT_DEFINITIONS, 8, enums=(2,))
+MEMBERS: Final = Bulk(statements.PUT_MEMBERS, 16, enums=(4, 6, 15))
 EVENTS: Final = Bulk(statements.PUT_EVENTS, 10, enums=(1, 6))
 
 
@@ -125,6 +126,7 @@ def write(db: sqlite3.Connection, writes: Writes) -> None:
     )
     TASKS.write(db, list(writes.tasks.values()))
     ATTEMPTS.write(db, writes.attempts)
+    MEMBERS.write(db, list(writes.members.values()))
     EVENTS.write(db, writes.events)
     if writes.definitions:
         DEFINITIONS.write(db, [(*row[:5], to_json(dict(row.tags)).decode(), *row[6:]) for row in writes.definitions])

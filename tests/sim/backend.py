@@ -66,14 +66,14 @@ class SimBackend:
         self.begun: set[AttemptKey] = set()  # since the machine booted, where the backend is durable
         self.starts: dict[AttemptKey, int] = {}
         self.produced: dict[AttemptKey, int | None] = {}  # exit codes that really came to be
-        self.running: dict[tuple[str, int], AttemptKey] = {}
+        self.running: dict[tuple[str, int, int], AttemptKey] = {}
 
     def launch(self, effect: Launch) -> None:
         key = effect.key
         if key in self.held:
             return
         assert key not in self.begun, f"{key.id} is launched again after it was forgotten"
-        timeout = effect.spec.timeout_ms if self.enforces_timeout else None
+        timeout = effect.timeout_ms if self.enforces_timeout else None
         execution = Execution(key, effect.resources, effect.environment, self.world.script(key), timeout)
         self.held[key] = execution
         self.begun.add(key)
@@ -89,9 +89,12 @@ class SimBackend:
             self.finish(execution, Evidence(start_error=reason))
             self.world.tell(LaunchFailed(key, now, Evidence(start_error=reason)))
             return
-        task = (key.job, key.idx)
-        assert task not in self.running, f"{key.id} starts while {self.running[task].id} still runs"
-        self.running[task] = key
+        slot = (key.job, key.idx, key.member)
+        assert slot not in self.running, f"{key.id} starts while {self.running[slot].id} still runs"
+        for other in self.running.values():
+            same = other[:2] != key[:2] or other.attempt == key.attempt
+            assert same, f"{key.id} starts while {other.id} of another attempt still runs"
+        self.running[slot] = key
         self.starts[key] = self.starts.get(key, 0) + 1
         execution.phase = Phase.RUNNING
         execution.started_at = now
@@ -120,7 +123,7 @@ class SimBackend:
         execution.phase = Phase.ENDED
         execution.ended_at = Millis(self.world.now)
         execution.evidence = evidence
-        self.running.pop((execution.key.job, execution.key.idx), None)
+        self.running.pop((execution.key.job, execution.key.idx, execution.key.member), None)
 
     def lose(self, execution: Execution) -> None:
         """Removed behind our back (once its start is on record: before, the backend owes an answer), or killed unseen."""
@@ -130,7 +133,7 @@ class SimBackend:
             self.finish(execution, Evidence(lost=True))
             self.world.tell(Exited(execution.key, Millis(self.world.now), Evidence(lost=True), execution.started_at))
         else:
-            self.running.pop((execution.key.job, execution.key.idx), None)
+            self.running.pop((execution.key.job, execution.key.idx, execution.key.member), None)
             del self.held[execution.key]
 
     def stop(self, key: AttemptKey, grace_ms: int, why: Halt) -> None:
@@ -165,6 +168,10 @@ class SimBackend:
             self.running.clear()
             if not self.durable:
                 self.begun.clear()
+
+    def alive(self, attempt: AttemptKey) -> list[AttemptKey]:
+        """What of this attempt is about to run, or runs."""
+        return [key for key, each in self.held.items() if key[:3] == attempt[:3] and each.phase is not Phase.ENDED]
 
     def used(self) -> dict[str, list[int]]:
         """What really lives or is about to, per environment."""

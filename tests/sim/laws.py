@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from flowbatch.core.ending import EXITED, FAILED_TO_START, HOST_LOST, INTERRUPTED
+from flowbatch.core.members import Layout, layout_of
 from flowbatch.core.ready import Group, GroupKey, first_ready
 from flowbatch.core.scheduler import RESERVE_AFTER_MS
 from flowbatch.core.state import ROW, EnvironmentState, Job, State
 from flowbatch.core.turn import job_row
 from flowbatch.model.effects import Launch
 from flowbatch.model.events import EventKind
-from flowbatch.model.ids import AttemptKey, JobId, RunId, TaskKey
-from flowbatch.model.jobspec import RunPlan, Stage, When
+from flowbatch.model.ids import ALONE, AttemptKey, JobId, RunId, TaskKey
+from flowbatch.model.jobspec import Condition, RunPlan, Stage, When
 from flowbatch.model.resources import Resources
-from flowbatch.model.rows import AttemptRow, TaskRow, Writes
+from flowbatch.model.rows import AttemptRow, MemberRow, TaskRow, Writes
 from flowbatch.model.status import TRANSITIONS, RunStatus, Status
 from tests.sim import reference
 from tests.sim.backend import SimBackend
@@ -88,8 +89,11 @@ class Laws:
                 job = writes.jobs.get(no) or jobs[no]
                 if not job.cancelled and not job.terminated and not task.cancelled:
                     self.look_at_surrender(task, writes)
+            charged = task.status is Status.FAILED and task.status_reason == INTERRUPTED
+            assert not charged, f"{no}:{idx}#{task.attempt}: FAILED by an interruption"
         for attempt in writes.attempts:
             self.look_at_end(attempt, True)
+        self.look_at_members(writes)
 
     def look_at_events(self, writes: Writes, reopened: set[int], reopened_runs: set[int]) -> None:
         """Every path is legal, per generation; the end of a task is told once."""
@@ -155,6 +159,11 @@ class Laws:
         if plan is None:
             return
         key = AttemptKey(plan.id, row.idx, row.attempt)
+        left = [other.id for each in self.backends.values() for other in each.alive(key)]
+        assert not left, f"{name}: is over, and {left} live on"
+        if plan.spec.members is not None:
+            self.look_at_crew_end(row, key, layout_of(plan.spec))
+            return
         produced = [each.produced[key] for each in self.backends.values() if key in each.produced]
         if row.exit_code is not None:
             assert produced == [row.exit_code], f"{name}: exit code {row.exit_code}, the backend says {produced}"
@@ -164,6 +173,29 @@ class Laws:
         if row.status_reason == HOST_LOST:
             kept = [each for each in self.backends.values() if each.durable and key in each.produced]
             assert self.lossy or not kept, f"{name}: lost, but the backend says {produced}"
+
+    def look_at_crew_end(self, row: TaskRow | AttemptRow, key: AttemptKey, layout: Layout | None) -> None:
+        """Its code is that of an essential container of its main node; it SUCCEEDED where all of these did."""
+        assert layout is not None
+        needful = [key.of_member(m) for m in layout.spans[layout.main] if layout.parts[m].essential]
+        produced = [each.produced.get(member) for member in needful for each in self.backends.values()]
+        if row.exit_code is not None:
+            assert row.exit_code in produced, f"{key.id}: exit code {row.exit_code}, the backend says {produced}"
+        if isinstance(row, TaskRow) and row.status is Status.SUCCEEDED:
+            codes = [code for code in produced if code is not None]
+            assert codes == [0] * len(needful), f"{key.id}: SUCCEEDED, the backend says {produced}"
+            assert key not in self.doomed, f"{key.id}: SUCCEEDED, and it had been terminated"
+
+    def look_at_members(self, writes: Writes) -> None:
+        for (no, idx, attempt, member), row in writes.members.items():
+            before = self.store.members.get((no, idx, attempt, member))
+            name = f"{no}:{idx}#{attempt} member {member}"
+            if before is not None and before.status.terminal:
+                assert before == row, f"{name}: {before} and then {row}"
+            task = writes.tasks.get((no, idx)) or self.store.tasks[no][idx]
+            now = task.attempt == attempt or (row.status.terminal and task.attempt == attempt + 1)
+            assert now, f"{name}: its task is at attempt {task.attempt}"
+            assert row.status.terminal or task.status.live, f"{name} is {row.status.name}, its task {task.status.name}"
 
     def look_at_new_attempt(self, no: int, task: TaskRow, writes: Writes) -> None:
         """What was cancelled in an earlier turn is not tried again, but for what was interrupted."""
@@ -235,12 +267,56 @@ class Laws:
         no = next(no for no in self.numbers(key.job))
         row = store.tasks[no].get(key.idx)
         assert row is not None, f"{key.id}: launched without a row"
+        if key.member != ALONE:
+            self.look_at_member_launch(no, key, row)
+            if any(each.started_at is not None for each in self.crew_rows(no, key)):
+                return  # an attempt that has begun is finished, come what may
         assert (row.status, row.attempt) == (Status.STARTING, key.attempt), f"{key.id}: launched, its row says {row}"
         assert not draining, f"{key.id}: launched while draining"
         assert not held, f"{key.id}: launched while its run is held"
         assert stopped or not store.jobs[no].terminated, f"{key.id}: launched, and its job is terminated"
         self.look_at_attempts(no, key)
         self.look_at_needs(no, key.idx, launch)
+
+    def look_at_member_launch(self, no: int, key: AttemptKey, task: TaskRow) -> None:
+        """Its main node runs, and what it depends on has come true, by the rows."""
+        layout = layout_of(self.store.job_plans[no].spec)
+        assert layout is not None
+        assert task.status.live, f"{key.id}: launched, its task says {task}"
+        assert task.attempt == key.attempt, f"{key.id}: launched, its task says {task}"
+        row = self.store.members.get((no, *key[1:]))
+        assert row is not None, f"{key.id}: launched without a row"
+        assert row.status is Status.STARTING, f"{key.id}: launched, its row says {row}"
+        node = layout.node_of[key.member]
+        if node != layout.main:
+            for member in layout.spans[layout.main]:
+                seat = self.store.members.get((no, *key[1:3], member))
+                begun = seat is not None and seat.started_at is not None
+                assert begun or not layout.parts[member].essential, f"{key.id}: launched before the main node runs"
+        for after in layout.parts[key.member].after:
+            seat = self.store.members.get((no, *key[1:3], layout.spans[node][after.part]))
+            assert seat is not None, f"{key.id}: launched before what it depends on"
+            held = {
+                Condition.START: seat.started_at is not None,
+                Condition.COMPLETE: seat.started_at is not None and seat.stopped_at is not None,
+                Condition.SUCCESS: seat.status is Status.SUCCEEDED,
+            }
+            assert held[after.condition], f"{key.id}: launched, and {after} has not come true: {seat}"
+
+    def crew_rows(self, no: int, key: AttemptKey) -> list[MemberRow]:
+        return [row for name, row in self.store.members.items() if name[:3] == (no, *key[1:3])]
+
+    def look_at_stop(self, key: AttemptKey) -> None:
+        """Who keeps a network goes last."""
+        if key.member == ALONE:
+            return
+        layout = layout_of(self.store.job_plans[self.numbers(key.job)[0]].spec)
+        if layout is None or not layout.parts[key.member].holder:
+            return
+        others = {key.of_member(m) for m in layout.spans[layout.node_of[key.member]] if m != key.member}
+        alive = {other for each in self.backends.values() for other in each.alive(key)}
+        left = [other.id for other in alive & others] if key in alive else []
+        assert not left, f"{key.id}: stopped, and {left} need its network"
 
     def numbers(self, job: JobId) -> list[int]:
         return [no for no, plan in self.store.job_plans.items() if plan.id == job]
@@ -280,6 +356,10 @@ class Laws:
 
     def look_at_forget(self, key: AttemptKey) -> None:
         for no in self.numbers(key.job):
+            if key.member != ALONE:
+                seat = self.store.members.get((no, *key[1:]))
+                assert seat is None or seat.status.terminal, f"{key.id}: forgotten, and its row says {seat}"
+                continue
             row = self.store.tasks[no].get(key.idx)
             live = row is not None and row.status.live and row.attempt == key.attempt
             assert not live, f"{key.id}: forgotten, and its end is not durable"
@@ -293,6 +373,22 @@ class Laws:
                 total[name] = [a + b for a, b in zip(sums, used, strict=True)]
         for name, sums in total.items():
             assert Resources(*sums).fits(self.capacity[name]), f"{name}: {sums} really used of {self.capacity[name]}"
+
+    def look_at_promises(self) -> None:
+        """All or nothing: an attempt holds room for all of its members until the last of them is gone, by the rows."""
+        total: dict[str, Resources] = {}
+        for no, tasks in self.store.tasks.items():
+            for row in tasks.values():
+                if row.status.live and row.environment is not None:
+                    spec = self.store.job_plans[no].spec
+                    layout = layout_of(spec)
+                    shapes = [spec.resources] if layout is None else [part.spec.resources for part in layout.parts]
+                    if row.memory_mib:
+                        shapes = [shapes[0]._replace(memory_mib=row.memory_mib)]
+                    for shape in shapes:
+                        total[row.environment] = total.get(row.environment, Resources()).plus(shape)
+        for name, sums in total.items():
+            assert sums.fits(self.capacity[name]), f"{name}: {sums} promised of {self.capacity[name]}"
 
     # --- the scheduler
 
@@ -322,6 +418,8 @@ class Laws:
     def look_at_placement(self, state: State, launches: list[Launch], now: int) -> None:
         if self.kept:
             for launch in launches:
+                if launch.place is not None:
+                    continue  # its attempt's room was taken before, or is looked at in look_at_promises
                 share = self.kept.get(launch.environment)
                 if share is not None and share.group.blocked_since == share.since and has_ready(share.group):
                     self.look_at_share(state, launch, share)

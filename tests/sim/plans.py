@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from flowbatch.model.definition import Registration
-from flowbatch.model.ids import JobId, RunId
+from flowbatch.model.ids import ALONE, JobId, RunId
 from flowbatch.model.jobspec import (
     Action,
+    After,
+    Condition,
     Environment,
     JobPlan,
     JobSpec,
+    Members,
     Need,
+    NodeGroup,
+    Part,
     Queue,
     RetryPolicy,
     Rule,
@@ -35,6 +40,7 @@ SHAPES: Final = (
     Resources(3000),
     Resources(500, 0, 1),
 )
+NOTHING: Final = Resources()
 EXIT: Final = Rule(Action.EXIT, reason="*")
 GROW: Final = Rule(Action.RETRY, reason="OutOfMemory*", memory_factor=2.0)
 RULES: Final[tuple[tuple[Rule, ...], ...]] = (
@@ -77,10 +83,21 @@ class Habit:
 class Scripts:
     seed: int
     habits: dict[JobId, tuple[int, Habit]]
+    endless: set[tuple[JobId, int]] = field(default_factory=set)  # members that run until they are stopped
+    finite: set[tuple[JobId, int]] = field(default_factory=set)  # members that end by themselves: others wait for that
 
-    def of(self, job: JobId, idx: int, attempt: int) -> Script:
+    def of(self, job: JobId, idx: int, attempt: int, member: int = ALONE) -> Script:
+        if (job, member) in self.endless:
+            return Script(0, None)
+        script = self.drawn(job, idx, attempt, member)
+        if script.duration_ms is None and (job, member) in self.finite:
+            return replace(script, duration_ms=1000)
+        return script
+
+    def drawn(self, job: JobId, idx: int, attempt: int, member: int) -> Script:
         number, habit = self.habits[job]
-        draw = (self.seed * 31 + number * 1_000_003 + idx * 7919 + attempt * 104_729) * 2_654_435_761
+        draw = self.seed * 31 + number * 1_000_003 + idx * 7919 + attempt * 104_729 + (member + 1) * 15_485_863
+        draw *= 2_654_435_761
         draw ^= draw >> 17
         draw = (draw * 0x9E3779B1) & 0xFFFFFFFFFF
         delay_ms = (0, 0, 0, 1500)[draw >> 33 & 3]
@@ -193,7 +210,76 @@ class Author:
             timeout_ms=timeout,
             retry=self.retry(),
         )
+        if draw() < 0.2:
+            members = self.members(spec)
+            total = NOTHING
+            for group in members.groups:
+                for part in group.parts * (group.last - group.first + 1):
+                    total = total.plus(part.spec.resources)
+            spec = replace(spec, members=members, resources=total)
         return JobPlan(job, spec, stage)
+
+    def members(self, spec: JobSpec) -> Members:
+        """Several nodes where it is no array, else several containers; all together fit the first environment."""
+        draw = self.rng.random
+        if spec.size is not None or draw() < 0.3:
+            parts = self.containers(spec, 0)
+            return Members((NodeGroup(0, 0, parts),))
+        nodes = 1 + int(draw() * 5)
+        split = 1 + int(draw() * (nodes - 1)) if nodes > 1 and draw() < 0.5 else nodes
+        groups, first = [], 0
+        for low, high in ((0, split), (split, nodes)):
+            if low < high:
+                one = draw() < 0.75 or nodes > 3
+                parts = (Part("", self.member_spec(spec)),) if one else self.containers(spec, first)
+                groups.append(NodeGroup(low, high - 1, parts))
+                for node in range(1, high - low):
+                    self.copy_habits(spec, first, len(parts), node)
+                first += len(parts) * (high - low)
+        return Members(tuple(groups), nodes, int(draw() * nodes))
+
+    def copy_habits(self, spec: JobSpec, first: int, count: int, node: int) -> None:
+        job = JobId(spec.key)
+        for known in (self.scripts.endless, self.scripts.finite):
+            known |= {
+                (job, member + node * count)
+                for name, member in known
+                if name == job and first <= member < first + count
+            }
+
+    def member_spec(self, spec: JobSpec) -> JobSpec:
+        shape = (Resources(100), Resources(250, 100), Resources(200, 50), Resources(250))[int(self.rng.random() * 4)]
+        return replace(spec, resources=shape, size=None, needs=())
+
+    def containers(self, spec: JobSpec, first: int) -> tuple[Part, ...]:
+        """In any order; what one waits for is another that waits for less. A calm one has one essential container."""
+        draw, job = self.rng.random, JobId(spec.key)
+        count = 1 + int(draw() * 3)
+        order = list(range(count))
+        self.rng.shuffle(order)
+        needful = {order[int(draw() * count)]}
+        if not self.calm:
+            needful |= {place for place in order if draw() < 0.4}
+        keeper = count if draw() < 0.5 else None
+        found: dict[int, Part] = {}
+        for nth, place in enumerate(order):
+            after = [After(keeper)] if keeper is not None else []
+            for source in order[:nth]:
+                if draw() < 0.5:
+                    conditions = [Condition.START] if source in needful else list(Condition)
+                    after.append(After(source, conditions[int(draw() * len(conditions))]))
+                    if after[-1].condition is not Condition.START:
+                        self.scripts.finite.add((job, first + source))
+            impatient = after and not self.calm and draw() < 0.4
+            found[place] = Part(
+                f"c{place}", self.member_spec(spec), place in needful, tuple(after),
+                (2000, 8000, 30_000)[int(draw() * 3)] if impatient else None,
+            )  # fmt: skip
+        parts = [found[place] for place in range(count)]
+        if keeper is not None:
+            self.scripts.endless.add((job, first + keeper))
+            parts.append(Part("", replace(self.member_spec(spec), resources=NOTHING), essential=False, holder=True))
+        return tuple(parts)
 
     def needs(self, before: list[JobPlan], size: int | None) -> tuple[Need, ...]:
         draw = self.rng.random

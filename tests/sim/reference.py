@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from flowbatch.core.members import layout_of
 from flowbatch.model.ids import JobId, RunId
-from flowbatch.model.jobspec import Action, JobPlan, JobSpec, RetryPolicy, RunPlan, When
+from flowbatch.model.jobspec import Action, After, Condition, JobPlan, JobSpec, Part, RetryPolicy, RunPlan, When
 from flowbatch.model.status import RunStatus, Status
 from tests.sim.plans import Script, Scripts
 from tests.sim.store import DictStore
@@ -58,6 +59,8 @@ class Reference:
 
     def attempts(self, spec: JobSpec, job: JobId, idx: int) -> tuple[Status, int]:
         attempt = 0
+        if spec.members is not None:
+            return self.crew_attempts(spec, job, idx)
         while True:
             attempt += 1
             script = self.scripts.of(job, idx, attempt)
@@ -68,6 +71,47 @@ class Reference:
                 return OK, attempt
             if attempt >= spec.retry.attempts or not retried(spec.retry, *shown(script)):
                 return BAD, attempt
+
+    def crew_attempts(self, spec: JobSpec, job: JobId, idx: int) -> tuple[Status, int]:
+        """By the main node alone, which has one essential container in worlds that are looked at here."""
+        layout = layout_of(spec)
+        assert layout is not None
+        span = layout.spans[layout.main]
+        needful = [member for member in span if layout.parts[member].essential]
+        if len(needful) > 1:
+            raise Ambiguous
+        attempt = 0
+        while True:
+            attempt += 1
+            scripts = [self.scripts.of(job, idx, attempt, member) for member in span]
+            node = [layout.parts[member] for member in span]
+            script = scripts[needful[0] - span[0]]
+            if not begins(node, scripts, needful[0] - span[0]):
+                end: tuple[str | None, str | None, str] = shown(script) if script.refused else HOPELESS
+                if not all(holds(node, scripts, each) for each in node[needful[0] - span[0]].after):
+                    end = HOPELESS
+            elif script.duration_ms is None:
+                assert spec.timeout_ms is not None
+                return BAD, attempt
+            elif script.code == 0:
+                return OK, attempt
+            else:
+                end = shown(script)
+            if attempt >= spec.retry.attempts or not retried(spec.retry, *end):
+                return BAD, attempt
+
+
+HOPELESS = (None, "it depends on", "Task failed to start")
+
+
+def begins(node: list[Part], scripts: list[Script], place: int) -> bool:
+    return not scripts[place].refused and all(holds(node, scripts, each) for each in node[place].after)
+
+
+def holds(node: list[Part], scripts: list[Script], after: After) -> bool:
+    if not begins(node, scripts, after.part):
+        return False
+    return after.condition is not Condition.SUCCESS or scripts[after.part].code == 0
 
 
 def shown(script: Script) -> tuple[str | None, str | None, str]:

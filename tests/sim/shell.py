@@ -15,7 +15,7 @@ from flowbatch.core.state import State
 from flowbatch.model.effects import Answer, Effect, Forget, Launch, Stop
 from flowbatch.model.ending import Evidence, Halt
 from flowbatch.model.events import ChildEvents
-from flowbatch.model.ids import AttemptKey, Millis
+from flowbatch.model.ids import ALONE, AttemptKey, Millis
 from flowbatch.model.outcome import Outcome
 from flowbatch.model.status import Status
 from flowbatch.model.stimuli import Census, Configure, LaunchFailed, Resume, Started, Stimulus, SubmitRun, Tick
@@ -99,7 +99,11 @@ class Shell:
         return self.rng.random() < 0.8
 
     def knows_start(self, key: AttemptKey) -> bool:
-        row = next((self.store.tasks[no].get(key.idx) for no in self.laws.numbers(key.job)), None)
+        no = self.laws.numbers(key.job)[0]
+        if key.member != ALONE:
+            seat = self.store.members.get((no, *key[1:]))
+            return seat is not None and seat.status is Status.RUNNING
+        row = self.store.tasks[no].get(key.idx)
         return row is not None and row.attempt == key.attempt and row.status is Status.RUNNING
 
     # --- news from backends, on their way to the engine
@@ -255,6 +259,7 @@ class Shell:
             else:
                 self.perform_one(effect)
         self.laws.look_at_capacity()
+        self.laws.look_at_promises()
 
     def perform_one(self, effect: Effect) -> None:
         match effect:
@@ -271,6 +276,7 @@ class Shell:
                 else:
                     self.backends[effect.backend].launch(effect)
             case Stop():
+                self.laws.look_at_stop(effect.key)
                 if effect.key in self.handing:
                     self.handing[effect.key] = True
                 self.backends[effect.backend].stop(effect.key, effect.grace_ms, effect.why)

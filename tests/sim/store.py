@@ -9,7 +9,17 @@ from flowbatch.model.definition import DefinitionRow, KnownRevision
 from flowbatch.model.events import EventRow
 from flowbatch.model.ids import RunId
 from flowbatch.model.jobspec import JobPlan, RunPlan
-from flowbatch.model.rows import AttemptRow, EnvironmentRow, JobRow, Loaded, QueueRow, RunRow, TaskRow, Writes
+from flowbatch.model.rows import (
+    AttemptRow,
+    EnvironmentRow,
+    JobRow,
+    Loaded,
+    MemberRow,
+    QueueRow,
+    RunRow,
+    TaskRow,
+    Writes,
+)
 from flowbatch.model.status import RunStatus
 
 
@@ -25,6 +35,7 @@ class DictStore:
         self.jobs: dict[int, JobRow] = {}
         self.tasks: dict[int, dict[int, TaskRow]] = defaultdict(dict)
         self.attempts: dict[tuple[int, int, int], AttemptRow] = {}
+        self.members: dict[tuple[int, int, int, int], MemberRow] = {}
         self.events: list[EventRow] = []
         self.definitions: dict[tuple[str, int], DefinitionRow] = {}
         self.environments: dict[str, EnvironmentRow] = {}
@@ -54,6 +65,7 @@ class DictStore:
             assert key not in self.attempts, f"attempt {key} ends twice"
             assert attempt.stopped_at is not None, f"attempt {key} has no end"
             self.attempts[key] = attempt
+        self.members.update(writes.members)
         self.events += writes.events
         for new in writes.definitions:
             assert (new.name, new.revision) not in self.definitions, f"{new.id} is stored twice"
@@ -120,7 +132,17 @@ class DictStore:
             [(self.runs[no], self.run_plans[no]) for no in runs],
             [(self.jobs[no], self.job_plans[no]) for no in jobs],
             tasks,
+            self.live_members(set(jobs)),
         )
+
+    def live_members(self, jobs: set[int]) -> list[MemberRow]:
+        """Of the attempts that are STARTING or RUNNING."""
+        found = []
+        for row in self.members.values():
+            task = self.tasks[row.job].get(row.idx) if row.job in jobs else None
+            if task is not None and task.status.live and task.attempt == row.attempt:
+                found.append(row)
+        return found
 
     def status_of(self, job: int, idx: int) -> int:
         """Of a task, as the rows say it."""

@@ -16,9 +16,11 @@ import pytest
 
 from flowbatch.core import (
     commands,
+    crews,
     definitions,
     dependencies,
     lifecycle,
+    members,
     ready,
     recovery,
     reopening,
@@ -27,6 +29,7 @@ from flowbatch.core import (
     scheduler,
     submission,
 )
+from flowbatch.core.state import EnvironmentState
 from flowbatch.errors import FlowbatchError
 from tests.sim.world import World
 
@@ -113,6 +116,57 @@ BUGS = {
     ),
     "draining is forgotten by the census": Bug(
         recovery.miss, "(state.draining or held)", "False", 200
+    ),
+    "all nodes are launched with the main one": Bug(
+        members.first_moves, "enter(crew, crew.layout.main, moves)",
+        "[enter(crew, node, moves) for node in range(len(crew.layout.spans))]",
+    ),
+    "the end of any node is the end of all": Bug(
+        members.follow, "over = not crew.over and node_over(crew, main)",
+        "over = not crew.over and any(node_over(crew, each) for each in range(len(crew.layout.spans)))",
+    ),
+    "the others outlive the main node": Bug(members.follow, "wind_up(crew, other, MAIN_EXITED, moves)", "pass"),
+    "an attempt is over with its main node": Bug(
+        crews.finish, "None if crew.alive else", "None if crew.alive and not crew.over else"
+    ),
+    "only the main node's room is held": Bug(
+        EnvironmentState.hold, "self.held[shape] = self.held.get(shape, 0) + count",
+        "shape = shape._replace(vcpus_milli=min(shape.vcpus_milli, 500)); self.held[shape] = self.held.get(shape, 0) + count",
+    ),
+    "a non-essential end stops its node": Bug(
+        members.node_over, "(parts[member].essential or seats[member].gave_up)", "True"
+    ),
+    "SUCCESS is COMPLETE": Bug(
+        members.answer, "seat.status is Status.SUCCEEDED if seat.ended else None", "True if seat.ended else None"
+    ),
+    "what can never begin waits": Bug(members.answer, "if seat.ended and not seat.begun:", "if False:", 200),
+    "one that never begins is not told on": Bug(members.look_at_node, "again |= try_member", "again = False and try_member", 400),
+    "a network goes before those who use it": Bug(members.wind_up, "and member != holder:", ":", 200),
+    "that a member was asked to stop is not durable": Bug(
+        members.ask, "moves.changed[member] = None", "pass"
+    ),
+    "a member's stop is not repeated after a crash": Bug(
+        crews.tell_again, "if seat.asked and not seat.told:", "if False:", 1500
+    ),
+    "members are launched again in every census": Bug(
+        recovery.miss_member, "if seat.life == state.life:", "if False:"
+    ),
+    "members are looked at whenever the census was asked": Bug(
+        recovery.miss_members, "and seat.changed <= asked", "", 200
+    ),
+    "a lost member is never noticed": Bug(recovery.on_census, "miss_members(state, live, live.crew, seen, census.asked, out)", "pass"),
+    "a startTimeout is forgotten in a crash": Bug(
+        crews.restore, "state.timers.add(seat.due_at, TimerKind.DEPENDENCY, live.key[:3])", "pass", 400
+    ),
+    "a member's start is not recorded": Bug(members.put, "moves.changed[member] = None", "new is Status.RUNNING or moves.changed.update({member: None})"),
+    "two attempts have the same addresses": Bug(
+        crews.free_slot, "while slot in state.slots:", "slot = SLOTS[0]\n    while False:"
+    ),
+    "the user's stop does not count once the main node is over": Bug(
+        crews.outcome, "if live.halt is Halt.TERMINATE and verdict.end is not EndClass.USER:", "if False:", 800
+    ),
+    "an interrupted attempt that waited is charged": Bug(
+        crews.outcome, "if live.halt is Halt.INTERRUPT and verdict.end is EndClass.USER:", "if False:", 1500
     ),
     "a cancelled job is tried again": Bug(lifecycle.decide, "job.cancelled or job.terminated", "False", 400),
     "an unchanged definition is registered again": Bug(

@@ -27,10 +27,12 @@ UUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
         ("film/render:failed", Address("film", "render", None, True)),
         ("film/render:17#2", Address("film", "render", ((17, 17),), attempt=2)),
         ("film/render#2", Address("film", "render", attempt=2)),
-        ("film/train@1#2", Address("film", "train", node=1, attempt=2)),
+        ("film/train@1#2", Address("film", "train", node="1", attempt=2)),
+        ("film/train@sidecar", Address("film", "train", node="sidecar")),
+        ("film/train:3@1.sidecar", Address("film", "train", ((3, 3),), node="1.sidecar")),
         (f"{UUID}:4", Address(None, UUID, ((4, 4),))),
         (f"{UUID}:4#2", Address(None, UUID, ((4, 4),), attempt=2)),
-        (f"{UUID}#0", Address(None, UUID, node=0)),
+        (f"{UUID}#0", Address(None, UUID, node="0")),
     ],
 )
 def test_forms(text: str, address: Address) -> None:
@@ -44,8 +46,8 @@ def test_forms(text: str, address: Address) -> None:
         ("/render", "not an address"),
         ("film/", "not an address"),
         ("a/b/c", "not an address"),
-        ("film:3", "children and attempts are those of a job"),
-        ("film#1", "children and attempts are those of a job"),
+        ("film:3", "children, nodes and attempts are those of a job"),
+        ("film#1", "children, nodes and attempts are those of a job"),
         ("film/render:", "'' is no index"),
         ("film/render:-1", "'-1' is no index"),
         ("film/render:all", "'all' is no index"),
@@ -54,6 +56,8 @@ def test_forms(text: str, address: Address) -> None:
         ("film/render:1#0", "'0' is no attempt; it is a number from 1"),
         ("film/render:1#x", "'x' is no attempt"),
         (f"{UUID}#x", "'x' is no node"),
+        ("film/train@", "after the @ stands"),
+        ("film@1", "children, nodes and attempts"),
     ],
 )
 def test_what_is_no_address(text: str, message: str) -> None:

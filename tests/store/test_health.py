@@ -62,6 +62,10 @@ async def test_figures(tmp_path: Path) -> None:
             "INSERT INTO attempt (job, idx, attempt, stopped_at) VALUES (101, 1, 2, 0)",
             "no past attempt is ahead of its task",
         ),
+        (
+            "INSERT INTO member (job, idx, attempt, member, status, life, asked, truncated) VALUES (101, 1, 1, 0, 3, 1, 0, 0)",
+            "members end with their attempt",
+        ),
         ("UPDATE task SET life = 2 WHERE job = 100", "every attempt was placed in a known life"),
         ("UPDATE event SET status = 0 WHERE run = 2 AND kind = 1", "a run is what its last event says"),
         ("UPDATE event SET status = 6 WHERE job = 101", "a job is what its last event says"),

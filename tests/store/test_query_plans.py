@@ -25,6 +25,7 @@ INSERT INTO job_plan SELECT no, 'name' || no, 1000, '{{}}' FROM job;
 INSERT INTO task (job, idx, status, attempt, base, lost, memory_mib, environment, life, halt, stopped_at)
   SELECT 1 + value / 100, value % 100, 5 + value % 2, 1, 0, 0, 0, 'e', 1, 0, 1 FROM generate WHERE value < {ROWS};
 INSERT INTO attempt (job, idx, attempt, stopped_at) SELECT job, idx, 1, 1 FROM task;
+INSERT INTO member (job, idx, attempt, member, status, life, asked, truncated) SELECT job, idx, 1, 0, 3, 1, 0, 0 FROM task;
 INSERT INTO event (at, kind, run, job, idx, status)
   SELECT 0, iif(value % 100, 3, 1 + value % 2), 1 + value % 50, 1 + value / 100, value % 100, 5 FROM generate
   WHERE value < {ROWS};
@@ -77,6 +78,7 @@ def plan(db: sqlite3.Connection, sql: str) -> list[str]:
         ("COUNTS_OF_JOB", ["SEARCH task USING PRIMARY KEY (job=?)"]),
         ("TASKS_BETWEEN", ["SEARCH task USING PRIMARY KEY (job=? AND idx>? AND idx<?)"]),
         ("ATTEMPTS_OF_TASK", ["SEARCH attempt USING PRIMARY KEY (job=? AND idx=?)"]),
+        ("MEMBERS_OF_TASK", ["SEARCH member USING PRIMARY KEY (job=? AND idx=?)"]),
         (
             "FAILURES_OF_RUN",
             ["SEARCH job USING COVERING INDEX job_by_run (run=?)", "SEARCH task USING PRIMARY KEY (job=?)"],
@@ -112,6 +114,14 @@ def test_readers(db: sqlite3.Connection, sql: str, steps: list[str]) -> None:
         ("COLLECTABLE", ["SEARCH run USING COVERING INDEX run_by_stop (stopped_at<?)"]),
         ("JOBS_TO_DROP", ["SEARCH job USING COVERING INDEX job_by_run (run=?)"]),
         ("DROP_ATTEMPTS", ["SEARCH attempt USING PRIMARY KEY (job=?)"]),
+        (
+            "MEMBERS_OF_LIVE_TASKS",
+            [
+                "SEARCH task USING PRIMARY KEY (job=?)",
+                "SEARCH member USING PRIMARY KEY (job=? AND idx=? AND attempt=?)",
+            ],
+        ),
+        ("DROP_MEMBERS", ["SEARCH member USING PRIMARY KEY (job=?)"]),
         ("DROP_TASKS", ["SEARCH task USING PRIMARY KEY (job=?)"]),
         ("DROP_JOB", ["SEARCH job USING INTEGER PRIMARY KEY (rowid=?)"]),
         ("DROP_RUN", ["SEARCH run USING INTEGER PRIMARY KEY (rowid=?)"]),
@@ -126,7 +136,7 @@ def test_the_writer(db: sqlite3.Connection, sql: str, steps: list[str]) -> None:
 
 
 def check(found: list[str], steps: list[str]) -> None:
-    assert not [step for step in found if step.startswith(("SCAN task", "SCAN attempt", "SCAN event"))]
+    assert not [step for step in found if step.startswith(("SCAN task", "SCAN attempt", "SCAN member", "SCAN event"))]
     assert not [step for step in found if "AUTOMATIC" in step]
     at = 0
     for step in steps:

@@ -104,8 +104,8 @@ class Journal:
             self.previous_boot = rest.split(" ")[0]
         elif kind == "C":
             number, attempt, at = rest.split(" ")
-            _, *numerals = attempt.rsplit(".", 2)
-            if len(numerals) != 2 or not all(numeral.isdecimal() for numeral in numerals):
+            _, *numerals = attempt.split(".")
+            if len(numerals) not in (2, 3) or not all(numeral.isdecimal() for numeral in numerals):
                 raise ValueError(attempt)
             entry = Entry(int(number), attempt, int(at))
             numbers[entry.n] = self.entries[attempt] = entry
