@@ -77,7 +77,8 @@ async def open_app(
             backends = make_backends(folder, settings, clock, fake_only=fake_only, starting=starting)
             enforcing = frozenset(name for name, backend in backends.items() if backend.caps.enforces_timeout)
             loaded = await store.load()
-            state = rebuild(loaded, enforcing=enforcing, child_events=settings.child_events)
+            networking = frozenset(name for name, backend in backends.items() if backend.caps.group_network)
+            state = rebuild(loaded, enforcing=enforcing, networking=networking, child_events=settings.child_events)
             for run in state.runs.values():
                 run.held = hold_open_runs
             docker = backends.get("docker")
@@ -147,7 +148,7 @@ async def reach_engines(folder: StateFolder, settings: Settings, plan: RunPlan) 
     """Raises BackendUnavailable where the run (pinned) has containers and no Engine answers: better now than after half of it."""
     queues = {queue.name: queue for queue in plan.queues}
     places = {place.name: place for place in plan.environments}
-    for spec in (job.spec for job in plan.jobs if job.spec.container is not None):
+    for spec in (job.spec for job in plan.jobs if job.spec.kind == "docker"):
         names = queues[spec.queue].environments if spec.queue in queues else ()
         if any(places[name].backend_of(spec) == "docker" for name in names if name in places):
             docker = make_backends(folder, settings, SystemClock())["docker"]

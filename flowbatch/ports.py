@@ -10,6 +10,7 @@ import anyio
 from anyio.abc import TaskStatus
 
 from flowbatch.model.container import Container, Cpu
+from flowbatch.model.effects import Place
 from flowbatch.model.ending import Halt
 from flowbatch.model.ids import AttemptKey, Millis, RunId
 from flowbatch.model.jobspec import FakeScript
@@ -56,6 +57,7 @@ class Capabilities:
     reports_oom: bool
     enforces_timeout: bool  # the backend itself stops an attempt at its timeout, engine or no engine
     logs_after_exit: bool
+    group_network: bool = False  # gives each node of a job an address of its own, which Started tells
 
 
 @record
@@ -75,6 +77,7 @@ class LaunchOrder:
     container: Container | None = None
     fake: FakeScript | None = None
     cpu: Cpu = Cpu.SHARES  # of the environment, for a container that does not say itself
+    place: Place | None = None  # of a member among the others of its attempt
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ class Executor:
         except OSError as error:
             self._fail(launch.key, f"ResourceInitializationError: {error.filename}: {error.strerror}")
             return
-        if launch.spec.secrets:
+        if launch.program.secrets:
             self._resolving[launch.key] = False
             self._tasks.start_soon(self._launch_with_secrets, launch, order, name=f"secrets of {launch.key.id}")
         else:
@@ -80,9 +80,9 @@ class Executor:
     async def _launch_with_secrets(self, launch: Launch, order: LaunchOrder) -> None:
         try:
             values: dict[str, str] = {}
-            for name, source in launch.spec.secrets:
+            for name, source in launch.program.secrets:
                 values[name] = await anyio.to_thread.run_sync(
-                    resolve, source, launch.spec.workdir, limiter=self._secret_readers
+                    resolve, source, launch.program.workdir, limiter=self._secret_readers
                 )
         except SecretMissing as error:
             del self._resolving[launch.key]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from flowbatch.model.effects import Launch
-from flowbatch.model.ids import RunId, child_id, log_name
+from flowbatch.model.effects import Launch, Place
+from flowbatch.model.ids import AttemptKey, RunId, child_id, log_name, node_id, node_name
 from flowbatch.model.jobspec import JobSpec
 from flowbatch.ports import LaunchOrder
 from flowbatch.spec.references import expand_status, substitute_refs
@@ -27,7 +27,7 @@ class OrderDesk:
 
     def order(self, launch: Launch) -> LaunchOrder:
         """Variables as aws-batch.md §7 and workflow.md §3 list them. Raises OSError where an items file cannot be written."""
-        key, spec = launch.key, launch.spec
+        key, spec, program = launch.key, launch.spec, launch.program
         command, common = self._in_common(launch)
         env = dict(common)
         env["AWS_BATCH_CE_NAME"] = launch.environment
@@ -40,20 +40,23 @@ class OrderDesk:
             env["AWS_BATCH_JOB_ARRAY_INDEX"] = str(key.idx)
         if spec.items:
             self._add_items(launch, env)
+        if launch.place is not None:
+            add_place(env, key, launch.place)
         return LaunchOrder(
             key,
             command,
             env,
-            spec.workdir,
+            program.workdir,
             launch.resources,
             f"{self._logs}/{log_name(attempt_id)}",
             self._log_cap_bytes,
-            spec.timeout_ms,
-            spec.stop_grace_ms,
-            spec.user,
-            spec.container,
-            spec.fake,
+            launch.timeout_ms,
+            program.stop_grace_ms,
+            program.user,
+            program.container,
+            program.fake,
             launch.cpu,
+            launch.place,
         )
 
     def forget_specs(self) -> None:
@@ -61,14 +64,14 @@ class OrderDesk:
         self._common.clear()
 
     def _in_common(self, launch: Launch) -> tuple[tuple[str, ...], dict[str, str]]:
-        spec = launch.spec
-        held = self._common.get(id(spec))
-        if held is not None and held[0] is spec and not launch.run_status:
+        spec, program = launch.spec, launch.program
+        held = self._common.get(id(program))
+        if held is not None and held[0] is program and not launch.run_status:
             return held[1], held[2]
         status = launch.run_status
-        parameters = dict(spec.parameters)
-        command = substitute_refs(spec.command, parameters)
-        env = {name: value for name, value in spec.env if not name.startswith(RESERVED) or name.startswith(ALLOWED)}
+        parameters = dict(program.parameters)
+        command = substitute_refs(program.command, parameters)
+        env = {name: value for name, value in program.env if not name.startswith(RESERVED) or name.startswith(ALLOWED)}
         if status:
             command = tuple(expand_status(each, status) for each in command)
             env = {name: expand_status(value, status) for name, value in env.items()}
@@ -80,7 +83,7 @@ class OrderDesk:
             env["FLOWBATCH_WORKFLOW"] = launch.run.workflow
             env["FLOWBATCH_RUN_DIR"] = self._run_dir(launch.run.id)
         if not status:
-            self._common[id(spec)] = (spec, command, env)
+            self._common[id(program)] = (program, command, env)
         return command, env
 
     def _run_dir(self, run: RunId) -> str:
@@ -107,6 +110,19 @@ class OrderDesk:
         if isinstance(item, dict):
             for name, value in item.items():
                 env[f"FLOWBATCH_ITEM_{name.upper().replace('-', '_')}"] = value
+
+
+def add_place(env: dict[str, str], key: AttemptKey, place: Place) -> None:
+    """Of a node, aws-batch.md §7; and where the others reach it: an address, or a name where the backend gives addresses."""
+    if place.nodes is None:
+        return
+    env["AWS_BATCH_JOB_ID"] = node_id(key.job, place.node)
+    env["AWS_BATCH_JOB_NODE_INDEX"] = str(place.node)
+    env["AWS_BATCH_JOB_NUM_NODES"] = str(place.nodes)
+    env["AWS_BATCH_JOB_MAIN_NODE_INDEX"] = str(place.main)
+    if place.node != place.main:
+        env["AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS"] = place.main_address
+    env["FLOWBATCH_NODE_ADDRESS"] = place.address or node_name(key.job, place.node)
 
 
 def item_text(item: str | dict[str, str]) -> str:

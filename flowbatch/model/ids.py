@@ -64,6 +64,11 @@ def node_id(job: JobId, node: int) -> str:
     return f"{job}#{node}"
 
 
+def node_name(job: JobId, node: int) -> str:
+    """What other nodes of the job can resolve, where a backend has names: no other job has the same."""
+    return f"node-{node}.{job}"
+
+
 def child_id(job: JobId, size: int | None, index: int) -> str:
     """AWS's id of a task: the job's own for a single, `UUID:index` for a child."""
     return job if size is None else f"{job}:{index}"

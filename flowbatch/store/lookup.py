@@ -94,9 +94,10 @@ def within(source: Reader, text: str, address: Address, found: RunView | None, j
         raise InputError(f"{text!r}: an attempt is that of one child: {job.name}:INDEX#{address.attempt}")
     if address.node is None:
         return result
+    member = member_of(source, text, job, address.node)
     if result.index is None:
         raise InputError(f"{text!r}: a container is that of one child: {job.name}:INDEX@{address.node}")
-    return replace(result, member=member_of(source, text, job, address.node))
+    return replace(result, member=member)
 
 
 def member_of(source: Reader, text: str, job: JobView, name: str) -> int:

@@ -11,8 +11,22 @@ from flowbatch.core.state import Job, State
 from flowbatch.model.effects import Answer, Effect, Forget, Launch, Stop
 from flowbatch.model.ending import Evidence
 from flowbatch.model.events import ChildEvents
-from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId
-from flowbatch.model.jobspec import Environment, JobPlan, JobSpec, Need, Queue, RetryPolicy, RunPlan, Stage, When
+from flowbatch.model.ids import ALONE, AttemptKey, JobId, Millis, RunId
+from flowbatch.model.jobspec import (
+    After,
+    Environment,
+    JobPlan,
+    JobSpec,
+    Members,
+    Need,
+    NodeGroup,
+    Part,
+    Queue,
+    RetryPolicy,
+    RunPlan,
+    Stage,
+    When,
+)
 from flowbatch.model.outcome import Outcome
 from flowbatch.model.resources import Resources
 from flowbatch.model.status import Status
@@ -100,7 +114,7 @@ class World:
         return self.tell(SubmitRun(1, plan(*jobs, run=run, deadline_ms=deadline_ms)))
 
     def launched(self) -> list[str]:
-        """Takes the launches asked for since last time, as `job:index#attempt`."""
+        """Takes the launches asked for since last time, as `job:index#attempt`, `job:index@member#attempt`."""
         keys = [effect.key for effect in self.effects if isinstance(effect, Launch)]
         self.effects = [effect for effect in self.effects if not isinstance(effect, Launch)]
         return [short(key) for key in keys]
@@ -136,14 +150,36 @@ class World:
 
 
 def short(key: AttemptKey) -> str:
-    return f"{key.job}:{key.idx}#{key.attempt}"
+    member = "" if key.member == ALONE else f"@{key.member}"
+    return f"{key.job}:{key.idx}{member}#{key.attempt}"
 
 
 def parse(name: str) -> AttemptKey:
-    """`a`, `a:3`, `a:3#2`; index 0 and attempt 1 where they are left out."""
+    """`a`, `a:3`, `a:3#2`, `a@1`, `a:3@1#2`; index 0 and attempt 1 where they are left out."""
     rest, _, attempt = name.partition("#")
+    rest, _, member = rest.partition("@")
     job_id, _, index = rest.partition(":")
-    return AttemptKey(JobId(job_id), int(index or 0), int(attempt or 1))
+    return AttemptKey(JobId(job_id), int(index or 0), int(attempt or 1), int(member) if member else ALONE)
+
+
+def gang(nodes: int = 3, *, main: int = 0, node_vcpus: float = 1, **changes: object) -> JobPlan:
+    """A multi-node job whose nodes are alike, `g` unless its key is given."""
+    made = job(str(changes.pop("key", "g")), **changes)  # type: ignore[arg-type]
+    one = replace(made.spec, resources=Resources(int(node_vcpus * 1000)))
+    members = Members((NodeGroup(0, nodes - 1, (Part("", one),)),), nodes, main)
+    return replace(made, spec=replace(made.spec, members=members, resources=one.resources.times(nodes)))
+
+
+def crewed(
+    *parts: tuple[str, bool, tuple[After, ...]], start_timeout_ms: int | None = None, **changes: object
+) -> JobPlan:
+    """A job `t` of several containers: name, essential, dependsOn."""
+    made = job(str(changes.pop("key", "t")), **changes)  # type: ignore[arg-type]
+    found = tuple(
+        Part(name, made.spec, needful, after, start_timeout_ms if after else None) for name, needful, after in parts
+    )
+    members = Members((NodeGroup(0, 0, found),))
+    return replace(made, spec=replace(made.spec, members=members, resources=made.spec.resources.times(len(parts))))
 
 
 def with_free_losses(policy: RetryPolicy, count: int) -> RetryPolicy:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,9 +16,23 @@ from flowbatch.model.effects import Launch
 from flowbatch.model.ending import Evidence
 from flowbatch.model.events import ChildEvents
 from flowbatch.model.ids import AttemptKey, JobId, Millis
-from flowbatch.model.jobspec import Environment, JobPlan, Need, Queue, RetryPolicy, RunPlan, Stage, When
+from flowbatch.model.jobspec import (
+    After,
+    Environment,
+    JobPlan,
+    JobSpec,
+    Members,
+    Need,
+    NodeGroup,
+    Part,
+    Queue,
+    RetryPolicy,
+    RunPlan,
+    Stage,
+    When,
+)
 from flowbatch.model.resources import Resources
-from flowbatch.model.rows import JobRow, RunRow, TaskRow
+from flowbatch.model.rows import JobRow, MemberRow, RunRow, TaskRow
 from flowbatch.model.stimuli import (
     Cancel,
     Configure,
@@ -35,8 +51,16 @@ from tests.store.opening import a_store
 from tests.store.rows import T0, job_id, run_id, spec
 
 
+def gang(key: str, **changes: Any) -> JobSpec:
+    """Three nodes, of which the second is the main one, with a container that helps it."""
+    one = spec(key)
+    pair = (Part("helper", one, False), Part("app", one, True, (After(0),), 100))
+    groups = (NodeGroup(0, 0, (Part("", one),)), NodeGroup(1, 1, pair), NodeGroup(2, 2, (Part("", one),)))
+    return replace(spec(key, **changes), members=Members(groups, 3, 1), resources=one.resources.times(4))
+
+
 def a_plan(no: int) -> RunPlan:
-    ids = [job_id(no * 10 + i) for i in range(6)]
+    ids = [job_id(no * 10 + i) for i in range(7)]
     again = RetryPolicy(attempts=2, backoff_first_ms=50, backoff_last_ms=50)
     specs = (
         spec("fetch", retry=again),
@@ -44,6 +68,7 @@ def a_plan(no: int) -> RunPlan:
         spec("denoise", 12, needs=(Need(ids[1], each=True),), tolerate=4),
         spec("chain", 5, sequential=True, retry=again),
         spec("mourn", needs=(Need(ids[2], When.FAILURE),)),
+        gang("gang", retry=again, timeout_ms=500),
         spec("report", retry=again),
     )
     jobs = tuple(
@@ -51,6 +76,17 @@ def a_plan(no: int) -> RunPlan:
         for job, each in zip(ids, specs, strict=True)
     )
     return RunPlan(run_id(no), "film", jobs)
+
+
+def members_open(
+    members: dict[tuple[int, int, int, int], MemberRow], tasks: dict[tuple[int, int], TaskRow]
+) -> list[MemberRow]:
+    """What a life must find of them: those of live attempts."""
+    return sorted(
+        row
+        for (job, idx, attempt, _), row in members.items()
+        if (task := tasks[job, idx]).status.live and task.attempt == attempt
+    )
 
 
 def answer(key: AttemptKey, rng: random.Random, at: Millis) -> list[Stimulus]:
@@ -73,6 +109,7 @@ async def test_a_life_of_the_core(tmp_path: Path, seed: int) -> None:
         runs: dict[int, RunRow] = {}
         jobs: dict[int, JobRow] = {}
         tasks: dict[tuple[int, int], TaskRow] = {}
+        members: dict[tuple[int, int, int, int], MemberRow] = {}
         now = T0
         for turn in range(400):
             now = Millis(now + 10)
@@ -90,6 +127,8 @@ async def test_a_life_of_the_core(tmp_path: Path, seed: int) -> None:
             runs |= outcome.writes.runs
             jobs |= outcome.writes.jobs
             tasks |= outcome.writes.tasks
+            members |= outcome.writes.members
+            assert seed or members_open(members, tasks) == sorted((await store.load()).members)
             for effect in outcome.effects:
                 if isinstance(effect, Launch):
                     inbox += answer(effect.key, rng, now)
