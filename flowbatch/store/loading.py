@@ -102,7 +102,7 @@ def loaded(db: sqlite3.Connection, boot_id: str, numbers: Iterable[int]) -> Load
                 if jobs[-1][1].spec.members is not None:
                     members += map(member_row, db.execute(statements.MEMBERS_OF_LIVE_TASKS, (job[0],)).fetchall())
                 tasks += task_rows(db.execute(statements.TASKS_OF_JOB, (job[0],)).fetchone())
-    return Loaded(life, same_boot_since, next_run, next_job, runs, jobs, tasks, members)
+    return Loaded(life, same_boot_since, next_run, next_job, runs, jobs, tasks, members=members)
 
 
 def environment_row(row: Columns) -> EnvironmentRow:

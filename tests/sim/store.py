@@ -132,7 +132,7 @@ class DictStore:
             [(self.runs[no], self.run_plans[no]) for no in runs],
             [(self.jobs[no], self.job_plans[no]) for no in jobs],
             tasks,
-            self.live_members(set(jobs)),
+            members=self.live_members(set(jobs)),
         )
 
     def live_members(self, jobs: set[int]) -> list[MemberRow]:
