@@ -122,12 +122,12 @@ def essential(crew: Crew) -> list[members.Seat]:
 def outcome(live: Live, crew: Crew) -> Verdict:
     """The main node's end, unless the user's stop came before the last member had gone."""
     verdict = members.result(crew)
-    if live.halt is Halt.TERMINATE and verdict.end is not EndClass.USER:
+    if live.halt is Halt.TERMINATE:
         reason = live.halt_reason or TERMINATED
         return Verdict(EndClass.USER, verdict.exit_code, None, reason, verdict.truncated)
     if live.halt is Halt.INTERRUPT and verdict.end is EndClass.USER:
         return Verdict(EndClass.INTERRUPTED, None, None, INTERRUPTED)
-    if verdict.end is EndClass.USER and live.halt is not Halt.TERMINATE:
+    if verdict.end is EndClass.USER:
         return replace(verdict, end=EndClass.APP)  # we stopped an essential container, and nobody had asked us to
     return verdict
 

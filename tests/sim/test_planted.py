@@ -94,11 +94,11 @@ BUGS = {
         "tell_children(job, first, last, out); job.ended() and finish(job, out)",
     ),
     "one attempt too many": Bug(retry.decide, "tries >= policy.attempts", "tries > policy.attempts"),
-    "free losses without end": Bug(retry.decide, "losses < policy.lost_free", "policy.lost_free", 200),
+    "free losses without end": Bug(retry.decide, "losses < policy.lost_free", "policy.lost_free", 400),
     "tolerance off by one": Bug(dependencies.finish, "failed > job.spec.tolerate", "failed >= job.spec.tolerate"),
     "the start is not recorded": Bug(lifecycle.on_started, "out.live_row(live)", "pass"),
     "an unseen start is not told": Bug(lifecycle.settle_task, "begin(state, live, at, out)", "pass", 200),
-    "a timeout noticed late": Bug(lifecycle.ended_in_time, "return at <", "return False and at <", 200),
+    "a timeout noticed late": Bug(lifecycle.ended_in_time, "return at <", "return False and at <", 600),
     "backoff forgotten in a crash": Bug(
         lifecycle.wait_or_queue, "if odd is not None and odd.not_before is not None:", "if False:"
     ),
@@ -107,12 +107,12 @@ BUGS = {
         runs.advance, "if run.stage is Stage.MAIN and run.open_finally:",
         "if run.stage is Stage.MAIN and run.open_finally and not run.failed:",
     ),
-    "the budget is not fresh after a retry": Bug(reopening.reopen_task, "Odd(base=tried)", "Odd()", 200),
+    "the budget is not fresh after a retry": Bug(reopening.reopen_task, "Odd(base=tried)", "Odd()", 900),
     "the last attempt is overwritten by a retry": Bug(
         reopening.keep_last_attempt, "out.writes.reopened.append((job.no, index, index))", "pass", 200
     ),
     "needs are counted while jobs enter": Bug(
-        submission.enter, "        if job.status.terminal:", "        job.unmet = count_unmet(job)\n        if job.status.terminal:"
+        submission.enter, "        if job.status.terminal:", "        job.unmet = count_unmet(job)\n        if job.status.terminal:", 150
     ),
     "draining is forgotten by the census": Bug(
         recovery.miss, "(state.draining or held)", "False", 200
@@ -123,7 +123,7 @@ BUGS = {
     ),
     "the end of any node is the end of all": Bug(
         members.follow, "over = not crew.over and node_over(crew, main)",
-        "over = not crew.over and any(node_over(crew, each) for each in range(len(crew.layout.spans)))",
+        "over = not crew.over and any(node_over(crew, each) for each in range(len(crew.layout.spans)))", 900
     ),
     "the others outlive the main node": Bug(members.follow, "wind_up(crew, other, MAIN_EXITED, moves)", "pass"),
     "an attempt is over with its main node": Bug(
@@ -163,7 +163,7 @@ BUGS = {
         crews.free_slot, "while slot in state.slots:", "slot = SLOTS[0]\n    while False:"
     ),
     "the user's stop does not count once the main node is over": Bug(
-        crews.outcome, "if live.halt is Halt.TERMINATE and verdict.end is not EndClass.USER:", "if False:", 800
+        crews.outcome, "if live.halt is Halt.TERMINATE:", "if live.halt is Halt.TERMINATE and verdict.end is EndClass.USER:", 1800
     ),
     "an interrupted attempt that waited is charged": Bug(
         crews.outcome, "if live.halt is Halt.INTERRUPT and verdict.end is EndClass.USER:", "if False:", 1500

@@ -23,4 +23,4 @@ CREATE TABLE member (
   CHECK (status NOT IN (4, 5) OR started_at IS NOT NULL)
 ) STRICT, WITHOUT ROWID;
 
-PRAGMA user_version = 4;
+PRAGMA user_version = 6;
