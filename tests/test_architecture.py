@@ -26,7 +26,7 @@ FLOORS: dict[str, int] = {
     "settings": 3,
     "folder": 3,
     "http": 4,
-    "watch": 4,
+    "library": 4,
     "app": 5,
     "cli": 6,
     "__main__": 7,

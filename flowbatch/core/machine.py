@@ -37,6 +37,7 @@ from flowbatch.model.stimuli import (
     Reload,
     Resume,
     Retry,
+    Shelve,
     Started,
     Stimulus,
     SubmitRun,
@@ -92,6 +93,8 @@ def dispatch(state: State, stimulus: Stimulus, out: Turn) -> None:
             recovery.on_census(state, stimulus, out)
         case SubmitRun():
             submission.on_submit_run(state, stimulus, out)
+        case Shelve():
+            submission.on_shelve(stimulus, out)
         case Cancel():
             commands.on_cancel(state, stimulus, out)
         case Terminate():

@@ -14,7 +14,7 @@ from flowbatch.model.ids import JobId, Millis
 from flowbatch.model.jobspec import JobPlan, Stage
 from flowbatch.model.places import is_of_run
 from flowbatch.model.status import Status
-from flowbatch.model.stimuli import SubmitRun
+from flowbatch.model.stimuli import Shelve, SubmitRun
 
 
 def on_submit_run(state: State, command: SubmitRun, out: Turn) -> None:
@@ -28,6 +28,8 @@ def on_submit_run(state: State, command: SubmitRun, out: Turn) -> None:
     if missing:
         out.answer(command.ticket, f"unknown queue {missing[0]!r}")
         return
+    if command.shelf is not None:
+        out.writes.shelves[command.shelf.name] = command.shelf
     plan = definitions.pin(state, plan, out)
     state.add_places(
         (place for place in plan.environments if is_of_run(place.name)),
@@ -48,6 +50,11 @@ def on_submit_run(state: State, command: SubmitRun, out: Turn) -> None:
     enter(state, run.jobs, out)
     out.settled_runs.append(run)  # a run without jobs ends at once
     out.answer(command.ticket, value=plan.id)
+
+
+def on_shelve(command: Shelve, out: Turn) -> None:
+    out.writes.shelves[command.row.name] = command.row
+    out.answer(command.ticket)
 
 
 def add_job(state: State, run: Run | None, plan: JobPlan, now: Millis) -> Job:

@@ -265,6 +265,7 @@ class RunPlan:
     environments: tuple[Environment, ...] = ()  # the file's own
     queues: tuple[Queue, ...] = ()
     definitions: tuple[Registration, ...] = ()  # the file's own, registered with the run; of a stored plan none
+    origin: str = ""  # the file of a server's library that made it
 
 
 @dataclass(frozen=True, slots=True)

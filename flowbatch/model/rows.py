@@ -134,6 +134,17 @@ class MemberRow(NamedTuple):
     truncated: bool = False  # the log was capped
 
 
+class ShelfRow(NamedTuple):
+    """The content that was last accepted under a name in a server's library."""
+
+    name: str  # of the file; `inbox/NAME` in the drop box
+    digest: str  # SHA-256 of the content
+    content: str
+    seen_at: Millis  # times of its schedule up to here are dealt with
+    gone: bool  # the file was taken away, or moved out of the drop box
+    run: RunId | None  # the last one that it made
+
+
 @dataclass(slots=True)
 class Writes:
     """One turn's changes, committed in one transaction. Rows replace what the store has under their key."""
@@ -154,6 +165,7 @@ class Writes:
     )  # (name, revision, at): INACTIVE from now on
     environments: dict[str, EnvironmentRow | None] = field(default_factory=dict)  # None: it is deleted
     queues: dict[str, QueueRow | None] = field(default_factory=dict)
+    shelves: dict[str, ShelfRow] = field(default_factory=dict)
 
     def absorb(self, later: Writes) -> None:
         """What a later turn wrote comes on top: its rows replace ours under the same keys."""
@@ -168,6 +180,7 @@ class Writes:
         return bool(
             self.new_runs or self.new_jobs or self.runs or self.jobs or self.tasks or self.reopened or self.attempts
             or self.members or self.events or self.definitions or self.deregistered or self.environments or self.queues
+            or self.shelves
         )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from flowbatch.model.ending import Evidence
 from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId
 from flowbatch.model.jobspec import Environment, Queue, RunPlan
 from flowbatch.model.record import record
-from flowbatch.model.rows import Loaded
+from flowbatch.model.rows import Loaded, ShelfRow
 
 Ticket = int  # given by the caller of a command; the Answer carries it back
 
@@ -29,6 +29,15 @@ class Target:
 class SubmitRun:
     ticket: Ticket
     plan: RunPlan
+    shelf: ShelfRow | None = None  # the file of the library that it comes from, written with it
+
+
+@record
+class Shelve:
+    """A file of the library was accepted, taken away, or a time of its schedule dealt with, and no run comes of it."""
+
+    ticket: Ticket
+    row: ShelfRow
 
 
 @record
@@ -159,6 +168,7 @@ class Tick:
 
 Stimulus = (
     SubmitRun
+    | Shelve
     | Cancel
     | Terminate
     | Retry

@@ -10,7 +10,7 @@ from flowbatch.core.members import layout_of
 from flowbatch.model.definition import DefinitionRow
 from flowbatch.model.ids import AttemptKey, Millis
 from flowbatch.model.jobspec import JobPlan, RunPlan
-from flowbatch.model.rows import EnvironmentRow, QueueRow
+from flowbatch.model.rows import EnvironmentRow, QueueRow, ShelfRow
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.store import loading, lookup, plans, queries, statements, views
 from flowbatch.store.results import AttemptView, Event, FailureGroup, Found, JobView, MemberView, RunView, TaskView
@@ -32,6 +32,13 @@ class Reader(Session):
 
     def queues(self) -> tuple[QueueRow, ...]:
         return tuple(loading.queue_row(row) for row in self.rows(statements.QUEUES))
+
+    def shelves(self) -> tuple[ShelfRow, ...]:
+        """The library, with the files that are gone."""
+        return tuple(
+            ShelfRow(name, digest, content, seen_at, bool(gone), run)
+            for name, digest, content, seen_at, gone, run in self.rows(statements.SHELVES)
+        )
 
     # --- runs
 

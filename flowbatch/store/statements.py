@@ -127,6 +127,8 @@ INSERT OR REPLACE INTO environment (name, spec, declared, status, updated_at, re
 DELETE_ENVIRONMENT: Final = "DELETE FROM environment WHERE name = ?"
 PUT_QUEUE: Final = "INSERT OR REPLACE INTO queue (name, spec, declared, status) VALUES (?, ?, ?, ?)"
 DELETE_QUEUE: Final = "DELETE FROM queue WHERE name = ?"
+PUT_SHELF: Final = "INSERT OR REPLACE INTO shelf (name, digest, content, seen_at, gone, run) VALUES (?, ?, ?, ?, ?, ?)"
+SHELVES: Final = "SELECT name, digest, content, seen_at, gone, run FROM shelf ORDER BY name"
 
 # --- the start of a life
 

@@ -142,6 +142,8 @@ def write(db: sqlite3.Connection, writes: Writes) -> None:
             db.execute(statements.DELETE_QUEUE, (name,))
         else:
             db.execute(statements.PUT_QUEUE, place_columns(queue))
+    for shelf in writes.shelves.values():
+        db.execute(statements.PUT_SHELF, shelf)
 
 
 def place_columns(row: EnvironmentRow | QueueRow) -> tuple[str | int | None, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flowbatch.errors import InputError
-from flowbatch.watch import FILE_BYTES, Found, Gone, Refused, WatchedFolder
+from flowbatch.library.folder import FILE_BYTES, Found, Gone, Refused, WatchedFolder
 
 A = b"jobs: {a: {script: 'true'}}\n"
 B = b"jobs: {b: {script: 'true'}}\n"

@@ -11,7 +11,8 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -91,6 +92,10 @@ class WatchedFolder:
                 f"{self.path}: others may write here, and what they put in would run as you; "
                 f"`chmod go-w {self.path}`, or serve with --insecure"
             )
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Files that were there when somebody looked last: one that is not any more is told as Gone by the first poll."""
+        self._seen.update((name, Seen(Look(-1, -1, -1), told=True)) for name in names)
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -179,13 +184,8 @@ class WatchedFolder:
     # --- what is written beside the files
 
     def write_errors(self, name: str, text: str) -> None:
-        """`<name>.errors.txt`, in one step: a reader sees the old text or the new one."""
-        temporary = f".{name}{ERRORS_SUFFIX}.new"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(temporary, flags, 0o644, dir_fd=self._descriptor)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.rename(temporary, name + ERRORS_SUFFIX, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+        """`<name>.errors.txt`."""
+        write(self._descriptor, name + ERRORS_SUFFIX, text)
 
     def clear_errors(self, name: str) -> None:
         try:
@@ -195,12 +195,7 @@ class WatchedFolder:
 
     def move(self, name: str, below: str) -> str:
         """Into a subfolder, which is made where it is missing; returns its name there. What lies there already is never replaced."""
-        try:
-            os.mkdir(below, 0o755, dir_fd=self._descriptor)
-        except FileExistsError:
-            pass
-        target = os.open(below, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._descriptor)
-        try:
+        with self._below(below) as target:
             for free in numbered(name):
                 try:
                     os.link(name, free, src_dir_fd=self._descriptor, dst_dir_fd=target, follow_symlinks=False)
@@ -209,13 +204,36 @@ class WatchedFolder:
                 os.unlink(name, dir_fd=self._descriptor)
                 self._seen.pop(name, None)
                 return free
+        raise AssertionError("names are without end")
+
+    def write_below(self, below: str, name: str, text: str) -> None:
+        with self._below(below) as target:
+            write(target, name, text)
+
+    @contextmanager
+    def _below(self, name: str) -> Iterator[int]:
+        try:
+            os.mkdir(name, 0o755, dir_fd=self._descriptor)
+        except FileExistsError:
+            pass  # from an earlier file; a link in its place is refused below
+        target = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._descriptor)
+        try:
+            yield target
         finally:
             os.close(target)
-        raise AssertionError("names are without end")
 
 
 class Changing(Exception):
     """The file is being written just now."""
+
+
+def write(folder: int, name: str, text: str) -> None:
+    """In one step: a reader sees the old text or the new one."""
+    temporary = f".{name}.new"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(temporary, flags, 0o644, dir_fd=folder), "w", encoding="utf-8") as file:
+        file.write(text)
+    os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
 def looked(status: os.stat_result) -> Look:
