@@ -33,7 +33,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "definitions": ("flowbatch.cli.definitions", "Job definitions: list, show, register, deregister."),
     "doctor": ("flowbatch.cli.doctor", "Check this machine, the state folder and the settings."),
     "gc": ("flowbatch.cli.gc", "Delete old runs and their logs."),
-    "schema": ("flowbatch.cli.schema", "Print the JSON schema of workflow files."),
+    "schema": ("flowbatch.cli.schema", "Print the JSON schema of workflow files, or of the settings."),
     "completion": ("flowbatch.cli.completion", "Print the completion script of a shell."),
 }
 

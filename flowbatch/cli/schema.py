@@ -1,4 +1,4 @@
-"""`schema`: what an editor needs to complete and check a workflow file."""
+"""`schema`: what an editor needs to complete and check a workflow file, or the settings."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import click
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["workflow"]), default="workflow", metavar="[workflow]")
+@click.argument("what", type=click.Choice(["workflow", "settings"]), default="workflow", metavar="[workflow|settings]")
 def schema(what: str) -> None:
-    """Print the JSON schema of workflow files.
+    """Print the JSON schema of workflow files, or of the settings.
 
-    Save it and name it in the first line of a workflow: `# yaml-language-server: $schema=workflow.schema.json`.
+    Save it and name it in the first line of the file: `# yaml-language-server: $schema=workflow.schema.json`.
     """
     import json
 
-    from flowbatch.spec.jsonschema import workflow_schema
+    from flowbatch.spec.jsonschema import settings_schema, workflow_schema
 
-    click.echo(json.dumps(workflow_schema(), indent=2, ensure_ascii=False))
+    made = workflow_schema() if what == "workflow" else settings_schema()
+    click.echo(json.dumps(made, indent=2, ensure_ascii=False))

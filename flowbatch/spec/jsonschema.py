@@ -1,4 +1,4 @@
-"""The JSON Schema of the workflow file, for editors: generated from the models, then made to say what they cannot.
+"""The JSON Schemas of the workflow file and of the settings, for editors: made from the models, then to say what these cannot.
 
 That is: which keys a job, a definition and the defaults have of the one layer model; that keys beginning with `x-` are free;
 and that an expression may stand where a number or a flag is meant.
@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import Final
 
 from flowbatch.spec.schema import DEFAULTS_LACK, DEFINITION_LACKS, JOB_LACKS, WorkflowModel
+from flowbatch.spec.settings_schema import SettingsModel
 from flowbatch.spec.values import EXPRESSION_SCHEMA, NAME
 
 Json = dict[str, object]
+DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 _LAYER: Final = "LayerModel"
 _WITHOUT_EXPRESSIONS: Final = frozenset({"ParamModel", "WorkflowModel"})
 
@@ -38,10 +40,20 @@ def workflow_schema() -> Json:
     _mapping(root["properties"])["deadline"] = _with_expression(deadline)
     root.pop("title", None)
     return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$schema": DRAFT,
         "title": "flowbatch workflow",
         **root,
     }
+
+
+def settings_schema() -> Json:
+    """Of flowbatch.yaml: no expressions, and keys beginning with `x-` are free as in a workflow."""
+    schema: Json = SettingsModel.model_json_schema(by_alias=True, mode="validation")
+    root = _mapping(_tidy(schema))
+    for definition in (*_mapping(root["$defs"]).values(), root):
+        _open(_mapping(definition), expressions=False)
+    root.pop("title", None)
+    return {"$schema": DRAFT, "title": "flowbatch settings", **root}
 
 
 def _mapping(value: object) -> Json:

@@ -58,7 +58,9 @@ class EventsModel(Strict):
     """What goes into the event log."""
 
     children: Annotated[int, PlainValidator(_children, json_schema_input_type=Literal["none", "ends", "all"])] = Field(
-        0, description="Changes of single array children: none, their ends, or all."
+        0,
+        description="Changes of single array children: none, their ends, or all.",
+        json_schema_extra={"default": "none"},
     )
 
 
@@ -73,10 +75,17 @@ def _root(value: object) -> Root:
     return Root(plain(source), readonly)
 
 
+class RootModel(Strict):
+    """A folder of this machine that may be mounted, with all below it."""
+
+    source: str = Field(description="An absolute path.", pattern="^/")
+    readonly: bool = Field(False, description="Only read.")
+
+
 class PolicyModel(Strict):
     """What containers may ask for beyond the folder of their workflow and volumes of their own."""
 
-    mounts: list[Annotated[Root, PlainValidator(_root)]] | None = Field(
+    mounts: list[Annotated[Root, PlainValidator(_root, json_schema_input_type=str | RootModel)]] | None = Field(
         None, description="Folders of this machine that may be mounted: {source: /data, readonly: true}."
     )
     privileged: bool = Field(False, description="Privileged containers: they are root on this machine.")
@@ -111,7 +120,7 @@ class SettingsModel(Strict):
     limits: LimitsModel | None = Field(None, description="Limits.")
     events: EventsModel | None = Field(None, description="The event log.")
     policy: PolicyModel | None = Field(None, description="What containers may ask for.")
-    retention: Annotated[int, PlainValidator(_retention, json_schema_input_type=str)] | None = Field(
+    retention: Annotated[int, PlainValidator(_retention, json_schema_input_type=int | str)] | None = Field(
         None,
         description="How long ended runs are kept, at least 24h (`90d`); for ever unless given. See `flowbatch gc`.",
     )

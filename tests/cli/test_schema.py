@@ -15,6 +15,11 @@ def test_the_schema_of_workflow_files(arguments: list[str], capsys: pytest.Captu
     assert "jobs" in schema["properties"]
 
 
+def test_the_schema_of_the_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["schema", "settings"]) == 0
+    assert {"environments", "queues", "policy"} <= set(json.loads(capsys.readouterr().out)["properties"])
+
+
 def test_what_has_no_schema_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["schema", "novel"]) == 2
     assert "'workflow'" in capsys.readouterr().err

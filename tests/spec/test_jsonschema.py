@@ -6,11 +6,14 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from flowbatch.spec.jsonschema import workflow_schema
+from flowbatch.errors import WorkflowInvalid
+from flowbatch.settings import parse_settings
+from flowbatch.spec.jsonschema import settings_schema, workflow_schema
 from flowbatch.spec.yaml import load
 
 ROOT = Path(__file__).parents[2]
 VALIDATOR = jsonschema.Draft202012Validator(workflow_schema())
+SETTINGS = jsonschema.Draft202012Validator(settings_schema())
 
 
 def test_the_file_is_not_stale() -> None:
@@ -19,9 +22,16 @@ def test_the_file_is_not_stale() -> None:
     assert written == json.dumps(workflow_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
+def test_the_file_of_the_settings_is_not_stale() -> None:
+    """Write it again with `flowbatch schema settings > schemas/settings.schema.json`."""
+    written = (ROOT / "schemas" / "settings.schema.json").read_text(encoding="utf-8")
+    assert written == json.dumps(settings_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
 @pytest.mark.slow
-def test_it_is_a_schema() -> None:
+def test_they_are_schemas() -> None:
     jsonschema.Draft202012Validator.check_schema(workflow_schema())
+    jsonschema.Draft202012Validator.check_schema(settings_schema())
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "workflows").glob("*.yaml")), ids=lambda path: path.name)
@@ -54,3 +64,40 @@ def test_every_key_of_a_job_has_a_hover_text() -> None:
     definitions = workflow_schema()["$defs"]
     assert isinstance(definitions, dict)
     assert not [key for key, item in definitions["Job"]["properties"].items() if "description" not in item]
+
+
+@pytest.mark.parametrize(
+    ("text", "valid"),
+    [
+        ("environments: {big: {vcpus: 12, memory: 48GiB}}\nqueues: {q: {priority: 10, environments: [big]}}", True),
+        ("retention: 90d\nlimits: {log: 64MiB}\nevents: {children: ends}\nx-note: free", True),
+        (
+            "policy: {mounts: [{source: /data, readonly: true}, /scratch], devices: [/dev/dri], images: ['*@sha256:*']}",
+            True,
+        ),
+        ("environments: {big: {vcpu: 12}}", False),
+        ("environments: {big: {vcpus: '${{ params.n }}'}}", False),
+        ("policy: {mounts: [{target: /data}]}", False),
+        ("events: {children: some}", False),
+        ("jobs: {a: {script: x}}", False),
+    ],
+)
+def test_settings_are_told_right_from_wrong(text: str, valid: bool) -> None:
+    """And what the schema takes, flowbatch takes."""
+    assert SETTINGS.is_valid(load(text.encode(), "f").root) == valid
+    if valid:
+        parse_settings(text.encode(), "f")
+    else:
+        with pytest.raises(WorkflowInvalid):
+            parse_settings(text.encode(), "f")
+
+
+def test_every_setting_has_a_hover_text() -> None:
+    schema = settings_schema()
+    models = schema["$defs"]
+    assert isinstance(models, dict)
+    for name, model in {**models, "root": schema}.items():
+        lacking = [
+            key for key, item in model["properties"].items() if "description" not in item and "const" not in item
+        ]
+        assert not lacking, f"{name}: {lacking}"
