@@ -13,6 +13,7 @@ from pathlib import Path
 
 import anyio
 
+from flowbatch import logs
 from flowbatch.backends.docker.backend import DockerBackend
 from flowbatch.backends.fake import FakeBackend
 from flowbatch.backends.process import ProcessBackend
@@ -194,14 +195,16 @@ def pinned(plan: RunPlan, environments: tuple[Environment, ...], queues: tuple[Q
     )
 
 
-def detach(arguments: list[str], folder: StateFolder) -> subprocess.Popen[bytes]:
-    """Starts this command again in the background, its output in the folder's engine.log."""
+def detach(arguments: list[str], folder: StateFolder) -> tuple[subprocess.Popen[bytes], int]:
+    """Starts this command again in the background, its output in the folder's engine.log; also where in it that begins."""
     folder.create()
-    with folder.engine_log.open("ab") as out:
-        return subprocess.Popen(
+    with logs.opened(folder.engine_log) as out:
+        begin = os.fstat(out.fileno()).st_size
+        child = subprocess.Popen(
             [sys.executable, "-m", "flowbatch", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
             start_new_session=True,
         )
+        return child, begin

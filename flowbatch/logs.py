@@ -6,8 +6,14 @@ the rest of the engine.
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Final, TextIO
+from pathlib import Path
+from typing import BinaryIO, Final, TextIO
+
+FILE_BYTES_MAX: Final = (
+    4 * 1024 * 1024
+)  # of an engine's log; what was before lies beside it as `.1`, and goes with the next
 
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
@@ -69,3 +75,38 @@ def _apply() -> None:
         cache_logger_on_first_use=False,
     )
     _Settings.applied = True
+
+
+def opened(path: Path, most_bytes: int = FILE_BYTES_MAX) -> BinaryIO:
+    """The log of an engine in the background, to be appended to; its owner alone reads it. One that is full begins anew."""
+    if path.exists() and path.stat().st_size > most_bytes:
+        os.replace(path, old_of(path))
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.fchmod(descriptor, 0o600)  # of one that is older than this rule
+    return os.fdopen(descriptor, "ab")
+
+
+def rotate(path: Path, most_bytes: int = FILE_BYTES_MAX) -> bool:
+    """Where standard output or error of this process is that log and it is full, they go on in a new one."""
+    try:
+        log = path.stat()
+    except OSError:
+        return False
+    ours = [number for number in (1, 2) if is_open(number, log)]
+    if not ours or log.st_size <= most_bytes:
+        return False
+    with opened(path, most_bytes) as new:
+        for number in ours:
+            os.dup2(new.fileno(), number)
+    return True
+
+
+def is_open(descriptor: int, file: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), file)
+    except OSError:
+        return False  # closed
+
+
+def old_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.1")

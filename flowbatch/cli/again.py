@@ -67,7 +67,7 @@ def resume(place: Place, run: str | None, as_json: bool) -> int:
             found = reader.run(run)
             if found.status is not RunStatus.RUNNING:
                 raise InputError(
-                    f"run {found.id[:8]} has ended: {found.status.name}; `flowbatch retry` runs what failed again"
+                    f"run {found.id[:8]} has ended: {found.status.name}; `{place.command('retry', found.id[:8])}` runs what failed again"
                 )
             ids = [RunId(found.id)]
         else:

@@ -8,7 +8,7 @@ import anyio
 import click
 
 from flowbatch.cli.context import Place
-from flowbatch.cli.output import print_json
+from flowbatch.cli.output import counted, print_json
 
 
 @click.command()
@@ -42,28 +42,28 @@ def change(place: Place, verb: str, address: str, reason: str, as_json: bool) ->
         value = place.ask(verb, **arguments)
     else:
         value = anyio.run(change_alone, place, verb, arguments, str(target.run))
-    tell(verb, address, value, as_json)
+    tell(place, verb, address, value, as_json)
     return 0
 
 
-def tell(verb: str, address: str, value: object, as_json: bool) -> None:
+def tell(place: Place, verb: str, address: str, value: object, as_json: bool) -> None:
     if as_json:
         print_json(value)
         return
     answer = value if isinstance(value, dict) else {}
     done = {"cancel": "cancelled", "terminate": "terminated or cancelled"}[verb]
     if answer.get("changed"):
-        changed = answer["changed"]
-        click.echo(f"{address}: {changed} task{'' if changed == 1 else 's'} {done}.")
+        click.echo(f"{address}: {counted(answer['changed'], 'task')} {done}.")
     elif not answer.get("running"):
         click.echo(f"{address}: nothing to {verb}: {answer.get('note', 'what was named has ended already')}.")
     if verb == "cancel" and answer.get("running"):
         running = answer["running"]
-        click.echo(
-            f"{running} task{'s' if running > 1 else ''} of it still run: they end by themselves, and nothing is tried again."
-        )
+        still = "still runs: it ends by itself" if running == 1 else "still run: they end by themselves"
+        click.echo(f"{counted(running, 'task')} of it {still}, and nothing is tried again.")
     if answer.get("left_running"):
-        click.echo(f"{answer['left_running']} tasks go on by themselves; `flowbatch resume` follows them to their end.")
+        left = answer["left_running"]
+        resume = place.command("resume", address.partition("/")[0])
+        click.echo(f"{counted(left, 'task')} {'go' if left > 1 else 'goes'} on alone; `{resume}` follows to the end.")
 
 
 async def change_alone(place: Place, verb: str, arguments: dict[str, Any], run_id: str) -> object:

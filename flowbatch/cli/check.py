@@ -9,7 +9,7 @@ import click
 
 from flowbatch.cli.containers import container_object, notes_on, words_of
 from flowbatch.cli.context import ALLOW_HELP, Place
-from flowbatch.cli.output import clean, print_json, print_table
+from flowbatch.cli.output import clean, counted, print_json, print_table
 from flowbatch.errors import InputError, Problem, WorkflowInvalid
 
 if TYPE_CHECKING:
@@ -224,10 +224,6 @@ def some(names: Sequence[str]) -> str:
     if len(names) > NAMED_MAX:
         return f"{', '.join(names[:NAMED_MAX])} and {len(names) - NAMED_MAX} more"
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def span_text(ms: int) -> str:

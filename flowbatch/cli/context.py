@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from flowbatch.errors import InputError
+from flowbatch.errors import FlowbatchError, InputError
 
 if TYPE_CHECKING:
     from flowbatch.folder import StateFolder
     from flowbatch.model.jobspec import Environment, Queue
     from flowbatch.settings import Settings
     from flowbatch.store.reader import Reader
+    from flowbatch.store.results import RunView
+
+PING_SECONDS: Final = 2.0
 ALLOW_HELP: Final = (
     "What containers may: mount=/data[:ro], privileged, network=host, device=/dev/fuse, log=gelf; several with commas."
 )
@@ -25,6 +30,11 @@ class Place:
 
     state: str | None
     config: str | None
+    typed: tuple[str, ...] = ()  # the options that were given by hand: a command that we tell of needs them again
+
+    def command(self, *words: str) -> str:
+        """A command line for the user to type, about this folder with these settings."""
+        return shlex.join(["flowbatch", *self.typed, *words])
 
     @cached_property
     def folder(self) -> StateFolder:
@@ -69,8 +79,38 @@ class Place:
 
     def ask(self, verb: str, **arguments: object) -> object:
         """Asks the engine that holds the folder. Raises BackendUnavailable where none answers."""
-        from flowbatch.engine.client import call
+        return self._ask(verb, arguments)
+
+    def _ask(self, verb: str, arguments: Mapping[str, object], seconds: float | None = None) -> object:
+        from flowbatch.engine.client import SECONDS, call
         from flowbatch.folder import short_socket_path
 
         with short_socket_path(self.folder.socket) as socket:
-            return call(socket, verb, arguments)
+            return call(socket, verb, arguments, SECONDS if seconds is None else seconds)
+
+    def is_interrupted(self, run: RunView) -> bool:
+        """Open, and nobody goes on with it: no engine holds the folder, or one that was started for other runs."""
+        from flowbatch.model.status import RunStatus
+
+        return run.status is RunStatus.RUNNING and (self.holder is None or run.id in self._held)
+
+    @cached_property
+    def holder(self) -> int | None:
+        """As `folder.holder()` when it was first asked for."""
+        return self.folder.holder()
+
+    @cached_property
+    def _held(self) -> frozenset[str]:
+        try:
+            told = self._ask("ping", {}, PING_SECONDS)
+        except (FlowbatchError, OSError):
+            return frozenset()  # it is busy, or has just ended: not known to be held
+        held = told.get("held") if isinstance(told, dict) else None
+        return frozenset(held) if isinstance(held, list) else frozenset()
+
+    def resume_hint(self, run: RunView) -> str:
+        """What to do about an interrupted run."""
+        command = f"`{self.command('resume', run.id[:8])}`"
+        if self.holder is None:
+            return f"{command} continues it"
+        return f"{command} continues it once the engine that runs now (process {self.holder}) has ended"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowbatch.cli.check import job_object as spec_object
-from flowbatch.cli.rows import child_object, is_interrupted, job_object, run_object
+from flowbatch.cli.rows import child_object, job_object, run_object
 from flowbatch.model.ids import JobId, log_name
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def run_details(place: Place, reader: Reader, run: RunView) -> Object:
     plan = reader.plan(run)
     return {
         "kind": "run",
-        **run_object(run, interrupted=is_interrupted(run, place.folder.holder())),
+        **run_object(run, interrupted=place.is_interrupted(run)),
         "stage": run.row.stage.value,
         "finally_at": run.row.finally_at,
         "cancelled": run.row.cancelled,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from flowbatch.cli.context import Place
-from flowbatch.cli.output import clean, print_json
+from flowbatch.cli.output import clean, counted, print_json
 from flowbatch.errors import FlowbatchError
 
 if TYPE_CHECKING:
@@ -101,7 +101,6 @@ def look_at_store(place: Place, *, integrity: bool, invariants: bool) -> Iterato
 
 
 def look_into_store(place: Place, *, integrity: bool, invariants: bool) -> Iterator[Finding]:
-    from flowbatch.cli.check import counted
     from flowbatch.ports import Finding
     from flowbatch.store.health import Health
 
@@ -123,7 +122,7 @@ def look_into_store(place: Place, *, integrity: bool, invariants: bool) -> Itera
         if totals.open_runs and folder.holder() is None:
             which = "continues it" if totals.open_runs == 1 else "continues them"
             are = "is" if totals.open_runs == 1 else "are"
-            text = f"{counted(totals.open_runs, 'run')} {are} interrupted: `flowbatch resume` {which}"
+            text = f"{counted(totals.open_runs, 'run')} {are} interrupted: `{place.command('resume')}` {which}"
             yield Finding("note", "engine", text)
         if integrity or totals.size_bytes <= READ_UNASKED_BYTES:
             damage = health.damage()

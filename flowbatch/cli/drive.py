@@ -10,6 +10,7 @@ from typing import Final
 import anyio
 import click
 
+from flowbatch import logs
 from flowbatch.app import App
 from flowbatch.cli.progress import View
 from flowbatch.core.state import Run
@@ -18,6 +19,7 @@ from flowbatch.model.status import RunStatus
 from flowbatch.model.stimuli import Drain, Interrupt
 
 INTERRUPTED: Final = 130
+LOG_LOOK_SECONDS: Final = 5.0
 
 
 @dataclass
@@ -41,12 +43,19 @@ class Drive:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.take_signals, name="signals")
             tasks.start_soon(self.view.refresh, name="progress")
+            tasks.start_soon(self.keep_log_small, name="engine log")
             await self.over.wait()
             tasks.cancel_scope.cancel()
         if all(run.status is not RunStatus.RUNNING for run in self.runs):
             return 1 if any(run.status is RunStatus.FAILED for run in self.runs) else 0
         self.left_live = self.live()
         return INTERRUPTED
+
+    async def keep_log_small(self) -> None:
+        """Of an engine in the background, which may run for months."""
+        while True:
+            logs.rotate(self.app.folder.engine_log)
+            await anyio.sleep(LOG_LOOK_SECONDS)
 
     def on_turn(self, outcome: Outcome) -> None:
         self.view.on_turn(outcome)

@@ -35,7 +35,7 @@ async def run_dry(place: Place, plan: Plan, as_json: bool) -> int:
         ) as app:
             with anyio.open_signal_receiver(*SIGNALS) as signals:
                 run = await submit(app, pinned(fake.run, fake.environments, fake.queues))
-                followed = await follow(where, app, [run], signals, as_json=as_json)
+                followed = await follow(where, app, [run], signals, as_json=as_json, kept=False)
         followed.tell()
     took = duration_text((run.stopped_at or clock.now()) - run.created_at)
     if not as_json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -39,10 +38,12 @@ async def follow(
     *,
     as_json: bool,
     many: bool = False,
+    kept: bool = True,
 ) -> Followed:
-    """Until the runs have ended, or the user has had enough. `many`: `--json` gives a list, however many there are."""
+    """Until the runs have ended, or the user has had enough. `many`: `--json` gives a list, however many there are. `kept`: off,
+    the folder goes with us, and nothing is said of going on or looking into it."""
     view = make_view(runs, app.engine.clock, quiet=as_json, hold_ups=app.hold_ups)
-    drive = Drive(app, list(runs), view, lambda run: resume_line(place, run), signals)
+    drive = Drive(app, list(runs), view, lambda run: place.command("resume", run.id[:8]), signals)
     try:
         code = await drive.follow()
     except BaseException:
@@ -56,27 +57,19 @@ async def follow(
                 objects = [run_object(run) for run in runs]
                 print_json(objects if many else objects[0])
             else:
-                summarise(place, runs, app.folder.logs)
+                summarise(place, runs, app.folder.logs, kept=kept)
             if sys.stdout is not None:
                 sys.stdout.flush()
         except (OSError, ValueError):
             give_up_output()  # how the run went is told by the exit code all the same
-        drive.say_how_to_resume()
+        if kept:
+            drive.say_how_to_resume()
 
     return Followed(code, tell)
 
 
-def summarise(place: Place, runs: Sequence[Run], logs: Path) -> None:
+def summarise(place: Place, runs: Sequence[Run], logs: Path, *, kept: bool) -> None:
     with place.reader() as reader:
         for run in runs:
             if run.status is not RunStatus.RUNNING:
-                print_summary(run, reader, logs)
-
-
-def resume_line(place: Place, run: Run) -> str:
-    words = ["flowbatch"]
-    if place.state is not None:
-        words += ["--state", place.state]
-    if place.config is not None:
-        words += ["--config", place.config]
-    return shlex.join([*words, "resume", run.id[:8]])
+                print_summary(run, reader, logs, place.command if kept else None)

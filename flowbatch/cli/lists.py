@@ -29,15 +29,14 @@ ROWS_SHOWN: Final = 1000  # in a table; a program gets all
 @click.pass_obj
 def runs(place: Place, limit: int, everything: bool, as_json: bool) -> int:
     """List runs, the newest first. A RUNNING run that no engine holds is interrupted: `resume` continues it."""
-    from flowbatch.cli.rows import is_interrupted, run_object
+    from flowbatch.cli.rows import run_object
 
-    holder = place.folder.holder() if place.folder.exists() else None
     with place.reader() as reader:
         found = pages(reader, None if everything else limit)
         if as_json:
-            print_json_list(run_object(run, interrupted=is_interrupted(run, holder)) for run in found)
+            print_json_list(run_object(run, interrupted=place.is_interrupted(run)) for run in found)
             return 0
-        rows = [run_cells(run, interrupted=is_interrupted(run, holder)) for run in found]
+        rows = [run_cells(place, run) for run in found]
         older = len(rows) == limit and not everything and len(reader.runs(limit=limit + 1)) > limit
     if not rows:
         click.echo("Nothing has run here yet.")
@@ -59,11 +58,13 @@ def pages(reader: Reader, limit: int | None) -> Iterator[RunView]:
         limit = None if limit is None else limit - len(page)
 
 
-def run_cells(run: RunView, *, interrupted: bool) -> list[str]:
+def run_cells(place: Place, run: RunView) -> list[str]:
     from flowbatch.cli.rows import shortened, took_text
 
     row = run.row
-    note = f"interrupted: `flowbatch resume {run.id[:8]}`" if interrupted else shortened(row.status_reason or "")
+    note = shortened(row.status_reason or "")
+    if place.is_interrupted(run):
+        note = f"interrupted: {place.resume_hint(run)}"
     return [
         run.id[:8],
         run.workflow,
@@ -114,8 +115,6 @@ def listed(
 
 
 def print_jobs(place: Place, reader: Reader, run: RunView, only: Status | None, *, everything: bool) -> None:
-    from flowbatch.cli.rows import is_interrupted
-
     found = listed(reader, run, only, everything=everything)
     rows = [job_cells(job, task) for job, task in islice(found, ROWS_SHOWN)]
     if not rows:
@@ -124,8 +123,8 @@ def print_jobs(place: Place, reader: Reader, run: RunView, only: Status | None, 
     print_table(JOB_HEADERS, rows)
     if next(found, None) is not None:
         click.echo(f"These are the first {ROWS_SHOWN}: --json prints all, --status chooses.", err=True)
-    if is_interrupted(run, place.folder.holder()):
-        click.echo(f"No engine runs: `flowbatch resume {run.id[:8]}` continues this run.", err=True)
+    if place.is_interrupted(run):
+        click.echo(f"This run was interrupted: {place.resume_hint(run)}.", err=True)
 
 
 def job_cells(job: JobView, task: TaskView | None) -> list[str]:

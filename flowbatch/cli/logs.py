@@ -59,7 +59,7 @@ def logs(
             task = wait_for_start(reader, job, index, address)
         number = found.attempt or task.attempts
         if not number:
-            text = f"{address}: no attempt has begun, it is {task.status.name}; `flowbatch why {address}` says more"
+            text = f"{address}: no attempt has begun, it is {task.status.name}; `{place.command('why', address)}` says more"
             raise InputError(text)
         if number > task.attempts:
             raise InputError(f"{address}: there was no attempt {number}; it has had {task.attempts}")
@@ -70,7 +70,7 @@ def logs(
             click.echo(CAPPED, err=True)
         if follow:
             if number == task.attempts and task.status.live and place.folder.holder() is None:
-                text = "No engine runs: the end is known only after `flowbatch resume`; Ctrl-C leaves."
+                text = f"No engine runs: the end is known only after `{place.command('resume')}`; Ctrl-C leaves."
                 click.echo(text, err=True)
             print_lines(followed(path, tail, Over(reader, job, key, path)), look, render, live=True)
         else:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from flowbatch import __version__
@@ -96,7 +97,11 @@ class LazyGroup(click.Group):
 @click.pass_context
 def flowbatch(ctx: click.Context, state: str | None, config: str | None) -> None:
     """AWS Batch on your own machine: workflows of jobs and arrays, run durably by one process."""
-    ctx.obj = Place(state, config)
+    typed = []
+    for option, value in (("state", state), ("config", config)):
+        if value is not None and ctx.get_parameter_source(option) is ParameterSource.COMMANDLINE:
+            typed += [f"--{option}", value]
+    ctx.obj = Place(state, config, tuple(typed))
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -66,6 +66,11 @@ def time_text(at: int | None) -> str:
     return datetime.fromtimestamp(at / 1000, tz=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 task`, `1,200 tasks`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def duration_text(ms: int | None) -> str:
     """`412 ms`, `3.2 s`, `4m07s`, `2h05m`."""
     if ms is None:

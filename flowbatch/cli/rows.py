@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from flowbatch.cli.output import duration_text
-from flowbatch.model.status import RunStatus, Status
+from flowbatch.model.status import Status
 
 if TYPE_CHECKING:
     from flowbatch.store.results import JobView, RunView, TaskView
@@ -59,10 +59,6 @@ def child_object(task: TaskView) -> dict[str, object]:
         "started_at": task.started_at,
         "stopped_at": task.stopped_at,
     }
-
-
-def is_interrupted(run: RunView, holder: int | None) -> bool:
-    return run.status is RunStatus.RUNNING and holder is None
 
 
 def counts_text(counts: dict[Status, int]) -> str:

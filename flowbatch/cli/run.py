@@ -13,7 +13,7 @@ import anyio
 import click
 
 from flowbatch.cli.context import ALLOW_HELP, Place
-from flowbatch.errors import FolderHeld, InputError, StoreError
+from flowbatch.errors import BackendUnavailable, FlowbatchError, FolderHeld, InputError, StoreError
 
 if TYPE_CHECKING:
     from flowbatch.app import App
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from flowbatch.spec.compile import Plan
 
 DETACH_SECONDS: Final = 20.0
+SAID_BYTES: Final = 8192
 DRY_RUN_TASK_MS: Final = 1_000
 
 
@@ -115,9 +116,8 @@ def run_detached(
     from flowbatch.app import detach
     from flowbatch.cli.output import print_json
 
-    holder = place.folder.holder()
-    if holder is not None:
-        raise FolderHeld(str(place.folder.path), holder or None)
+    if place.holder is not None:
+        raise FolderHeld(str(place.folder.path), place.holder or None)
     run_id = str(uuid4())
     arguments = ["--state", str(place.folder.path)]
     if place.config is not None:
@@ -129,23 +129,44 @@ def run_detached(
         arguments += ["--only", job]
     for word in allow:
         arguments += ["--allow", word]
-    child = detach(arguments, place.folder)
+    child, log_at = detach(arguments, place.folder)
     deadline = time.monotonic() + DETACH_SECONDS
     while not is_stored(place, run_id):
         code = child.poll()
         if code is not None and not is_stored(place, run_id):
-            raise InputError(f"the engine ended at once, with {code}: see {place.folder.engine_log}")
+            raise EngineEnded(code, said_since(place.folder.engine_log, log_at))
         if time.monotonic() > deadline:
-            raise InputError(
-                f"the engine (process {child.pid}) has not taken the run yet: see {place.folder.engine_log}"
+            raise BackendUnavailable(
+                f"the engine (process {child.pid}) has not taken the run in {DETACH_SECONDS:g} s, and goes on trying: see "
+                f"{place.folder.engine_log}, or stop it"
             )
         time.sleep(0.02)
     if as_json:
         print_json({"run": run_id, "pid": child.pid})
     else:
         click.echo(run_id)
-        click.echo(f"Runs in the background (process {child.pid}). See `flowbatch runs`, `flowbatch logs`.", err=True)
+        watch, log = place.command("show", run_id[:8]), place.command("events", "-f")
+        click.echo(f"Runs in the background (process {child.pid}). See `{watch}`, `{log}`.", err=True)
     return 0
+
+
+class EngineEnded(FlowbatchError):
+    """The engine in the background could not begin: its own words, and its own exit code."""
+
+    def __init__(self, code: int, said: str) -> None:
+        self.exit_code = code if code > 0 else 70
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        super().__init__(f"the engine in the background ended at once, with {how}" + (f":\n{said}" if said else ""))
+
+
+def said_since(log: Path, at: int) -> str:
+    """What was written to the engine's log from that byte on, as far as a person reads."""
+    try:
+        with log.open("rb") as stream:
+            stream.seek(at)
+            return stream.read(SAID_BYTES).decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
 
 
 def is_stored(place: Place, run_id: str) -> bool:

@@ -50,7 +50,9 @@ def show_task(place: Place, reader: Reader, found: Found, address: str, *, as_js
 
     job, index = found.job, found.index
     if job is None or index is None:
-        raise InputError(f"{address}: one child is shown at a time; `flowbatch jobs RUN --all` lists them")
+        raise InputError(
+            f"{address}: one child is shown at a time; `{place.command('jobs', found.run_id or 'RUN', '--all')}` lists them"
+        )
     attempts = reader.attempts(job, index)
     if found.attempt is not None:
         attempts = [each for each in attempts if each.key.attempt == found.attempt]
@@ -76,12 +78,11 @@ def had(attempts: Sequence[AttemptView]) -> str:
 
 def show_run(place: Place, reader: Reader, run: RunView) -> None:
     from flowbatch.cli.lists import JOB_HEADERS, job_cells
-    from flowbatch.cli.rows import is_interrupted, took_text
+    from flowbatch.cli.rows import took_text
 
     row = run.row
     plan = reader.plan(run)
-    interrupted = is_interrupted(run, place.folder.holder())
-    note = f" (interrupted; `flowbatch resume {run.id[:8]}`)" if interrupted else ""
+    note = f" (interrupted: {place.resume_hint(run)})" if place.is_interrupted(run) else ""
     fields = [
         ("run", run.id),
         ("workflow", run.workflow),

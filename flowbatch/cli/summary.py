@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from flowbatch.cli.output import clean, duration_text, one_line, status_text
+from flowbatch.cli.output import clean, counted, duration_text, one_line, status_text
 from flowbatch.core.ending import EXITED
 from flowbatch.core.state import Job, Run
 from flowbatch.model.ids import AttemptKey, log_name
@@ -22,6 +22,9 @@ from flowbatch.tasklogs import last_lines
 EXAMPLE_LINES: Final = 5
 LOOKED_INTO_MAX: Final = 200  # failed tasks of a job whose last line is read
 GROUPS_SHOWN_MAX: Final = 10
+
+
+Command = Callable[..., str]  # of words
 
 
 @dataclass
@@ -36,18 +39,20 @@ class Alike:
     indices: list[int] = field(default_factory=list)
 
 
-def print_summary(run: Run, reader: Reader, logs: Path) -> None:
+def print_summary(run: Run, reader: Reader, logs: Path, command: Command | None) -> None:
+    """`command` makes a command line about this folder; None where nothing is kept that one could be about."""
     tasks = sum(job.tasks for job in run.jobs)
     took = duration_text(max((run.stopped_at or run.created_at) - run.created_at, 0))
     click.echo(
         f"\nRun {run.id[:8]} of {clean(run.plan.workflow)}: {status_text(run.status.name)} in {took}, "
-        f"{len(run.jobs)} jobs, {tasks} tasks."
+        f"{counted(len(run.jobs), 'job')}, {counted(tasks, 'task')}."
     )
     groups = failures(reader, reader.run(run.id), logs)
     for group in groups[:GROUPS_SHOWN_MAX]:
-        print_group(run, group)
+        print_group(run, group, command)
     if len(groups) > GROUPS_SHOWN_MAX:
-        click.echo(f"  … and {len(groups) - GROUPS_SHOWN_MAX} more kinds of failure: flowbatch show {run.id[:8]}")
+        more = "" if command is None else f": {command('show', run.id[:8])}"
+        click.echo(f"  … and {len(groups) - GROUPS_SHOWN_MAX} more kinds of failure{more}")
 
 
 def failures(reader: Reader, run: RunView, logs: Path) -> list[Alike]:
@@ -72,7 +77,7 @@ def kinds_of(job: JobView, failed: Iterator[TaskView], logs: Path) -> list[Alike
     return list(kinds.values())
 
 
-def print_group(run: Run, group: Alike) -> None:
+def print_group(run: Run, group: Alike, command: Command | None) -> None:
     job = group.job
     parts = []
     if job.size is not None:
@@ -86,9 +91,9 @@ def print_group(run: Run, group: Alike) -> None:
     click.echo(f"  {mark} {clean(job.name)}: {', '.join(parts)}{' (tolerated)' if tolerated else ''}")
     for line in group.lines:
         click.echo(f"      {clean(line)}")
-    if group.example is not None:
+    if group.example is not None and command is not None:
         address = f"{run.id[:8]}/{job.name}" + ("" if job.size is None else f":{group.example.idx}")
-        click.echo(click.style(f"      flowbatch logs {address}", dim=True))
+        click.echo(click.style(f"      {command('logs', address)}", dim=True))
 
 
 def run_object(run: Run) -> dict[str, Any]:

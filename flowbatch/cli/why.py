@@ -71,20 +71,20 @@ def of_job(place: Place, reader: Reader, run: RunView | None, job: JobView, inde
     if status.terminal:
         return ended(reader, run, job, index)
     if place.folder.holder() is None:
-        return interrupted(run, job, index, status)
+        return interrupted(place, run, job, index, status)
     try:
         told = place.ask("why", job=job.id, index=index)
     except BackendUnavailable:
         told = None  # it has just ended, or only just begun
     if isinstance(told, str):
-        return told
+        return told.replace("`flowbatch ", f"`{place.command()} ")  # the engine does not know what was typed
     again = reader.job(job.id)  # it may have ended while we asked
     if again is not None and (again.status if index is None else reader.task(again, index).status).terminal:
         return ended(reader, run, again, index)
     return f"{name_of(job, index)} is {status.name}, and the engine that holds the folder does not say why"
 
 
-def interrupted(run: RunView | None, job: JobView, index: int | None, status: Status) -> str:
+def interrupted(place: Place, run: RunView | None, job: JobView, index: int | None, status: Status) -> str:
     from flowbatch.cli.rows import counts_text
 
     how = f"is {status.name}"
@@ -92,7 +92,7 @@ def interrupted(run: RunView | None, job: JobView, index: int | None, status: St
         how = f"is {status.name} with {counts_text(job.counts) or 'no children'}"
     elif status.live:
         how = f"was {status.name} when the engine ended, and may have ended since"
-    resume = f"`flowbatch resume {run.id[:8]}`" if run is not None else "`flowbatch resume`"
+    resume = f"`{place.command('resume', *([run.id[:8]] if run is not None else []))}`"
     return f"no engine runs: {name_of(job, index)} {how}; {resume} continues it"
 
 

@@ -12,11 +12,11 @@ from flowbatch.errors import BackendUnavailable, FlowbatchError, InputError
 SECONDS: Final = 30.0
 
 
-def call(path: str, verb: str, arguments: Mapping[str, object]) -> object:
+def call(path: str, verb: str, arguments: Mapping[str, object], seconds: float = SECONDS) -> object:
     """Asks a running engine. Raises InputError where it refuses, BackendUnavailable where none answers."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
-            stream.settimeout(SECONDS)
+            stream.settimeout(seconds)
             stream.connect(path)
             stream.sendall(json.dumps({"verb": verb, "arguments": dict(arguments)}).encode() + b"\n")
             with stream.makefile("rb") as lines:

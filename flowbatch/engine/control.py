@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Final
 
 import anyio
@@ -19,12 +18,8 @@ LINE_BYTES: Final = 1024 * 1024
 async def serve(socket: str, verbs: Verbs, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
     """Never returns. Only the folder's owner can open the socket (0600 in a 0700 folder)."""
     await anyio.Path(socket).unlink(missing_ok=True)  # we hold the folder: whoever left it is gone
-    mask = os.umask(0o177)
-    try:
-        listener = await anyio.create_unix_listener(socket)
-    finally:
-        os.umask(mask)
-    async with listener:
+    # Its mode is set between its making and its listening, so that nobody can have connected before.
+    async with await anyio.create_unix_listener(socket, mode=0o600) as listener:
         task_status.started()
         await listener.serve(lambda stream: converse(stream, verbs))
 

@@ -7,7 +7,8 @@ A single, or a child of an array, walks
 and may go back from STARTING or RUNNING to RUNNABLE (a retry, or an interruption). Every live status may end FAILED (cancel,
 terminate, a failed dependency). PENDING may end SUCCEEDED: a `when` that never fires is skipped. The parent of an array
 is never RUNNABLE, STARTING or RUNNING. FAILED → PENDING is the one edge out of a terminal status, by an explicit retry
-of the user, and starts a new generation of the job (semantics.md 8).
+of the user, and starts a new generation of the job (semantics.md 8). With it `finally` runs again whole: its jobs alone go
+SUCCEEDED → PENDING too, which is not among the TRANSITIONS, so that nothing but `core.reopening` can do it.
 """
 
 from __future__ import annotations

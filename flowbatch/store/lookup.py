@@ -39,6 +39,10 @@ def resolve(source: Reader, text: str) -> Found:
 
 def run(source: Reader, name: str) -> RunView:
     """A workflow of exactly that name comes before a prefix: nobody names one after the first letters of an id."""
+    if "/" in name:
+        raise InputError(
+            f"{name!r}: a run is needed here, {name.partition('/')[0]!r}; `flowbatch show {name}` shows a job"
+        )
     [(number,)] = source.rows(queries.NEWEST_RUN_OF_WORKFLOW, name)
     if number is None and name == "last":
         [(number,)] = source.rows(queries.NEWEST_RUN)

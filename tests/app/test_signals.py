@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import signal
+import stat
 import subprocess
 
 import pytest
@@ -147,8 +148,22 @@ def test_detached(flowbatch: Commands) -> None:
     plain = flowbatch.ok("run", flowbatch.write("quick.yaml", "jobs: {quick: {command: ['true']}}"), "--detach")
     assert plain.out.strip() == flowbatch.ok("runs", "--json").json[0]["id"]
     assert "Runs in the background" in plain.err
+    assert f"`flowbatch --state {flowbatch.state} show {plain.out[:8]}`" in plain.err  # to be typed as it stands
+    assert stat.S_IMODE((flowbatch.state / "engine.log").stat().st_mode) == 0o600
     bad = flowbatch.call("run", flowbatch.write("bad.yaml", "jobs: {quick: {}}"), "--detach")
     assert bad.code == 2
+
+
+def test_what_keeps_a_detached_engine_from_beginning_is_told_with_its_own_code(flowbatch: Commands) -> None:
+    workflow = flowbatch.write("one.yaml", "jobs: {one: {command: ['true']}}")
+    flowbatch.ok("run", workflow)
+    database = flowbatch.state / "flowbatch.db"
+    database.write_bytes(b"this is no database, whatever it may be" * 200)
+    done = flowbatch.call("run", workflow, "--detach")
+    assert done.code == 4
+    assert done.out == ""
+    assert "ended at once, with exit code 4" in done.err
+    assert str(database) in done.err.split("\n", 1)[1]  # the engine's own words
 
 
 def test_interrupting_json_still_prints_one_object(flowbatch: Commands) -> None:

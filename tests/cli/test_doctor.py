@@ -101,7 +101,7 @@ def test_the_store_is_looked_at(folder: StateFolder, capsys: pytest.CaptureFixtu
     found = findings_of(folder, capsys)
     assert "journal wal" in text_of(found, "store")
     assert "no engine holds the folder" in text_of(found, "engine")
-    assert "1 run is interrupted: `flowbatch resume` continues it" in text_of(found, "engine")
+    assert f"1 run is interrupted: `flowbatch --state {folder.path} resume` continues it" in text_of(found, "engine")
 
 
 def test_the_holder_is_named(folder: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,17 +2,25 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import pytest
 
+from flowbatch.app import open_app
+from flowbatch.cli import context
 from flowbatch.cli.main import run
-from flowbatch.folder import StateFolder
+from flowbatch.folder import StateFolder, short_socket_path
+from flowbatch.model.stimuli import Resume
+from flowbatch.settings import Settings
 from tests.cli.filled import History, id_of
-from tests.core.builders import environment, job
+from tests.core.builders import environment, job, queue
 
 JOB_KEYS = [
     "id", "job", "index", "status", "status_reason", "exit_code", "attempts", "created_at", "started_at", "stopped_at",
@@ -59,7 +67,8 @@ def test_runs_the_newest_first(folder: StateFolder, capsys: pytest.CaptureFixtur
 
 
 def test_an_interrupted_run_says_how_to_go_on(folder: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
-    assert f"interrupted: `flowbatch resume {id_of('second')[:8]}`" in told(folder, capsys, "runs")
+    resume = f"`flowbatch --state {folder.path} resume {id_of('second')[:8]}` continues it"
+    assert f"interrupted: {resume}" in told(folder, capsys, "runs")
 
 
 def test_a_run_in_the_hands_of_an_engine_is_not_interrupted(
@@ -68,6 +77,51 @@ def test_a_run_in_the_hands_of_an_engine_is_not_interrupted(
     with folder.hold():
         assert "interrupted" not in told(folder, capsys, "runs")
         assert not json_of(folder, capsys, "runs")[0]["interrupted"]
+
+
+async def test_a_run_that_an_engine_only_keeps_is_interrupted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The engine was started for another run, and holds this one as it was left."""
+    history = History(environment(2))
+    history.begin("run", job("a"))
+    folder = await anyio.to_thread.run_sync(history.store, tmp_path / "state")
+
+    async def lines(*words: str) -> list[str]:
+        assert await anyio.to_thread.run_sync(partial(run, ["--state", str(folder.path), *words])) == 0
+        printed, errors = capsys.readouterr()
+        return [*printed.splitlines(), *errors.splitlines()]
+
+    settings = Settings((environment(2),), (queue(),))
+    async with open_app(folder, settings, fake_only=True, hold_open_runs=True) as app:
+        resume = f"`flowbatch --state {folder.path} resume {id_of('run')[:8]}`"
+        said = f"{resume} continues it once the engine that runs now (process {os.getpid()}) has ended"
+        assert (await lines("runs"))[1].endswith(f"interrupted: {said}")
+        assert json.loads("\n".join(await lines("runs", "--json")))[0]["interrupted"]
+        assert (await lines("jobs", "last"))[-1] == f"This run was interrupted: {said}."
+        assert json.loads((await lines("show", "last", "--json"))[0])["interrupted"]
+        answer = await app.engine.ask(Resume)
+        assert answer.error is None
+        assert "interrupted" not in "\n".join(await lines("runs"))
+
+
+def test_an_engine_that_does_not_answer_is_taken_at_its_lock(
+    folder: StateFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context, "PING_SECONDS", 0.01)
+    with folder.hold(), socket.socket(socket.AF_UNIX) as deaf, short_socket_path(folder.socket) as name:
+        deaf.bind(name)
+        deaf.listen()
+        try:
+            assert not json_of(folder, capsys, "runs")[0]["interrupted"]
+        finally:
+            folder.socket.unlink()
+
+
+def test_a_job_is_no_run(folder: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--state", str(folder.path), "jobs", "last/b"]) == 2
+    said = "'last/b': a run is needed here, 'last'; `flowbatch show last/b` shows a job"
+    assert said in capsys.readouterr().err
 
 
 def test_runs_are_limited_and_say_so(folder: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,7 +199,7 @@ def test_jobs_for_people(folder: StateFolder, capsys: pytest.CaptureFixture[str]
 def test_a_table_of_children_is_bounded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     history = History(environment(1))
     history.begin("run", job("b", size=1200))
-    folder = history.store(tmp_path / "state")
+    folder = await anyio.to_thread.run_sync(history.store, tmp_path / "state")
     assert run(["--state", str(folder.path), "jobs", "flow", "--all"]) == 0
     printed, errors = capsys.readouterr()
     assert len(printed.splitlines()) == 1001
@@ -192,7 +246,7 @@ def test_reasons_drive_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture
     history.begin("run", job("a"), workflow="w\x1b]0;title\x07\u202eeman")
     history.start(history.name("a"))
     history.refuse(history.name("a"), "CannotStartContainerError: \x1b[2J\x9bgone\r\x08\n\u202e")
-    folder = history.store(tmp_path / "state")
+    folder = await anyio.to_thread.run_sync(history.store, tmp_path / "state")
     for arguments in (["runs"], ["jobs", "last"]):
         printed = told(folder, capsys, *arguments)
         assert not set(printed) & set("\x1b\x07\x08\x9b\r\u202e")
@@ -203,7 +257,7 @@ def test_reasons_drive_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     history = History(environment(1))
     history.begin("run", job("b", size=10_000))
-    folder = history.store(tmp_path / "state")
+    folder = await anyio.to_thread.run_sync(history.store, tmp_path / "state")
     command = [sys.executable, "-m", "flowbatch", "--state", str(folder.path), "jobs", "flow", "--all", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ)) as process:
         assert process.stdout is not None

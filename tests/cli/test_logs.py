@@ -146,7 +146,7 @@ def test_a_terminal_gets_nothing_but_text_and_colours(line: bytes, seen: str) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["flow/c"], "no attempt has begun, it is PENDING; `flowbatch why flow/c` says more"),
+        (["flow/c"], "no attempt has begun, it is PENDING; `flowbatch --state {state} why flow/c` says more"),
         (["flow/b:1#3"], "there was no attempt 3; it has had 2"),
         (["flow/b", "-f"], "one task is followed at a time, like "),
         (["flow", "-f"], "one task is followed at a time, like "),
@@ -158,7 +158,7 @@ def test_wrong_input(
     arguments: list[str], message: str, folder: StateFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["--state", str(folder.path), "logs", *arguments]) == 2
-    assert message in capsys.readouterr().err
+    assert message.format(state=folder.path) in capsys.readouterr().err
 
 
 def test_an_attempt_that_could_not_start_has_no_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

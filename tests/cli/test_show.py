@@ -64,7 +64,10 @@ def json_of(folder: StateFolder, capsys: pytest.CaptureFixture[str], address: st
 def test_a_run(folder: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
     printed = told(folder, capsys, "last")
     assert f"run         {id_of('run')}" in printed
-    assert f"status      RUNNING (interrupted; `flowbatch resume {id_of('run')[:8]}`)" in printed
+    assert (
+        f"status      RUNNING (interrupted: `flowbatch --state {folder.path} resume {id_of('run')[:8]}` continues it)"
+        in printed
+    )
     assert "parameters  shot=sq010" in printed
     assert "2 SUCCEEDED, 1 FAILED" in printed
     found = json_of(folder, capsys, "last")

@@ -96,7 +96,7 @@ def test_no_engine_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     history.begin("run", job("a"), job("b", size=3), job("c", needs=["b"]))
     history.start(history.name("a"))
     folder = history.store(tmp_path / "state")
-    resume = f"`flowbatch resume {SHORT}` continues it"
+    resume = f"`flowbatch --state {folder.path} resume {SHORT}` continues it"
     assert told(folder, capsys, "flow/c") == f"no engine runs: c is PENDING; {resume}"
     assert told(folder, capsys, "flow/b") == f"no engine runs: b is PENDING with 3 RUNNABLE; {resume}"
     assert told(folder, capsys, "flow/b:2") == f"no engine runs: b:2 is RUNNABLE; {resume}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -130,3 +132,21 @@ async def test_one_engine_a_folder(tmp_path: Path) -> None:
         assert "value" in answer
     assert folder.holder() is None
     assert folder.path.stat().st_mode & 0o777 == 0o700
+
+
+async def test_only_the_owner_may_connect_and_the_mask_of_the_process_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mask is the whole process's: the store's thread makes files meanwhile."""
+    before = os.umask(0)
+
+    def forbidden(mask: int) -> int:
+        raise AssertionError("the mask is changed")
+
+    monkeypatch.setattr(os, "umask", forbidden)
+    try:
+        async with an_app(tmp_path / "state"):
+            assert stat.S_IMODE((tmp_path / "state" / "engine.sock").stat().st_mode) == 0o600
+    finally:
+        monkeypatch.undo()
+        assert os.umask(before) == 0

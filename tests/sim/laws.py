@@ -115,7 +115,9 @@ class Laws:
                 assert row.rest is Status.RUNNABLE, f"{subject}: its RUNNABLE was not told"
                 before = Status.RUNNABLE  # together with all that rest
             if (before, status) not in TRANSITIONS:
-                again = status == Status.PENDING and before >= Status.SUCCEEDED and event.job in reopened
+                row = writes.jobs.get(event.job) or self.store.jobs[event.job]
+                whole = before == Status.FAILED or row.stage is Stage.FINALLY  # what succeeded in the main stage stays
+                again = status == Status.PENDING and before >= Status.SUCCEEDED and whole and event.job in reopened
                 assert again, f"{subject}: {Status(before).name} → {Status(status).name}"
             told[subject] = status
         for no, row in writes.jobs.items():

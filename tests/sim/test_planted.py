@@ -179,6 +179,9 @@ BUGS = {
     "numbers of definitions begin anew after a crash": Bug(
         definitions.restore, "revisions.last = max(revisions.last, each.revision)", "pass", 200
     ),
+    "what succeeded is reopened too": Bug(
+        reopening.reopen_job, "if job.status_of(index) == Status.FAILED:", "if job.status_of(index) >= Status.SUCCEEDED:"
+    ),
     "a cancelled child is tried again": Bug(lifecycle.decide, "odd is not None and odd.cancelled", "False", 400),
     "a cancelled child is forgotten in a crash": Bug(commands.cancel_job, "out.live_row(live)", "pass", 60),
 }  # fmt: skip
