@@ -199,7 +199,7 @@ def test_jobs_for_people(folder: StateFolder, capsys: pytest.CaptureFixture[str]
 def test_a_table_of_children_is_bounded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     history = History(environment(1))
     history.begin("run", job("b", size=1200))
-    folder = await anyio.to_thread.run_sync(history.store, tmp_path / "state")
+    folder = history.store(tmp_path / "state")
     assert run(["--state", str(folder.path), "jobs", "flow", "--all"]) == 0
     printed, errors = capsys.readouterr()
     assert len(printed.splitlines()) == 1001
@@ -246,7 +246,7 @@ def test_reasons_drive_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture
     history.begin("run", job("a"), workflow="w\x1b]0;title\x07\u202eeman")
     history.start(history.name("a"))
     history.refuse(history.name("a"), "CannotStartContainerError: \x1b[2J\x9bgone\r\x08\n\u202e")
-    folder = await anyio.to_thread.run_sync(history.store, tmp_path / "state")
+    folder = history.store(tmp_path / "state")
     for arguments in (["runs"], ["jobs", "last"]):
         printed = told(folder, capsys, *arguments)
         assert not set(printed) & set("\x1b\x07\x08\x9b\r\u202e")
@@ -257,7 +257,7 @@ def test_reasons_drive_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     history = History(environment(1))
     history.begin("run", job("b", size=10_000))
-    folder = await anyio.to_thread.run_sync(history.store, tmp_path / "state")
+    folder = history.store(tmp_path / "state")
     command = [sys.executable, "-m", "flowbatch", "--state", str(folder.path), "jobs", "flow", "--all", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ)) as process:
         assert process.stdout is not None
