@@ -83,8 +83,8 @@ async def test_a_run_that_an_engine_only_keeps_is_interrupted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The engine was started for another run, and holds this one as it was left."""
-    history = History(environment(2))
-    history.begin("run", job("a"), environments=(environment(2),), queues=(queue(),))
+    history = History(environment(1))
+    history.begin("run", job("a"), job("b"), environments=(environment(1),), queues=(queue(),))
     folder = await anyio.to_thread.run_sync(history.store, tmp_path / "state")
 
     async def lines(*words: str) -> list[str]:
