@@ -33,6 +33,8 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "events": ("flowbatch.cli.events", "Print the event log; -f follows it."),
     "definitions": ("flowbatch.cli.definitions", "Job definitions: list, show, register, deregister."),
     "doctor": ("flowbatch.cli.doctor", "Check this machine, the state folder and the settings."),
+    "schedules": ("flowbatch.cli.schedules", "List the scheduled workflows, the next one first."),
+    "backup": ("flowbatch.cli.backup", "Copy the store while it is in use."),
     "gc": ("flowbatch.cli.gc", "Delete old runs and their logs."),
     "schema": ("flowbatch.cli.schema", "Print the JSON schema of workflow files, or of the settings."),
     "completion": ("flowbatch.cli.completion", "Print the completion script of a shell."),

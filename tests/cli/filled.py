@@ -100,15 +100,6 @@ def merged(writes: list[Writes]) -> list[Writes]:
     found = [Writes()]
     for each in writes:
         if each.reopened:
-            found.append(Writes(reopened=each.reopened))
-        last = found[-1]
-        last.new_runs += each.new_runs
-        last.new_jobs += each.new_jobs
-        last.attempts += each.attempts
-        last.events += each.events
-        last.definitions += each.definitions
-        last.deregistered += each.deregistered
-        last.runs.update(each.runs)
-        last.jobs.update(each.jobs)
-        last.tasks.update(each.tasks)
+            found.append(Writes())
+        found[-1].absorb(each)
     return found
