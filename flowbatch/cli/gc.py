@@ -11,7 +11,7 @@ import anyio
 import click
 
 from flowbatch.cli.context import Place
-from flowbatch.cli.output import duration_text, print_json
+from flowbatch.cli.output import counted, duration_text, print_json
 from flowbatch.clock import SystemClock
 from flowbatch.errors import InputError
 from flowbatch.model.ids import Millis
@@ -36,7 +36,12 @@ def gc(place: Place, older_than: str | None, dry_run: bool, as_json: bool) -> in
     with place.reader() as reader:
         due = reader.ended_before(before)
     if dry_run:
-        report(as_json, due, 0, f"{due} runs ended longer ago than {duration_text(age_ms)}; nothing was deleted.")
+        report(
+            as_json,
+            due,
+            0,
+            f"{counted(due, 'run')} ended longer ago than {duration_text(age_ms)}; nothing was deleted.",
+        )
         return 0
     files = logs_and_folders(place)  # listed before the store is asked: what is new since then is not among them
     if place.folder.holder() is not None:
@@ -45,7 +50,8 @@ def gc(place: Place, older_than: str | None, dry_run: bool, as_json: bool) -> in
         runs = anyio.run(collect_alone, place, before)
     freed = sweep(place, files)
     sweep_volumes(place)
-    report(as_json, runs, freed, f"{runs} runs deleted, {freed / 1024 / 1024:.1f} MiB of logs and scratch files freed.")
+    gone = counted(runs, "run") if isinstance(runs, int) else "no run"
+    report(as_json, runs, freed, f"{gone} deleted, {freed / 1024 / 1024:.1f} MiB of logs and scratch files freed.")
     return 0
 
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import errno
+import itertools
+import json
 import os
 import signal
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,6 +17,7 @@ import pytest
 from flowbatch.backends.supervisor import daemon, recovery, wire
 from flowbatch.backends.supervisor.journal import Journal
 from flowbatch.backends.supervisor.logfile import LINE_BYTES, LogFile, Stream
+from flowbatch.backends.supervisor.loop import Supervisor
 from flowbatch.backends.supervisor.proctable import ProcTable, parse_stat
 
 BOOT = "b007"
@@ -306,3 +312,84 @@ def test_after_a_reboot_nothing_is_signalled(tmp_path: Path) -> None:
     assert table.signalled == []
     assert after.entries["j.0.1"].detail == "the machine was restarted"
     assert after.entries["j.0.1"].flags == wire.LOST
+
+
+# --- engines, one after the other
+
+
+class Engines:
+    """Connections to a supervisor that has not read any of them yet; what it hears of each, the test decides."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.path = folder / "sock"
+        self.stack = stack
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(self.path))
+        listener.listen()
+        self.supervisor = Supervisor(listener, journal(folder), ProcTable(str(folder)), None, 1.0)
+        stack.callback(self.close)
+
+    def connect(self, *orders: list[object], dies: bool = False) -> int:
+        """Says hello and the orders; returns the supervisor's descriptor of it."""
+        client = self.stack.enter_context(socket.socket(socket.AF_UNIX))
+        client.connect(str(self.path))
+        assert self.supervisor._accept()
+        client.sendall(f'{{"flowbatch": {wire.PROTOCOL}, "env": {{}}}}\n{json.dumps(orders)}\n'.encode())
+        if dies:
+            client.close()
+        return list(self.supervisor._clients)[-1]
+
+    def hear(self, fd: int) -> bool:
+        """As the loop does when the poll names a descriptor."""
+        handler = self.supervisor._ready.get(fd)
+        if handler is None:
+            return False
+        kept = handler()
+        if not kept:
+            del self.supervisor._ready[fd]
+            os.close(fd)
+        return kept
+
+    def censuses(self) -> list[list[object]]:
+        told = [json.loads(news) for news in self.supervisor._attempts.news]
+        return [fact[3] for fact in told if fact[0] == "c"]
+
+    def close(self) -> None:
+        for fd, client in list(self.supervisor._clients.items()):
+            self.supervisor._drop(client)
+            self.supervisor._unwatch(fd)
+
+
+@pytest.fixture
+def engines(tmp_path: Path) -> Iterator[Engines]:
+    with ExitStack() as stack:
+        yield Engines(tmp_path, stack)
+
+
+def launch(name: str) -> list[object]:
+    return ["L", name, ["true"], {}, "/", "/nowhere/log", 1 << 20, None, 1000, 0, None]
+
+
+CENSUS: list[object] = ["C", 7]
+
+
+@pytest.mark.parametrize("heard", list(itertools.permutations(range(3))))
+def test_what_dead_engines_ordered_is_in_the_census_of_the_next(engines: Engines, heard: tuple[int, ...]) -> None:
+    """Their orders lie unread while the next engine asks: an attempt that is missing there would be started again."""
+    fds = [
+        engines.connect(launch("a.0.1"), dies=True),
+        engines.connect(launch("b.0.1"), dies=True),
+        engines.connect(CENSUS),
+    ]
+    for turn in (*heard, *heard):  # of those that died, the orders and then the end
+        engines.hear(fds[turn])
+    assert engines.censuses() == [[["w", "a.0.1"], ["w", "b.0.1"]]]
+    assert list(engines.supervisor._clients) == [fds[2]]
+
+
+def test_engines_that_gave_up_waiting_take_no_supervisor_with_them(engines: Engines) -> None:
+    """All of them had said hello to one that was held up, and gone again."""
+    fds = [engines.connect(dies=True) for _ in range(3)]
+    for fd in (*fds, *fds):
+        engines.hear(fd)
+    assert engines.supervisor._clients == {}

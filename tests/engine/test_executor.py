@@ -168,6 +168,16 @@ def test_a_command_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> No
         resolve(SecretSource(command=("sleep", "60")))
 
 
+def test_a_command_has_neither_our_terminal_nor_our_input() -> None:
+    """Whoever asks there for a passphrase would wait where nobody looks, and Ctrl-C is the run's."""
+    show = "cut -d' ' -f5-7 /proc/self/stat; readlink /proc/self/fd/0"
+    ids, reads = resolve(SecretSource(command=("sh", "-c", show))).split("\n")
+    group, session, terminal = map(int, ids.split(" "))
+    assert group == session != os.getsid(0)
+    assert terminal == 0
+    assert reads == "/dev/null"
+
+
 def test_what_can_be_told_at_submission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OF_MINE", "")
     assert absent(SecretSource(env="OF_MINE")) is None

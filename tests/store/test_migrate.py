@@ -230,6 +230,21 @@ async def test_a_damaged_store_is_refused_untouched(tmp_path: Path, harm: str) -
     assert files(tmp_path) == before
 
 
+@pytest.mark.parametrize("broken", range(1, LATEST + 1))
+def test_a_fresh_store_is_made_whole_or_not_at_all(tmp_path: Path, broken: int) -> None:
+    """A reader beside the first start meets all migrations or none."""
+    path = tmp_path / "flowbatch.db"
+    steps = list(migrations())
+    step = steps[broken - 1]
+    steps[broken - 1] = Migration(step.number, step.name, step.sql + "SELECT nonsense;\n")
+    with pytest.raises(InternalError):
+        make(path, tuple(steps))
+    assert version_of(path) is None
+    assert schema(path) == []
+    make(path)
+    assert version_of(path) == LATEST
+
+
 async def test_a_start_that_was_killed_early_is_made_good(tmp_path: Path) -> None:
     (tmp_path / "flowbatch.db").touch(0o644)
     async with a_store(tmp_path) as store:

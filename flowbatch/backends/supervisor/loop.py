@@ -148,14 +148,16 @@ class Supervisor:
         if message["flowbatch"] != wire.PROTOCOL:
             return False
         client.base_env = dict(message["env"])
-        self._drain_others(client)
+        self._drain_earlier(client)
         return True
 
-    def _drain_others(self, client: Client) -> None:
+    def _drain_earlier(self, client: Client) -> None:
         """What an engine before this one has ordered, and we have not read yet, must be in this one's first census: an attempt
-        that is missing there may be started again."""
-        for fd, other in list(self._clients.items()):
-            if other is not client and not other.drain():
+        that is missing there may be started again. Those that came later are not touched: they in turn drain this one."""
+        for fd, other in list(self._clients.items()):  # in the order in which they came
+            if other is client:
+                return
+            if not other.drain():
                 self._drop(other)
                 self._unwatch(fd)
 
