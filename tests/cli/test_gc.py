@@ -10,7 +10,7 @@ import pytest
 
 from flowbatch.cli.main import run
 from flowbatch.folder import StateFolder
-from flowbatch.model.ids import log_name
+from flowbatch.model.ids import AttemptKey, JobId, log_name
 from tests.cli.filled import History, id_of
 from tests.core.builders import environment, job, queue
 
@@ -59,7 +59,7 @@ def test_ended_runs_go_with_their_logs_and_scratch_and_open_ones_stay(
 def test_what_is_no_log_and_no_scratch_folder_stays(folder: StateFolder, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     put(outside / "precious")
-    name = log_name(f"{STRANGE}.0.1")
+    name = log_name(AttemptKey(JobId(STRANGE), 0, 1).id)
     ours = [put(folder.logs / name), put(folder.logs / f"{name}.1"), put(folder.runs / STRANGE / "deep" / "file")]
     theirs = [
         put(folder.logs / "notes.txt"),
