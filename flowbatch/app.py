@@ -82,6 +82,8 @@ async def open_app(
             state = rebuild(loaded, enforcing=enforcing, networking=networking, child_events=settings.child_events)
             for run in state.runs.values():
                 run.held = hold_open_runs
+            for job in state.jobs.values():
+                job.shelved = hold_open_runs and job.run is None
             docker = backends.get("docker")
             assert docker is None or isinstance(docker, DockerBackend)
             if docker is not None and any(live.backend == docker.name for live in state.live.values()):

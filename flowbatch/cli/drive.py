@@ -70,7 +70,7 @@ class Drive:
     def live(self) -> int:
         """Attempts of the runs that this sitting is about: those of held runs go on whatever happens here."""
         every = self.app.engine.machine.state.live.values()
-        return sum(1 for live in every if live.job.run is None or not live.job.run.held)
+        return sum(1 for live in every if not live.job.held)
 
     async def take_signals(self) -> None:
         async for number in self.signals:

@@ -156,7 +156,7 @@ def on_interrupt(state: State, out: Turn) -> None:
     """Nothing new starts, and what runs is stopped without being charged for it. Held runs are not this sitting's to stop."""
     state.draining = True
     for live in state.live.values():
-        if live.job.run is None or not live.job.run.held:
+        if not live.job.held:
             lifecycle.halt(state, live, Halt.INTERRUPT, None, out)
 
 

@@ -46,7 +46,7 @@ def settle(state: State, out: Turn) -> None:
         elif out.settled_jobs:
             job = out.settled_jobs.popleft()
             for edge in job.dependants:
-                if not edge.each:
+                if not edge.each and edge.index is None:
                     on_need_settled(state, job, edge, out)
             if job.run is not None:
                 runs.on_job_ended(job.run, job, out)
@@ -61,7 +61,7 @@ def on_need_settled(state: State, source: Job, edge: Edge, out: Turn) -> None:
     job = edge.job
     if job.status.terminal:
         return
-    if satisfied(edge.when, source.status):
+    if satisfied(edge.when, source.status if edge.index is None else source.status_of(edge.index)):
         need_met(state, job, out)
     else:
         give_up_waiting(state, job, edge.when, source, out)
@@ -186,6 +186,8 @@ def on_children_ended(state: State, job: Job, lo: int, hi: int, out: Turn) -> No
     for edge in job.dependants:
         if edge.each:
             cascade(state, job, edge, lo, hi, out)
+        elif edge.index is not None and lo <= edge.index < hi:
+            on_need_settled(state, job, edge, out)
     if job.spec.sequential and hi < job.tasks and job.status_of(hi) == Status.PENDING:
         if job.status_of(hi - 1) == Status.FAILED:
             end_range(state, job, hi, job.tasks, Status.FAILED, DEPENDENT_FAILED, out)

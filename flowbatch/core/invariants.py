@@ -116,6 +116,7 @@ def check_dependencies(job: Job, name: str) -> None:
     if job.unmet:
         assert not begun, f"{name}: {begun} tasks go on, and its needs are not met"
         hopeless = any(satisfied(when, source.status) is False for source, when in job.wholes)
+        hopeless = hopeless or any(source.status_of(index) == Status.FAILED for source, index in job.singles)
         assert not hopeless, f"{name} waits for what will never be"
     if job.sources:
         for index, cell in enumerate(job.cells):
@@ -183,7 +184,7 @@ def ready_tasks(state: State, now: Millis) -> set[tuple[str, int, int]]:
     found: set[tuple[str, int, int]] = set()
 
     def add(job: Job, lo: int, hi: int, shape: Resources) -> None:
-        if state.jobs.get(job.id) is job and not (job.run is not None and job.run.held):
+        if state.jobs.get(job.id) is job and not job.held:
             found.update((job.spec.queue, job.no, index) for index in runnable(job, lo, hi, shape, now))
 
     for queue in state.queues.values():
@@ -266,5 +267,6 @@ def canonical(state: State, now: Millis) -> Canonical:
         "used": {name: (each.used, each.live) for name, each in state.environments.items() if each.live},
         "queues": {name: queue.live for name, queue in state.queues.items() if queue.live},
         "ready": ready_tasks(state, now),
+        "access": (state.keys, state.policies),
         "definitions": {name: (each.last, each.active) for name, each in state.definitions.items()},
     }

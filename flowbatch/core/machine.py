@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from typing import assert_never
 
 from flowbatch.core import (
+    access,
+    alone,
     commands,
     crews,
     definitions,
@@ -25,14 +27,20 @@ from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId, TaskKey
 from flowbatch.model.outcome import Outcome
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.model.stimuli import (
+    Audit,
+    Audited,
     Cancel,
     Census,
     Configure,
+    DeletePolicy,
     DeregisterDefinition,
     Drain,
     Exited,
     Interrupt,
     LaunchFailed,
+    PutKey,
+    PutPolicy,
+    PutTags,
     RegisterDefinition,
     Reload,
     Resume,
@@ -40,6 +48,7 @@ from flowbatch.model.stimuli import (
     Shelve,
     Started,
     Stimulus,
+    SubmitJob,
     SubmitRun,
     Terminate,
     Tick,
@@ -74,6 +83,7 @@ class Machine:
         for run_id in {*out.reloaded, *(run.id for run in out.runs.values())}:
             if state.runs[run_id].status is not RunStatus.RUNNING:
                 self.evicted.append(evict(state, run_id))
+        alone.evict(state, out)
         return outcome
 
     def next_deadline(self) -> Millis | None:
@@ -91,6 +101,8 @@ def dispatch(state: State, stimulus: Stimulus, out: Turn) -> None:
             lifecycle.on_launch_failed(state, stimulus, out)
         case Census():
             recovery.on_census(state, stimulus, out)
+        case SubmitJob():
+            alone.on_submit_job(state, stimulus, out)
         case SubmitRun():
             submission.on_submit_run(state, stimulus, out)
         case Shelve():
@@ -115,6 +127,20 @@ def dispatch(state: State, stimulus: Stimulus, out: Turn) -> None:
             definitions.on_register(state, stimulus, out)
         case DeregisterDefinition():
             definitions.on_deregister(state, stimulus, out)
+        case PutKey():
+            access.on_put_key(state, stimulus, out)
+        case PutPolicy():
+            access.on_put_policy(state, stimulus, out)
+        case DeletePolicy():
+            access.on_delete_policy(state, stimulus, out)
+        case PutTags():
+            access.on_put_tags(stimulus, out)
+        case Audit():
+            out.writes.audit += stimulus.rows
+        case Audited():
+            first = len(out.effects)
+            dispatch(state, stimulus.command, out)
+            access.record(stimulus.row, first, out)
         case Tick():
             pass
         case _:

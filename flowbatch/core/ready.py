@@ -56,7 +56,7 @@ class Group:
             job = entry.job
             limit = job.spec.max_running
             first = first_ready(job, entry.lo, entry.hi, self.key.shape)
-            if first < 0 or (job.run is not None and job.run.held):
+            if first < 0 or job.held:
                 self.drop(entry)  # a held run finds its ready work again by its cells, when it is resumed
             elif limit is not None and job.running >= limit:
                 heapq.heappop(self.heap)

@@ -50,6 +50,8 @@ def rebuild(
         networking=networking,
         child_events=child_events,
         definitions=definitions.restore(loaded.definitions),
+        keys={key.id: key for key in loaded.keys},
+        policies={policy.name: policy for policy in loaded.policies},
     )
     for environment in loaded.environments:
         if environment.status is PlaceStatus.DELETED:
@@ -265,7 +267,7 @@ def miss(state: State, live: Live, out: Turn) -> None:
     if live.status is Status.STARTING and not before_boot:
         if live.life == state.life:
             return
-        held = live.job.run is not None and live.job.run.held
+        held = live.job.held
         if live.halt is Halt.NONE and (state.draining or held):
             live.halt = Halt.INTERRUPT  # nothing new starts: it goes back to RUNNABLE, uncharged
         if live.halt is not Halt.NONE:

@@ -91,7 +91,7 @@ def chosen(run: Run, job: Job | None) -> list[Job]:
     found, queue = {job.no: job}, [job]
     while queue:
         for edge in queue.pop().dependants:
-            if edge.job.status is Status.FAILED and edge.job.no not in found:
+            if edge.job.run is run and edge.job.status is Status.FAILED and edge.job.no not in found:
                 found[edge.job.no] = edge.job
                 queue.append(edge.job)
     return [each for _, each in sorted(found.items()) if each.stage is Stage.MAIN]
@@ -102,7 +102,7 @@ def held_back(jobs: list[Job]) -> str | None:
     for job in jobs:
         for edge in job.dependants:
             other = edge.job
-            if not other.status.terminal and other.counts[Status.PENDING] != other.tasks:
+            if other.run is job.run and not other.status.terminal and other.counts[Status.PENDING] != other.tasks:
                 return f"{other.spec.key} has begun after {job.spec.key}, and is not over: retry once it has ended"
     return None
 

@@ -18,6 +18,7 @@ from flowbatch.core.members import Crew, Layout, layout_of
 from flowbatch.core.ready import Entry, QueueState
 from flowbatch.core.timers import Timers
 from flowbatch.errors import InvalidTransition
+from flowbatch.model.access import KeyRow, PolicyRow
 from flowbatch.model.ending import Halt
 from flowbatch.model.events import ChildEvents
 from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId
@@ -98,6 +99,7 @@ class Edge:
     job: Job
     when: When
     each: bool
+    index: int | None = None  # this child of the source alone
 
 
 @dataclass(slots=True, eq=False)
@@ -126,8 +128,10 @@ class Job:
     unmet: int = 0  # needs of the whole job that are not satisfied yet, the gate of `finally` included
     sources: list[tuple[Job, When]] = field(default_factory=list)  # N_TO_N
     wholes: list[tuple[Job, When]] = field(default_factory=list)
+    singles: list[tuple[Job, int]] = field(default_factory=list)  # children of arrays that must succeed
     dependants: list[Edge] = field(default_factory=list)
     per_child: bool = False  # somebody waits for single children of it
+    shelved: bool = False  # it has no run, and this life serves nobody: nothing of it starts
     running: int = 0  # live children
     parked: dict[Resources, list[Entry]] = field(default_factory=dict)  # held back by max_running
     tasks: int = field(init=False)
@@ -138,6 +142,11 @@ class Job:
         self.layout = layout_of(self.spec)
         self.tasks = self.spec.tasks
         self.array = self.spec.size is not None
+
+    @property
+    def held(self) -> bool:
+        """Nothing of it starts in this life, or until its run is resumed."""
+        return self.shelved if self.run is None else self.run.held
 
     def status_of(self, index: int) -> int:
         return self.cells[index] & 7
@@ -198,6 +207,8 @@ class State:
     definitions: dict[str, Revisions] = field(default_factory=dict)
     deleted_environments: dict[str, EnvironmentRow] = field(default_factory=dict)  # which the settings still declare
     deleted_queues: dict[str, QueueRow] = field(default_factory=dict)
+    keys: dict[str, KeyRow] = field(default_factory=dict)
+    policies: dict[str, PolicyRow] = field(default_factory=dict)
     timers: Timers = field(default_factory=Timers)
     place_wanted: bool = False  # something became ready, or capacity came free
     enforcing: frozenset[str] = frozenset()  # backends that enforce timeouts themselves

@@ -6,12 +6,12 @@ from array import array
 from dataclasses import replace
 
 from flowbatch.core import definitions, dependencies
-from flowbatch.core.dependencies import satisfied
+from flowbatch.core.dependencies import DEPENDENT_FAILED, satisfied
 from flowbatch.core.runs import arm_deadline
 from flowbatch.core.state import Edge, Job, Run, State
 from flowbatch.core.turn import Turn
-from flowbatch.model.ids import JobId, Millis
-from flowbatch.model.jobspec import JobPlan, Stage
+from flowbatch.model.ids import Millis
+from flowbatch.model.jobspec import JobPlan, Need, Stage
 from flowbatch.model.places import is_of_run
 from flowbatch.model.status import Status
 from flowbatch.model.stimuli import Shelve, SubmitRun
@@ -76,15 +76,24 @@ def adopt(state: State, job: Job) -> None:
 
 
 def connect(state: State, job: Job) -> None:
-    """Ties the job to those that it needs. A need of a job that is gone is a need of one that ended long ago."""
+    """Ties the job to those that it needs. One that is gone has ended, and met its need: this job would have ended with it
+    otherwise. (What SUCCEEDED is never reopened, but in `finally`, and that is needed by its own run alone.)"""
     for need in job.spec.needs:
-        source = state.jobs[JobId(need.job)]
-        source.dependants.append(Edge(job, need.when, need.each))
-        if need.each:
-            job.sources.append((source, need.when))
-            source.per_child = True
-        else:
-            job.wholes.append((source, need.when))
+        source = state.jobs.get(need.job)
+        if source is not None:
+            tie(job, source, need)
+
+
+def tie(job: Job, source: Job, need: Need) -> None:
+    source.dependants.append(Edge(job, need.when, need.each, need.index))
+    if need.index is not None:
+        job.singles.append((source, need.index))
+        source.per_child = True
+    elif need.each:
+        job.sources.append((source, need.when))
+        source.per_child = True
+    else:
+        job.wholes.append((source, need.when))
 
 
 def count_open(job: Job) -> None:
@@ -98,6 +107,7 @@ def count_open(job: Job) -> None:
 def count_unmet(job: Job) -> int:
     """Needs of the whole job that are not satisfied, and the gate of `finally` while it is closed."""
     unmet = sum(1 for source, when in job.wholes if not satisfied(when, source.status))
+    unmet += sum(1 for source, index in job.singles if source.status_of(index) != Status.SUCCEEDED)
     if job.stage is Stage.FINALLY and job.run is not None and job.run.stage is Stage.MAIN:
         unmet += 1
     return unmet
@@ -120,6 +130,8 @@ def enter(state: State, jobs: list[Job], out: Turn) -> None:
         lost = next(((source, when) for source, when in job.wholes if satisfied(when, source.status) is False), None)
         if lost is not None:
             dependencies.give_up_waiting(state, job, lost[1], lost[0], out)
+        elif any(source.status_of(index) == Status.FAILED for source, index in job.singles):
+            dependencies.end_waiting(state, job, Status.FAILED, DEPENDENT_FAILED, out)
         elif job.unmet == 0:
             dependencies.release(state, job, out)
         elif job.sources:  # reopened, and what a child of it needs has failed for good

@@ -52,6 +52,11 @@ def explain_pending(job: Job, index: int) -> str:
         if not satisfied(when, source.status)
     ]
     waits += [
+        f"{source.spec.key}:{child} ({Status(source.status_of(child)).name}) to succeed"
+        for source, child in job.singles
+        if source.status_of(child) != Status.SUCCEEDED
+    ]
+    waits += [
         f"{source.spec.key}:{index} ({Status(source.status_of(index)).name}) to {verb(when)}"
         for source, when in job.sources
         if not satisfied(when, source.status_of(index))
@@ -80,6 +85,8 @@ def explain_runnable(state: State, job: Job, index: int, now: Millis) -> str:
         return (
             f"is RUNNABLE: attempt {job.attempts[index] + 1} starts in {(odd.not_before - now) / 1000:.0f} s (backoff)"
         )
+    if job.shelved:
+        return "is RUNNABLE: it has no run and waits for a server; `flowbatch serve` continues it"
     if job.run is not None and job.run.held:
         return f"is RUNNABLE: its run was interrupted; `flowbatch resume {job.run.id[:8]}` continues it"
     if state.draining:

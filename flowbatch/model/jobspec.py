@@ -30,6 +30,7 @@ class Need:
     job: JobId
     when: When = When.SUCCESS
     each: bool = False
+    index: int | None = None  # of an array this one child alone (`dependsOn: [{jobId: UUID:3}]`)
 
 
 class Action(StrEnum):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
+from flowbatch.model.access import AuditRow, KeyRow, PolicyRow
 from flowbatch.model.definition import DefinitionRow, KnownRevision
 from flowbatch.model.ending import EndClass, Halt
 from flowbatch.model.events import EventRow
@@ -166,6 +167,10 @@ class Writes:
     environments: dict[str, EnvironmentRow | None] = field(default_factory=dict)  # None: it is deleted
     queues: dict[str, QueueRow | None] = field(default_factory=dict)
     shelves: dict[str, ShelfRow] = field(default_factory=dict)
+    keys: dict[str, KeyRow] = field(default_factory=dict)
+    policies: dict[str, PolicyRow | None] = field(default_factory=dict)
+    tags: dict[tuple[str, str], tuple[tuple[str, str], ...] | None] = field(default_factory=dict)  # (kind, name)
+    audit: list[AuditRow] = field(default_factory=list)
 
     def absorb(self, later: Writes) -> None:
         """What a later turn wrote comes on top: its rows replace ours under the same keys."""
@@ -181,12 +186,13 @@ class Writes:
             self.new_runs or self.new_jobs or self.runs or self.jobs or self.tasks or self.reopened or self.attempts
             or self.members or self.events or self.definitions or self.deregistered or self.environments or self.queues
             or self.shelves
+            or self.keys or self.policies or self.tags or self.audit
         )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What a life begins with: every open run with all of its jobs, and their tasks that left `rest`."""
+    """What a life begins with: every open run with all of its jobs, open jobs without a run, and their tasks that left `rest`."""
 
     life: int  # this engine's, from 1
     same_boot_since: int  # the first life since this machine booted
@@ -199,3 +205,5 @@ class Loaded:
     environments: list[EnvironmentRow] = field(default_factory=list)  # the engine's own; likewise
     queues: list[QueueRow] = field(default_factory=list)
     members: list[MemberRow] = field(default_factory=list)  # of the attempts that are STARTING or RUNNING
+    keys: list[KeyRow] = field(default_factory=list)
+    policies: list[PolicyRow] = field(default_factory=list)

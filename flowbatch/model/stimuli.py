@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from flowbatch.model.access import AuditRow, KeyRow, PolicyRow
 from flowbatch.model.definition import Registration
 from flowbatch.model.ending import Evidence
 from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId
-from flowbatch.model.jobspec import Environment, Queue, RunPlan
+from flowbatch.model.jobspec import Environment, JobPlan, Queue, RunPlan
 from flowbatch.model.record import record
 from flowbatch.model.rows import Loaded, ShelfRow
+from flowbatch.model.status import Status
 
 Ticket = int  # given by the caller of a command; the Answer carries it back
 
@@ -38,6 +40,28 @@ class Shelve:
 
     ticket: Ticket
     row: ShelfRow
+
+
+@record
+class EndedJob:
+    """A job that has left the memory, as those who would wait for it need it: a status per task, and its own."""
+
+    id: JobId
+    name: str
+    status: Status
+    size: int | None
+    cells: bytes
+    again: bool = False  # it is of a `finally` stage, and runs again with each retry of its run
+
+
+@record
+class SubmitJob:
+    """A job without a run. Its needs name open jobs, or those that `ended` tells of; which of them are neither is the answer,
+    `{"absent": [id, …]}`, and the asker looks for them in the store."""
+
+    ticket: Ticket
+    plan: JobPlan
+    ended: tuple[EndedJob, ...] = ()
 
 
 @record
@@ -110,6 +134,43 @@ class DeregisterDefinition:
     revision: int
 
 
+@record
+class PutKey:
+    """A key is made, rotated or revoked: it is as this row says."""
+
+    ticket: Ticket
+    key: KeyRow
+
+
+@record
+class PutPolicy:
+    ticket: Ticket
+    policy: PolicyRow
+
+
+@record
+class DeletePolicy:
+    ticket: Ticket
+    name: str
+
+
+@record
+class PutTags:
+    """The tags of a resource are these from now on; None: the resource is gone, and they with it."""
+
+    ticket: Ticket
+    kind: str
+    name: str
+    tags: tuple[tuple[str, str], ...] | None
+
+
+@record
+class Audit:
+    """What changed nothing: calls that read, or were denied."""
+
+    rows: tuple[AuditRow, ...]
+
+
 # --- facts
 
 
@@ -166,9 +227,18 @@ class Tick:
     """A deadline has come."""
 
 
+@record
+class Audited:
+    """A call and the record of it, durable together. What the call is answered completes the record."""
+
+    command: Stimulus
+    row: AuditRow
+
+
 Stimulus = (
     SubmitRun
     | Shelve
+    | SubmitJob
     | Cancel
     | Terminate
     | Retry
@@ -179,6 +249,12 @@ Stimulus = (
     | Configure
     | RegisterDefinition
     | DeregisterDefinition
+    | PutKey
+    | PutPolicy
+    | DeletePolicy
+    | PutTags
+    | Audit
+    | Audited
     | Started
     | LaunchFailed
     | Exited
