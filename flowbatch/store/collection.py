@@ -12,12 +12,24 @@ from flowbatch.store import statements
 
 RUNS_A_CALL: Final = 20
 EVENTS_A_STEP: Final = 20_000
+JOBS_A_CALL: Final = 200
 
 Step = Callable[[sqlite3.Connection], None]
 
 
 def collectable(db: sqlite3.Connection, before: Millis) -> list[int]:
     return [number for (number,) in db.execute(statements.COLLECTABLE, (before, RUNS_A_CALL)).fetchall()]
+
+
+def collectable_jobs(db: sqlite3.Connection, before: Millis) -> list[tuple[int, str]]:
+    """Without a run."""
+    return [(no, job_id) for no, job_id in db.execute(statements.COLLECTABLE_JOBS, (before, JOBS_A_CALL)).fetchall()]
+
+
+def drop_alone(db: sqlite3.Connection, job: int, job_id: str) -> None:
+    drop(db, statements.DROP_EVENTS_ALONE, (job,))
+    db.execute(statements.DELETE_TAGS, ("job", job_id))
+    drop_job(db, job)
 
 
 def steps(db: sqlite3.Connection, run: int) -> list[Step]:

@@ -86,8 +86,8 @@ def known_revisions(db: sqlite3.Connection) -> list[KnownRevision]:
     return list(map(KnownRevision, names, revisions, map(bool, active), digests))
 
 
-def loaded(db: sqlite3.Connection, boot_id: str, numbers: Iterable[int]) -> Loaded:
-    """The runs of these numbers with all that the engine needs of them. Inside a transaction."""
+def loaded(db: sqlite3.Connection, boot_id: str, numbers: Iterable[int], *, alone: bool = False) -> Loaded:
+    """The runs of these numbers with all that the engine needs of them; `alone`: and the open jobs without a run. Inside a transaction."""
     life, same_boot_since, next_run, next_job = db.execute(statements.LIVES, (boot_id,)).fetchone()
     runs: list[tuple[RunRow, RunPlan]] = []
     jobs: list[tuple[JobRow, JobPlan]] = []
@@ -102,6 +102,12 @@ def loaded(db: sqlite3.Connection, boot_id: str, numbers: Iterable[int]) -> Load
                 if jobs[-1][1].spec.members is not None:
                     members += map(member_row, db.execute(statements.MEMBERS_OF_LIVE_TASKS, (job[0],)).fetchall())
                 tasks += task_rows(db.execute(statements.TASKS_OF_JOB, (job[0],)).fetchone())
+        if alone:
+            for *job, plan in db.execute(statements.JOBS_ALONE).fetchall():
+                jobs.append((job_row(job), whole(plans.job_plan, plan)))
+                if jobs[-1][1].spec.members is not None:
+                    members += map(member_row, db.execute(statements.MEMBERS_OF_LIVE_TASKS, (job[0],)).fetchall())
+            tasks += task_rows(db.execute(statements.TASKS_ALONE).fetchone())
     return Loaded(life, same_boot_since, next_run, next_job, runs, jobs, tasks, members=members)
 
 

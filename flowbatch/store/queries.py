@@ -203,6 +203,77 @@ LIMIT ?
 
 DEFINITION_NAMES: Final = "SELECT DISTINCT name FROM definition ORDER BY name LIMIT ?"
 
+# --- jobs by queue (ListJobs)
+
+# Each page goes by an index from where the last one ended; `no` is the order of submission.
+LISTED: Final = """
+SELECT job.no FROM job INDEXED BY job_by_queue_status
+WHERE job.queue = ? AND job.status = ? AND job.no < ?
+ORDER BY job.no DESC
+LIMIT ?
+"""
+LISTED_BEFORE: Final = """
+SELECT job.no, job.created_at FROM job INDEXED BY job_by_queue_time
+WHERE job.queue = ? AND (job.created_at, job.no) < (?, ?)
+ORDER BY job.created_at DESC, job.no DESC
+LIMIT ?
+"""
+LISTED_AFTER: Final = """
+SELECT job.no, job.created_at FROM job INDEXED BY job_by_queue_time
+WHERE job.queue = ? AND job.created_at > ? AND (job.created_at, job.no) < (?, ?)
+ORDER BY job.created_at DESC, job.no DESC
+LIMIT ?
+"""
+LISTED_BY_NAME: Final = """
+SELECT job_plan.job FROM job_plan INDEXED BY job_plan_by_name
+WHERE job_plan.queue = ? AND job_plan.name = ? COLLATE NOCASE AND job_plan.job < ?
+ORDER BY job_plan.job DESC
+LIMIT ?
+"""
+LISTED_BY_NAME_PREFIX: Final = """
+SELECT job_plan.job, job_plan.name FROM job_plan INDEXED BY job_plan_by_name
+WHERE job_plan.queue = ? AND job_plan.name >= ? COLLATE NOCASE AND job_plan.name < ? COLLATE NOCASE
+  AND (job_plan.name <> ? COLLATE NOCASE OR job_plan.job > ?)
+ORDER BY job_plan.name COLLATE NOCASE, job_plan.job
+LIMIT ?
+"""
+LISTED_BY_DEFINITION: Final = """
+SELECT job_plan.job FROM job_plan INDEXED BY job_plan_by_definition
+WHERE job_plan.queue = ? AND job_plan.definition = ? AND job_plan.job < ?
+ORDER BY job_plan.job DESC
+LIMIT ?
+"""
+LISTED_BY_DEFINITIONS: Final = """
+SELECT job_plan.job, job_plan.definition FROM job_plan INDEXED BY job_plan_by_definition
+WHERE job_plan.queue = ? AND job_plan.definition >= ? AND job_plan.definition < ?
+  AND (job_plan.definition <> ? OR job_plan.job > ?)
+ORDER BY job_plan.definition, job_plan.job
+LIMIT ?
+"""
+JOB_BY_NO: Final = """
+SELECT job.no, job.id, job.run, job.stage, job.status, job.rest, job.rest_reason, job.rest_at, job.generation,
+  job.cancelled, job.terminated, job.skipped, job.status_reason, job.created_at, job.started_at, job.stopped_at,
+  job_plan.name, job_plan.size
+FROM job
+JOIN job_plan ON job_plan.job = job.no
+WHERE job.no = ?
+"""
+STATUSES_OF_JOB: Final = "SELECT idx, status FROM task WHERE job = ?"
+HAS_JOB: Final = "SELECT 1 FROM job WHERE id = ?"
+
+# --- tags, keys, audit
+
+TAGS: Final = "SELECT tags FROM tag WHERE kind = ? AND name = ?"
+AUDITED: Final = """
+SELECT seq, at, principal, key_id, address, agent, action, resource, allowed, statement, request_id, params, digest, response,
+  error, hash
+FROM audit
+WHERE seq > ?
+ORDER BY seq
+LIMIT ?
+"""
+LAST_AUDITED: Final = "SELECT coalesce(max(seq), 0) FROM audit"
+
 # --- events
 
 EVENTS: Final = """

@@ -6,13 +6,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
+from pydantic_core import from_json
+
 from flowbatch.core.members import layout_of
+from flowbatch.model.access import AuditRow, KeyRow, PolicyRow
 from flowbatch.model.definition import DefinitionRow
 from flowbatch.model.ids import AttemptKey, Millis
-from flowbatch.model.jobspec import JobPlan, RunPlan
+from flowbatch.model.jobspec import JobPlan, RunPlan, Stage
 from flowbatch.model.rows import EnvironmentRow, QueueRow, ShelfRow
 from flowbatch.model.status import RunStatus, Status
-from flowbatch.store import loading, lookup, plans, queries, statements, views
+from flowbatch.model.stimuli import EndedJob
+from flowbatch.store import access, loading, lookup, plans, queries, statements, views
 from flowbatch.store.results import AttemptView, Event, FailureGroup, Found, JobView, MemberView, RunView, TaskView
 from flowbatch.store.session import Session
 
@@ -187,6 +191,46 @@ class Reader(Session):
 
     def definition_names(self) -> list[str]:
         return [name for (name,) in self.rows(queries.DEFINITION_NAMES, WINDOW)]
+
+    # --- jobs, as the server asks for them
+
+    def has_job(self, job_id: str) -> bool:
+        return bool(self.rows(queries.HAS_JOB, job_id))
+
+    def job_by_no(self, no: int) -> JobView | None:
+        for row in self.rows(queries.JOB_BY_NO, no):
+            return views.job_view(row, self._counts(queries.COUNTS_OF_JOB, no) if row[-1] is not None else {})
+        return None
+
+    def ended_job(self, job_id: str) -> EndedJob | None:
+        """For a submission that needs it; None where there is none, or it is open."""
+        with self.snapshot():
+            job = self.job(job_id)
+            if job is None or not job.status.terminal:
+                return None
+            cells = bytearray([job.row.rest]) * job.tasks
+            for index, status in self.rows(queries.STATUSES_OF_JOB, job.no):
+                cells[index] = status
+        return EndedJob(job.id, job.name, job.status, job.size, bytes(cells), job.row.stage is Stage.FINALLY)
+
+    def tags(self, kind: str, name: str) -> dict[str, str] | None:
+        """None: never changed."""
+        for (text,) in self.rows(queries.TAGS, kind, name):
+            return {str(key): str(value) for key, value in from_json(text).items()}
+        return None
+
+    def audit(self, *, after: int = 0, limit: int = 1000) -> list[tuple[int, AuditRow, str]]:
+        """Number, row and hash, in their order."""
+        return [access.audit_row(row) for row in self.rows(queries.AUDITED, after, limit)]
+
+    def last_audit(self) -> int:
+        return int(self.rows(queries.LAST_AUDITED)[0][0])
+
+    def keys(self) -> list[KeyRow]:
+        return [access.key_row(row) for row in self.rows(statements.KEYS)]
+
+    def policies(self) -> list[PolicyRow]:
+        return [access.policy_row(row) for row in self.rows(statements.POLICIES)]
 
     # --- events
 

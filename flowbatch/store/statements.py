@@ -66,8 +66,8 @@ SELECT * FROM (VALUES (?, ?, ?, ?, ?)) LIMIT ?
 PUT_JOBS: Final = """
 INSERT INTO job
   (no, id, run, stage, status, rest, rest_reason, rest_at, generation, cancelled, terminated, skipped, status_reason,
-   created_at, started_at, stopped_at)
-SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) WHERE true LIMIT ?
+   created_at, started_at, stopped_at, queue)
+SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) WHERE true LIMIT ?
 ON CONFLICT (no) DO UPDATE SET
   status = excluded.status,
   rest = excluded.rest,
@@ -83,8 +83,8 @@ ON CONFLICT (no) DO UPDATE SET
 """
 
 PUT_JOB_PLANS: Final = """
-INSERT INTO job_plan (job, name, size, plan)
-SELECT * FROM (VALUES (?, ?, ?, ?)) LIMIT ?
+INSERT INTO job_plan (job, name, size, plan, queue, definition)
+SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?)) LIMIT ?
 """
 
 PUT_TASKS: Final = """
@@ -130,7 +130,26 @@ DELETE_QUEUE: Final = "DELETE FROM queue WHERE name = ?"
 PUT_SHELF: Final = "INSERT OR REPLACE INTO shelf (name, digest, content, seen_at, gone, run) VALUES (?, ?, ?, ?, ?, ?)"
 SHELVES: Final = "SELECT name, digest, content, seen_at, gone, run FROM shelf ORDER BY name"
 
+PUT_KEY: Final = """
+INSERT OR REPLACE INTO access_key (id, name, generation, policies, created_at, expires_at, revoked_at)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+PUT_POLICY: Final = "INSERT OR REPLACE INTO policy (name, document, updated_at) VALUES (?, ?, ?)"
+DELETE_POLICY: Final = "DELETE FROM policy WHERE name = ?"
+PUT_TAGS: Final = "INSERT OR REPLACE INTO tag (kind, name, tags) VALUES (?, ?, ?)"
+DELETE_TAGS: Final = "DELETE FROM tag WHERE kind = ? AND name = ?"
+LAST_AUDIT: Final = "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1"
+PUT_AUDIT: Final = """
+INSERT INTO audit
+  (seq, at, principal, key_id, address, agent, action, resource, allowed, statement, request_id, params, digest, response,
+   error, hash)
+SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) LIMIT ?
+"""
+
 # --- the start of a life
+
+KEYS: Final = "SELECT id, name, generation, policies, created_at, expires_at, revoked_at FROM access_key ORDER BY id"
+POLICIES: Final = "SELECT name, document, updated_at FROM policy ORDER BY name"
 
 ENVIRONMENTS: Final = "SELECT name, spec, declared, status, updated_at, replace_at FROM environment ORDER BY name"
 QUEUES: Final = "SELECT name, spec, declared, status FROM queue ORDER BY name"
@@ -171,6 +190,29 @@ WHERE job.run = ?
 ORDER BY job.no
 """
 
+JOBS_ALONE: Final = """
+SELECT job.no, job.id, job.run, job.stage, job.status, job.rest, job.rest_reason, job.rest_at, job.generation,
+  job.cancelled, job.terminated, job.skipped, job.status_reason, job.created_at, job.started_at, job.stopped_at,
+  job_plan.plan
+FROM job INDEXED BY job_alone_open
+JOIN job_plan ON job_plan.job = job.no
+WHERE job.run IS NULL AND job.status < 5
+ORDER BY job.no
+"""
+
+TASKS_ALONE: Final = """
+SELECT
+  json_group_array(task.job), json_group_array(idx), json_group_array(task.status), json_group_array(attempt),
+  json_group_array(base), json_group_array(lost), json_group_array(memory_mib), json_group_array(environment),
+  json_group_array(life), json_group_array(halt), json_group_array(not_before), json_group_array(task.started_at),
+  json_group_array(task.stopped_at), json_group_array(exit_code), json_group_array(reason),
+  json_group_array(task.status_reason), json_group_array(truncated), json_group_array(node),
+  json_group_array(task.cancelled)
+FROM job INDEXED BY job_alone_open
+CROSS JOIN task
+WHERE job.run IS NULL AND job.status < 5 AND task.job = job.no
+"""
+
 # One step for all tasks of a job, a JSON array a column: a step per row gives the interpreter up per row, and beside a
 # busy thread each of those waits for its 5 ms (2,000 rows: 16 s; so: 100,000 in 0.5 s).
 TASKS_OF_JOB: Final = """
@@ -208,6 +250,10 @@ ORDER BY member.idx, member.member
 COLLECTABLE: Final = """
 SELECT no FROM run INDEXED BY run_by_stop WHERE stopped_at < ? ORDER BY stopped_at LIMIT ?
 """
+COLLECTABLE_JOBS: Final = """
+SELECT no, id FROM job INDEXED BY job_alone_by_stop WHERE run IS NULL AND stopped_at < ? ORDER BY stopped_at LIMIT ?
+"""
+DROP_EVENTS_ALONE: Final = "DELETE FROM event INDEXED BY event_of_job_alone WHERE run IS NULL AND job = ?"
 DROP_RUN_PLAN: Final = "DELETE FROM run_plan WHERE run = ?"
 JOBS_TO_DROP: Final = "SELECT no FROM job WHERE run = ? ORDER BY no"
 DROP_ATTEMPTS: Final = "DELETE FROM attempt WHERE job = ?"

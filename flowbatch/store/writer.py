@@ -18,7 +18,7 @@ from pydantic_core import to_json
 
 from flowbatch.model.ids import Millis, RunId
 from flowbatch.model.rows import EnvironmentRow, Loaded, QueueRow, Writes
-from flowbatch.store import collection, loading, plans, statements
+from flowbatch.store import access, collection, loading, plans, statements
 from flowbatch.store.bulk import Bulk
 from flowbatch.store.connection import DEADLINE_S, Connection, connect, shielded, transaction
 
@@ -26,8 +26,8 @@ Result = TypeVar("Result")
 
 RUNS: Final = Bulk(statements.PUT_RUNS, 12, enums=(2, 4, 5))
 RUN_PLANS: Final = Bulk(statements.PUT_RUN_PLANS, 5)
-JOBS: Final = Bulk(statements.PUT_JOBS, 16, enums=(4, 5, 9, 10, 11))
-JOB_PLANS: Final = Bulk(statements.PUT_JOB_PLANS, 4)
+JOBS: Final = Bulk(statements.PUT_JOBS, 17, enums=(4, 5, 9, 10, 11))
+JOB_PLANS: Final = Bulk(statements.PUT_JOB_PLANS, 6)
 TASKS: Final = Bulk(statements.PUT_TASKS, 19, enums=(2, 9, 16, 18))
 ATTEMPTS: Final = Bulk(statements.PUT_ATTEMPTS, 10, enums=(9,))
 DEFINITIONS: Final = Bulk(statements.PUT_DEFINITIONS, 8, enums=(2,))
@@ -78,9 +78,12 @@ class SqliteStore:
         for number in numbers:
             for step in await self._run(partial(collection.steps, run=number)):
                 await self._run(partial(transaction, body=step))
-        if numbers:
+        alone = await self._run(partial(collection.collectable_jobs, before=before))
+        for job, job_id in alone:
+            await self._run(partial(transaction, body=partial(collection.drop_alone, job=job, job_id=job_id)))
+        if numbers or alone:
             await self._run(collection.shrink)
-        return len(numbers)
+        return len(numbers) + len(alone)
 
     async def close(self) -> None:
         """Checkpoints; the log file is gone afterwards. Also when cancelled: an open thread would keep the process."""
@@ -100,10 +103,12 @@ def begin_life(db: sqlite3.Connection, boot_id: str, pid: int, now: Millis) -> L
     db.execute(statements.BEGIN_LIFE, (boot_id, pid, now))
     open_runs = [number for (number,) in db.execute(statements.OPEN_RUNS).fetchall()]
     return replace(
-        loading.loaded(db, boot_id, open_runs),
+        loading.loaded(db, boot_id, open_runs, alone=True),
         definitions=loading.known_revisions(db),
         environments=[loading.environment_row(row) for row in db.execute(statements.ENVIRONMENTS).fetchall()],
         queues=[loading.queue_row(row) for row in db.execute(statements.QUEUES).fetchall()],
+        keys=[access.key_row(row) for row in db.execute(statements.KEYS).fetchall()],
+        policies=[access.policy_row(row) for row in db.execute(statements.POLICIES).fetchall()],
     )
 
 
@@ -120,9 +125,14 @@ def write(db: sqlite3.Connection, writes: Writes) -> None:
     RUN_PLANS.write(
         db, [(no, plan.workflow, plan.file, plans.run_json(plan), plan.source) for no, plan in writes.new_runs]
     )
-    JOBS.write(db, list(writes.jobs.values()))
+    queues = {no: plan.spec.queue for no, _run, plan in writes.new_jobs}  # a stored job's stays
+    JOBS.write(db, [(*row, queues.get(no, "")) for no, row in writes.jobs.items()])
     JOB_PLANS.write(
-        db, [(no, plan.spec.key, plan.spec.size, plans.job_json(plan)) for no, _run, plan in writes.new_jobs]
+        db,
+        [
+            (no, plan.spec.key, plan.spec.size, plans.job_json(plan), plan.spec.queue, plan.spec.definition)
+            for no, _run, plan in writes.new_jobs
+        ],
     )
     TASKS.write(db, list(writes.tasks.values()))
     ATTEMPTS.write(db, writes.attempts)
@@ -144,6 +154,8 @@ def write(db: sqlite3.Connection, writes: Writes) -> None:
             db.execute(statements.PUT_QUEUE, place_columns(queue))
     for shelf in writes.shelves.values():
         db.execute(statements.PUT_SHELF, shelf)
+    if writes.keys or writes.policies or writes.tags or writes.audit:
+        access.write(db, writes)
 
 
 def place_columns(row: EnvironmentRow | QueueRow) -> tuple[str | int | None, ...]:

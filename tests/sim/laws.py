@@ -343,7 +343,8 @@ class Laws:
         plan = store.job_plans[no]
         for need in plan.spec.needs:
             source = self.numbers(need.job)[0]
-            status = store.status_of(source, idx) if need.each else store.jobs[source].status
+            child = idx if need.each else need.index
+            status = store.jobs[source].status if child is None else store.status_of(source, child)
             wanted = {When.SUCCESS: (5,), When.FAILURE: (6,), When.DONE: (5, 6)}[need.when]
             assert status in wanted, f"{launch.key.id}: launched, and {need.job} is {Status(status).name}"
         if plan.spec.sequential and idx:
@@ -427,7 +428,7 @@ class Laws:
                     self.look_at_share(state, launch, share)
         if not state.draining:
             for job in state.jobs.values():
-                if job.counts[Status.RUNNABLE] and not (job.run is not None and job.run.held):
+                if job.counts[Status.RUNNABLE] and not job.held:
                     self.look_at_waiting(state, job, now)
 
     def look_at_share(self, state: State, launch: Launch, share: Share) -> None:

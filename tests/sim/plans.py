@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -280,6 +281,27 @@ class Author:
             self.scripts.endless.add((job, first + keeper))
             parts.append(Part("", replace(self.member_spec(spec), resources=NOTHING), essential=False, holder=True))
         return tuple(parts)
+
+    def alone(self, before: list[JobPlan]) -> list[JobPlan]:
+        """Jobs without a run, in an order in which they can be submitted; they need those of runs, and one another."""
+        found: list[JobPlan] = []
+        for index in range(1 + int(self.rng.random() * 6)):
+            made = self.job(f"a{index}", [], Stage.MAIN)
+            others = [each for each in (*before[-8:], *found[-4:]) if each.stage is Stage.MAIN]
+            needs = tuple(self.needs_alone(others, made.spec.size))
+            spec = replace(made.spec, needs=needs, max_running=None, tolerate=0, priority=0)
+            found.append(replace(made, spec=spec))
+        return found
+
+    def needs_alone(self, others: list[JobPlan], size: int | None) -> Iterator[Need]:
+        """AWS's: success alone, of a whole job, child by child, or of one child."""
+        draw = self.rng.random
+        for other in others:
+            if draw() < 0.25:
+                if other.spec.size and draw() < 0.3:
+                    yield Need(other.id, index=int(draw() * other.spec.size))
+                else:
+                    yield Need(other.id, each=size is not None and other.spec.size == size and draw() < 0.7)
 
     def needs(self, before: list[JobPlan], size: int | None) -> tuple[Need, ...]:
         draw = self.rng.random

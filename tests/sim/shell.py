@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from enum import IntEnum
 from typing import Final
 
@@ -18,7 +19,17 @@ from flowbatch.model.events import ChildEvents
 from flowbatch.model.ids import ALONE, AttemptKey, Millis
 from flowbatch.model.outcome import Outcome
 from flowbatch.model.status import Status
-from flowbatch.model.stimuli import Census, Configure, LaunchFailed, Resume, Started, Stimulus, SubmitRun, Tick
+from flowbatch.model.stimuli import (
+    Census,
+    Configure,
+    LaunchFailed,
+    Resume,
+    Started,
+    Stimulus,
+    SubmitJob,
+    SubmitRun,
+    Tick,
+)
 from tests.sim.backend import Fact, SimBackend
 from tests.sim.laws import Laws
 from tests.sim.plans import Places, Script, Scripts
@@ -160,12 +171,23 @@ class Shell:
                 del self.waiting[
                     ticket
                 ]  # whoever takes a submission asks the store first: the core has forgotten ended runs
+            elif isinstance(command, SubmitJob):
+                if command.plan.id in self.store.job_no:
+                    del self.waiting[ticket]  # likewise
+                else:
+                    self.waiting[ticket] = again = self.found_again(command)
+                    self.inbox.append(again)
             else:
                 self.inbox.append(command)
         for name, backend in self.backends.items():
             if backend.durable and self.rng.random() < 0.3:
                 backend.repeat_ends()
             self.ask_census(self.epoch, name)
+
+    def found_again(self, command: SubmitJob) -> SubmitJob:
+        """With what the store knows of the ended jobs that it needs."""
+        found = (self.store.ended_job(need.job) for need in command.plan.spec.needs)
+        return replace(command, ended=tuple(each for each in found if each is not None))
 
     def step(self) -> None:
         due = self.agenda[0][0]
@@ -266,7 +288,7 @@ class Shell:
             case Launch():
                 state = self.machine.state
                 job = state.jobs[effect.key.job]
-                held = job.run is not None and job.run.held
+                held = job.held
                 assert effect.key not in self.launched, f"{effect.key.id}: launched twice in a life"
                 self.launched.add(effect.key)
                 self.laws.look_at_launch(effect, draining=self.drained, held=held, stopped=effect.key in self.stopping)
@@ -285,6 +307,13 @@ class Shell:
                 self.backends[effect.backend].forget(effect.key)
             case Answer():
                 command = self.waiting.pop(effect.ticket, None)
+                if isinstance(command, SubmitJob):
+                    if command.plan.id in self.store.job_no:
+                        return
+                    assert isinstance(effect.value, dict), f"{command.plan.id}: {effect.error}"
+                    assert effect.value["absent"], f"{command.plan.id}: {effect.error}"
+                    self.waiting[effect.ticket] = again = self.found_again(command)
+                    self.inbox.append(again)
                 if isinstance(command, SubmitRun):
                     assert command.plan.id in self.store.run_no, f"{command.plan.id}: answered, and not stored"
 

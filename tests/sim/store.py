@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import replace
 
 from flowbatch.model.definition import DefinitionRow, KnownRevision
 from flowbatch.model.events import EventRow
-from flowbatch.model.ids import RunId
-from flowbatch.model.jobspec import JobPlan, RunPlan
+from flowbatch.model.ids import JobId, RunId
+from flowbatch.model.jobspec import JobPlan, RunPlan, Stage
 from flowbatch.model.rows import (
     AttemptRow,
     EnvironmentRow,
@@ -21,6 +22,7 @@ from flowbatch.model.rows import (
     Writes,
 )
 from flowbatch.model.status import RunStatus
+from flowbatch.model.stimuli import EndedJob
 
 
 class DictStore:
@@ -29,7 +31,8 @@ class DictStore:
         self.boot = 1  # the first life since the machine booted
         self.run_plans: dict[int, RunPlan] = {}
         self.job_plans: dict[int, JobPlan] = {}
-        self.jobs_of: dict[int, list[int]] = defaultdict(list)
+        self.jobs_of: dict[int | None, list[int]] = defaultdict(list)  # None: without a run
+        self.job_no: dict[JobId, int] = {}
         self.run_no: dict[RunId, int] = {}
         self.runs: dict[int, RunRow] = {}
         self.jobs: dict[int, JobRow] = {}
@@ -53,8 +56,9 @@ class DictStore:
             self.run_no[plan.id] = no
         for no, run, job_plan in writes.new_jobs:
             assert no not in self.job_plans, f"job {no} is stored twice"
-            assert run is not None
+            assert job_plan.id not in self.job_no, f"job {job_plan.id} is stored twice"
             self.job_plans[no] = job_plan
+            self.job_no[job_plan.id] = no
             self.jobs_of[run].append(no)
         self.runs.update(writes.runs)
         self.jobs.update(writes.jobs)
@@ -101,7 +105,8 @@ class DictStore:
 
     def load(self) -> Loaded:
         """What is open, as a life would find it now."""
-        loaded = self.loaded([no for no, row in self.runs.items() if row.status is RunStatus.RUNNING])
+        alone = [no for no in self.jobs_of[None] if not self.jobs[no].status.terminal]
+        loaded = self.loaded([no for no, row in self.runs.items() if row.status is RunStatus.RUNNING], alone)
         known = [
             KnownRevision(each.name, each.revision, each.active, each.digest) for each in self.definitions.values()
         ]
@@ -119,8 +124,19 @@ class DictStore:
     def load_run(self, run: RunId) -> Loaded | None:
         return self.loaded([self.run_no[run]]) if self.has_ended(run) else None
 
-    def loaded(self, runs: list[int]) -> Loaded:
-        jobs = [no for run in runs for no in self.jobs_of[run]]
+    def ended_job(self, job: JobId) -> EndedJob | None:
+        """As whoever takes a submission finds it."""
+        no = self.job_no.get(job)
+        if no is None or not self.jobs[no].status.terminal:
+            return None
+        spec = self.job_plans[no].spec
+        cells = bytes(self.status_of(no, idx) for idx in range(spec.tasks))
+        return EndedJob(
+            job, spec.key, self.jobs[no].status, spec.size, cells, self.job_plans[no].stage is Stage.FINALLY
+        )
+
+    def loaded(self, runs: list[int], alone: Iterable[int] = ()) -> Loaded:
+        jobs = [*(no for run in runs for no in self.jobs_of[run]), *alone]
         tasks: list[TaskRow] = []
         for no in jobs:
             tasks += self.tasks[no].values()

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from flowbatch.core import (
+    alone,
     commands,
     crews,
     definitions,
@@ -31,6 +32,7 @@ from flowbatch.core import (
 )
 from flowbatch.core.state import EnvironmentState
 from flowbatch.errors import FlowbatchError
+from tests.sim.store import DictStore
 from tests.sim.world import World
 
 FIRST_SEED = 50_000
@@ -183,6 +185,14 @@ BUGS = {
         reopening.reopen_job, "if job.status_of(index) == Status.FAILED:", "if job.status_of(index) >= Status.SUCCEEDED:"
     ),
     "a cancelled child is tried again": Bug(lifecycle.decide, "odd is not None and odd.cancelled", "False", 400),
+    "a needed child is taken for its job": Bug(
+        dependencies.on_need_settled, "source.status if edge.index is None else source.status_of(edge.index)", "source.status"
+    ),
+    "a failed child that is needed is not counted": Bug(
+        submission.count_unmet, "unmet += sum(1 for source, index in job.singles", "unmet += 0 * sum(1 for source, index in job.singles"
+    ),
+    "what has ended stays": Bug(alone.evict, "state.jobs.pop(job.id, None)", "pass"),
+    "a job alone is not loaded": Bug(DictStore.load, "if not self.jobs[no].status.terminal", "if False"),
     "a cancelled child is forgotten in a crash": Bug(commands.cancel_job, "out.live_row(live)", "pass", 60),
 }  # fmt: skip
 

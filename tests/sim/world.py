@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from flowbatch.core.dependencies import DEPENDENT_FAILED
 from flowbatch.model.definition import Registration
 from flowbatch.model.ids import AttemptKey, RunId
-from flowbatch.model.jobspec import RunPlan
+from flowbatch.model.jobspec import JobPlan, RunPlan
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.model.stimuli import (
     Cancel,
@@ -24,6 +25,7 @@ from flowbatch.model.stimuli import (
     Resume,
     Retry,
     Stimulus,
+    SubmitJob,
     SubmitRun,
     Target,
     Terminate,
@@ -51,6 +53,10 @@ class World(Shell):
         self.plans = {plan.id: plan for plan in plans}
         self.laws.plans = self.plans
         self.tasks = sum(job.spec.tasks for plan in plans for job in plan.jobs)
+        self.alone: list[JobPlan] = []
+        if rng.random() < 0.4:
+            self.alone = author.alone([job for plan in plans for job in plan.jobs])
+        self.tasks += sum(job.spec.tasks for job in self.alone)
         self.tickets = 0
         self.cruel = not calm and rng.random() < 0.5
         self.crashes: dict[int, tuple[Crash, bool]] = {}
@@ -64,6 +70,10 @@ class World(Shell):
         for plan in self.plans.values():
             start = self.now if plan.id == "run0" else self.now + int(rng.random() * 20_000)
             self.at(start, self.order, "submit", plan)
+        start = self.now
+        for job in self.alone:
+            start += int(rng.random() * 15_000)
+            self.at(start, self.submit_alone, job)
         for _ in range(rng.choice((0, 1, 1, 2, 3))):
             crash = Crash(1 + int(rng.random() * 3))
             self.crashes[2 + int(rng.random() * 24)] = (crash, not self.calm and rng.random() < 0.25)
@@ -129,6 +139,15 @@ class World(Shell):
         if kind != "configure" and self.rng.random() < 0.3:
             self.at(self.now + int(self.rng.random() * 3000), self.order, kind, None)  # and again
 
+    def submit_alone(self, plan: JobPlan) -> None:
+        """Once all that it needs has been submitted."""
+        if any(need.job not in self.store.job_no for need in plan.spec.needs):
+            self.at(self.now + 5_000, self.submit_alone, plan)
+            return
+        self.tickets += 1
+        self.waiting[self.tickets] = command = self.found_again(SubmitJob(self.tickets, plan))
+        self.inbox.append(command)
+
     def command(self, kind: str, plan: RunPlan | None, ticket: int) -> Stimulus | tuple[Stimulus, ...]:
         if plan is not None:
             return SubmitRun(ticket, plan)
@@ -141,6 +160,9 @@ class World(Shell):
             name, revision = f"d{int(self.rng.random() * 4)}", 1 + int(self.rng.random() * 3)
             return DeregisterDefinition(ticket, name, revision)
         target = self.target()
+        if self.alone and kind in ("cancel", "terminate") and self.rng.random() < 0.3:
+            job = self.alone[int(self.rng.random() * len(self.alone))]
+            target = Target(job=job.id)
         if kind == "cancel":
             return Cancel(ticket, self.at_work() or target, "cancelled")
         if kind == "terminate":
@@ -182,8 +204,7 @@ class World(Shell):
             return None
         chosen = live[int(self.rng.random() * len(live))]
         run = chosen.job.run
-        assert run is not None
-        return Target(run.id, chosen.job.id, ((chosen.key.idx, chosen.key.idx),))
+        return Target(None if run is None else run.id, chosen.job.id, ((chosen.key.idx, chosen.key.idx),))
 
     def leave(self, interrupt: bool) -> None:
         """Ctrl-C once or twice; then the engine ends, and another life follows."""
@@ -218,6 +239,7 @@ class World(Shell):
 
     def over(self) -> bool:
         ended = all(plan in self.store.run_no for plan in self.plans) and not self.machine.state.runs
+        ended = ended and all(job.id in self.store.job_no for job in self.alone) and not self.machine.state.jobs
         return ended and not any(entry[2] == self.order or entry[2] == self.leave for entry in self.agenda)
 
     def close(self) -> None:
@@ -228,6 +250,7 @@ class World(Shell):
         for run in self.machine.state.runs.values():
             if not all(job.terminated for job in run.jobs if job.stage is run.stage and not job.status.terminal):
                 self.inbox.append(Terminate(0, Target(run.id), "closing"))
+        self.inbox += [Terminate(0, Target(job=job.id), "closing") for job in self.alone]
 
     def tidy(self) -> None:
         """I7: three censuses later nothing is held without a live attempt."""
@@ -243,6 +266,24 @@ class World(Shell):
             self.turn([Census(name, turn, backend.census()) for name, backend in self.backends.items()])
         for backend in self.backends.values():
             assert not backend.held, f"left behind in {backend.name}: {list(backend.held)}"
+
+    def look_at_alone(self, plan: JobPlan) -> None:
+        """What succeeded had its needs met, and what failed with another job had one that did fail."""
+        store = self.store
+        no = store.job_no[plan.id]
+        for idx in range(plan.spec.tasks):
+            met = []
+            for need in plan.spec.needs:
+                source, child = store.job_no[need.job], idx if need.each else need.index
+                met.append(
+                    (store.jobs[source].status if child is None else store.status_of(source, child)) == Status.SUCCEEDED
+                )
+            row = store.tasks[no].get(idx)
+            if store.status_of(no, idx) == Status.SUCCEEDED:
+                assert all(met), f"{plan.id}:{idx} SUCCEEDED, and its needs did not"
+            reason = store.jobs[no].rest_reason if row is None else row.status_reason
+            if self.calm and reason == DEPENDENT_FAILED and not plan.spec.sequential:
+                assert not all(met), f"{plan.id}:{idx} failed with what did not fail"
 
     def look_at_end(self) -> None:
         store = self.store
@@ -261,5 +302,7 @@ class World(Shell):
             if backend.durable:
                 twice = [key.id for key, count in backend.starts.items() if count > 1]
                 assert not twice, f"started twice: {twice}"
+        for plan in self.alone:
+            self.look_at_alone(plan)
         if self.calm:
             reference.compare(self.store, self.plans, self.scripts)

@@ -19,9 +19,9 @@ INSERT INTO run (no, id, status, stage, stop, cancelled, generation, created_at,
   WITH n (i) AS (SELECT value FROM generate) SELECT i, 'run' || i, i % 2, 'main', 0, 0, 0, 0, iif(i % 2, i, NULL) FROM n
   WHERE i <= 50;
 INSERT INTO run_plan SELECT no, 'flow' || (no % 5), '', '{{}}', '' FROM run;
-INSERT INTO job (no, id, run, stage, status, rest, generation, cancelled, terminated, skipped, created_at)
-  SELECT value, 'job' || value, 1 + (value - 1) / 10, 'main', 1, 1, 0, 0, 0, 0, 0 FROM generate WHERE value <= 500;
-INSERT INTO job_plan SELECT no, 'name' || no, 1000, '{{}}' FROM job;
+INSERT INTO job (no, id, run, stage, status, rest, generation, cancelled, terminated, skipped, created_at, queue)
+  SELECT value, 'job' || value, 1 + (value - 1) / 10, 'main', 1, 1, 0, 0, 0, 0, 0, 'q' FROM generate WHERE value <= 500;
+INSERT INTO job_plan SELECT no, 'name' || no, 1000, '{{}}', 'q', 'd:1' FROM job;
 INSERT INTO task (job, idx, status, attempt, base, lost, memory_mib, environment, life, halt, stopped_at)
   SELECT 1 + value / 100, value % 100, 5 + value % 2, 1, 0, 0, 0, 'e', 1, 0, 1 FROM generate WHERE value < {ROWS};
 INSERT INTO attempt (job, idx, attempt, stopped_at) SELECT job, idx, 1, 1 FROM task;
@@ -93,6 +93,29 @@ def plan(db: sqlite3.Connection, sql: str) -> list[str]:
         ("REVISION", ["SEARCH definition USING PRIMARY KEY (name=? AND revision=?)"]),
         ("ALL_REVISIONS", ["SEARCH definition USING PRIMARY KEY ((name,revision)>(?,?))"]),
         ("DEFINITION_NAMES", ["SCAN definition"]),
+        ("LISTED", ["SEARCH job USING COVERING INDEX job_by_queue_status (queue=? AND status=? AND no<?)"]),
+        ("LISTED_BEFORE", ["SEARCH job USING COVERING INDEX job_by_queue_time (queue=? AND created_at<?)"]),
+        (
+            "LISTED_AFTER",
+            ["SEARCH job USING COVERING INDEX job_by_queue_time (queue=? AND created_at>? AND created_at<?)"],
+        ),
+        ("LISTED_BY_NAME", ["SEARCH job_plan USING COVERING INDEX job_plan_by_name (queue=? AND name=? AND job<?)"]),
+        (
+            "LISTED_BY_NAME_PREFIX",
+            ["SEARCH job_plan USING COVERING INDEX job_plan_by_name (queue=? AND name>? AND name<?)"],
+        ),
+        (
+            "LISTED_BY_DEFINITION",
+            ["SEARCH job_plan USING COVERING INDEX job_plan_by_definition (queue=? AND definition=? AND job<?)"],
+        ),
+        (
+            "LISTED_BY_DEFINITIONS",
+            ["SEARCH job_plan USING COVERING INDEX job_plan_by_definition (queue=? AND definition>? AND definition<?)"],
+        ),
+        ("HAS_JOB", ["SEARCH job USING COVERING INDEX job_by_id (id=?)"]),
+        ("STATUSES_OF_JOB", ["SEARCH task USING PRIMARY KEY (job=?)"]),
+        ("TAGS", ["SEARCH tag USING PRIMARY KEY (kind=? AND name=?)"]),
+        ("AUDITED", ["SEARCH audit USING INTEGER PRIMARY KEY (rowid>?)"]),
     ],
 )
 def test_readers(db: sqlite3.Connection, sql: str, steps: list[str]) -> None:
@@ -132,6 +155,12 @@ def test_readers(db: sqlite3.Connection, sql: str, steps: list[str]) -> None:
         ("SHELVES", ["SCAN shelf"]),
         ("DELETE_ENVIRONMENT", ["SEARCH environment USING PRIMARY KEY (name=?)"]),
         ("DELETE_QUEUE", ["SEARCH queue USING PRIMARY KEY (name=?)"]),
+        ("JOBS_ALONE", ["SCAN job USING INDEX job_alone_open", "SEARCH job_plan USING INTEGER PRIMARY KEY (rowid=?)"]),
+        ("TASKS_ALONE", ["SCAN job USING INDEX job_alone_open", "SEARCH task USING PRIMARY KEY (job=?)"]),
+        ("COLLECTABLE_JOBS", ["SEARCH job USING INDEX job_alone_by_stop (stopped_at<?)"]),
+        ("DROP_EVENTS_ALONE", ["SEARCH event USING INDEX event_of_job_alone (job=?)"]),
+        ("DELETE_TAGS", ["SEARCH tag USING PRIMARY KEY (kind=? AND name=?)"]),
+        ("LAST_AUDIT", ["SCAN audit"]),
         ("DEREGISTER", ["SEARCH definition USING PRIMARY KEY (name=? AND revision=?)"]),
         ("DROP_EVENTS", ["SEARCH event USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"]),
     ],
@@ -154,7 +183,7 @@ def test_every_query_is_looked_at() -> None:
     looked_at = {mark.args[1][i][0] for test in (test_readers, test_the_writer) for mark in test.pytestmark  # type: ignore[attr-defined]
                  for i in range(len(mark.args[1]))}  # fmt: skip
     free = {"PRAGMAS", "FILE", "QUICK_CHECK", "LIVES", "INSTANCE", "BEFORE_FIRST_TABLE", "WAL", "BEGIN", "COMMIT", "ROLLBACK",
-            "INCREMENTAL_VACUUM", "BEGIN_LIFE"}  # fmt: skip
-    by_key = {"RUN_BY_NO", "PLAN_OF_RUN", "PLAN_OF_JOB", "DROP_RUN_PLAN", "DROP_JOB_PLAN"}
+            "INCREMENTAL_VACUUM", "BEGIN_LIFE", "KEYS", "POLICIES", "DELETE_POLICY"}  # fmt: skip
+    by_key = {"JOB_BY_NO", "LAST_AUDITED", "RUN_BY_NO", "PLAN_OF_RUN", "PLAN_OF_JOB", "DROP_RUN_PLAN", "DROP_JOB_PLAN"}
     names = {name for module in (queries, statements) for name in vars(module) if name.isupper()}
     assert {name for name in names if not name.startswith("PUT_")} == looked_at | free | by_key
