@@ -15,7 +15,7 @@ from flowbatch.cli.drive import Drive
 from flowbatch.cli.output import print_json
 from flowbatch.cli.printer import give_up_output
 from flowbatch.cli.progress import make_view
-from flowbatch.cli.summary import print_summary, run_object
+from flowbatch.cli.summary import has_failures, print_summary, run_object
 from flowbatch.core.state import Run
 from flowbatch.model.status import RunStatus
 
@@ -69,7 +69,11 @@ async def follow(
 
 
 def summarise(place: Place, runs: Sequence[Run], logs: Path, *, kept: bool) -> None:
-    with place.reader() as reader:
-        for run in runs:
-            if run.status is not RunStatus.RUNNING:
-                print_summary(run, reader, logs, place.command if kept else None)
+    for run in runs:
+        if run.status is not RunStatus.RUNNING:
+            print_summary(run)
+            if has_failures(run):
+                from flowbatch.cli.failures import print_failures
+
+                with place.reader() as reader:
+                    print_failures(run, reader, logs, place.command if kept else None)
