@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
+
+HOLDER_IMAGE: Final = "flowbatch-holder:1"  # of what holds a network and does nothing; a backend makes it
 
 
 class Pull(StrEnum):

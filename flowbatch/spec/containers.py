@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from flowbatch.spec.layers import Layer
     from flowbatch.spec.needs import Draft
     from flowbatch.spec.places import Surroundings
-    from flowbatch.spec.schema import LayerModel
+    from flowbatch.spec.program_schema import ProgramModel
 
 KEYS: Final = frozenset(
     {
@@ -94,19 +94,20 @@ def merged(upper: ContainerLayer | None, lower: ContainerLayer | None) -> Contai
     return both
 
 
-def settle(model: LayerModel, origin: Path, findings: Findings) -> ContainerLayer:
+def settle(model: ProgramModel, origin: Path, findings: Findings) -> ContainerLayer:
     """Of the short spelling, where a mapping has any of KEYS."""
     layer = ContainerLayer()
     for name in sorted(KEYS & model.model_fields_set):
         key = {"propagate_tags": "propagateTags", "platform_capabilities": "platformCapabilities"}.get(name, name)
         layer.at[name, ""] = (*origin, key)
     layer.image, layer.network, layer.privileged = model.image, model.network, model.privileged
-    layer.readonly, layer.init, layer.propagate = model.readonly, model.init, model.propagate_tags
+    layer.readonly, layer.init = model.readonly, model.init
+    layer.propagate = getattr(model, "propagate_tags", None)  # a whole job's, as are its platforms
     layer.shm_mib, layer.swap_mib = model.shm, model.swap
     layer.pull = None if model.pull is None else Pull(model.pull)
     if model.cpu is not None:
         layer.cpu = Cpu(model.cpu)
-    elif model.platform_capabilities == ["FARGATE"]:
+    elif getattr(model, "platform_capabilities", None) == ["FARGATE"]:
         layer.cpu = Cpu.QUOTA  # where a vCPU is a cap
     if model.log is not None:
         layer.log = _log(model.log.driver, model.log.options)

@@ -17,7 +17,8 @@ from flowbatch.errors import Problem, WorkflowInvalid
 from flowbatch.model.definition import DefinitionRow, Registration, revision_id
 from flowbatch.spec.container_values import container_user
 from flowbatch.spec.findings import Findings
-from flowbatch.spec.layers import Layer, settle
+from flowbatch.spec.layers import Layer
+from flowbatch.spec.members import settle
 from flowbatch.spec.positions import Path, Positions, dotted
 from flowbatch.spec.schema import DEFINITION_LACKS, LayerModel
 from flowbatch.spec.validation import validate

@@ -10,7 +10,8 @@ from flowbatch.model.jobspec import Stage
 from flowbatch.spec import containers, parameters
 from flowbatch.spec.definitions import Lookup, Reference, resolve, stored_layer
 from flowbatch.spec.findings import Findings
-from flowbatch.spec.layers import Layer, merged, settle
+from flowbatch.spec.layers import Layer, merged
+from flowbatch.spec.members import overridden, programs, settle
 from flowbatch.spec.needs import Draft, connect, in_dependency_order
 from flowbatch.spec.positions import Path
 from flowbatch.spec.registering import definition_name
@@ -158,6 +159,25 @@ def _judge_secrets(secrets: Mapping[str, SecretModel], broken: _Broken, findings
 
 def _judge_job(job: Draft, secrets: set[str], findings: Findings) -> None:
     layer = job.layer
+    overridden(layer, findings)
+    for program in programs(layer):
+        _judge_program(program, job, secrets, findings)
+    if layer.retry is None or job.broken:
+        return
+    crew = layer.nodes is not None or layer.task is not None
+    if crew or layer.memory_mib is None:
+        for index, rule in enumerate(layer.retry.rules):
+            if rule.memory_factor is not None:
+                retries = layer.paths("retry", "retryStrategy")
+                lists = [(*origin, rules) for origin in retries for rules in ("rules", "evaluateOnExit")]
+                path = (*findings.positions.first(lists), index, "memory")
+                why = "has no memory to multiply; give it `memory`"
+                if crew:
+                    why = "has several nodes or containers, and nobody can say whose memory to multiply; leave it out"
+                findings.problem(path, f"of job {job.key!r} {why}")
+
+
+def _judge_program(layer: Layer, job: Draft, secrets: set[str], findings: Findings) -> None:
     for variable, name in (layer.secrets or {}).items():
         path = findings.positions.first([(*origin, variable) for origin in layer.paths("secrets")])
         if name not in secrets:
@@ -169,10 +189,3 @@ def _judge_job(job: Draft, secrets: set[str], findings: Findings) -> None:
         findings.problem(layer.origins[0], "needs a `command` or a `script`", at_key=True)
     if not job.broken:
         containers.judge(layer, findings)
-    if layer.retry is not None and layer.memory_mib is None and not job.broken:
-        for index, rule in enumerate(layer.retry.rules):
-            if rule.memory_factor is not None:
-                retries = layer.paths("retry", "retryStrategy")
-                lists = [(*origin, rules) for origin in retries for rules in ("rules", "evaluateOnExit")]
-                path = (*findings.positions.first(lists), index, "memory")
-                findings.problem(path, f"of job {job.key!r} has no memory to multiply; give it `memory`")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from flowbatch.model.jobspec import Action, FakeScript, RetryPolicy, Rule
 from flowbatch.spec import containers
@@ -17,8 +17,13 @@ from flowbatch.spec.container_schema import OverridesModel, PropertiesModel
 from flowbatch.spec.fakes import fake_script
 from flowbatch.spec.findings import Findings
 from flowbatch.spec.positions import Path
+from flowbatch.spec.program_schema import ProgramModel
 from flowbatch.spec.schema import LayerModel
 from flowbatch.spec.schema_parts import ArrayModel, NeedModel, PairModel, RetryModel, RuleModel
+
+if TYPE_CHECKING:
+    from flowbatch.spec.member_schema import NodeOverridesModel
+    from flowbatch.spec.members import NodesLayer, TaskLayer
 
 _ALIASES: Final = {name: info.alias or name for name, info in LayerModel.model_fields.items()}
 _CONTAINERS: Final = ("container_overrides", "container_properties")
@@ -73,6 +78,9 @@ class Layer:
     chunk: int | None = None
     fake: FakeScript | None = None
     container: containers.ContainerLayer | None = None
+    nodes: NodesLayer | None = None
+    task: TaskLayer | None = None
+    node_overrides: NodeOverridesModel | None = None
 
     def paths(self, *keys: str) -> list[Path]:
         """Where a value may have been written, the most likely first."""
@@ -82,6 +90,7 @@ class Layer:
 _MERGED: Final = (
     "uses", "queue", "array", "needs", "command", "vcpus_milli", "memory_mib", "gpus", "user", "workdir", "retry",
     "lost_free", "timeout_ms", "stop_grace_ms", "priority", "chunk", "fake", "definition_tags",
+    "nodes", "task", "node_overrides",
 )  # fmt: skip
 _MERGED_BY_NAME: Final = ("env", "secrets", "parameters", "tags")
 
@@ -102,26 +111,25 @@ def merged(upper: Layer, lower: Layer | None) -> Layer:
 
 
 def settle(model: LayerModel, origin: Path, findings: Findings) -> Layer:
+    """But for its nodes and containers, which `members.settle` adds."""
+    layer = settle_program(model, origin, findings)
+    settle_job(model, layer, origin, findings)
+    return layer
+
+
+def settle_program(model: ProgramModel, origin: Path, findings: Findings) -> Layer:
+    """Of what a job, a node group or a container runs."""
     given = model.model_fields_set
     layer = Layer(
         origins=(origin,),
-        uses=model.uses,
-        queue=model.queue,
-        array=model.array,
-        needs=model.needs,
         vcpus_milli=model.vcpus,
         memory_mib=model.memory,
         gpus=model.gpus,
         env=model.env,
         secrets=model.secrets,
-        parameters=model.parameters,
-        tags=model.tags,
         user=model.user,
         workdir=model.workdir,
-        timeout_ms=model.timeout,
         stop_grace_ms=model.stop_grace,
-        priority=model.priority,
-        chunk=model.chunk,
     )
     if model.command is not None:
         layer.command = tuple(model.command)
@@ -129,12 +137,6 @@ def settle(model: LayerModel, origin: Path, findings: Findings) -> Layer:
         layer.command = ("/bin/sh", "-ec", model.script)
         if model.command is not None:
             findings.problem((*origin, "script"), "says the same as 'command'; give one of them", at_key=True)
-    if model.attempts is not None:
-        layer.retry = RetryPolicy(model.attempts)
-    elif model.retry is not None:
-        layer.retry = _policy(model.retry, (*origin, "retry"), findings)
-    if model.lost_attempts is not None:
-        layer.lost_free = model.lost_attempts.free
     if model.fake is not None:
         layer.fake = fake_script(model.fake, (*origin, "x-fake"), findings)
     if not given.isdisjoint(containers.KEYS):
@@ -146,7 +148,29 @@ def settle(model: LayerModel, origin: Path, findings: Findings) -> Layer:
     return layer
 
 
-def _alternatives(model: LayerModel, layer: Layer, given: set[str], origin: Path, findings: Findings) -> None:
+def settle_job(model: LayerModel, layer: Layer, origin: Path, findings: Findings) -> None:
+    """What a whole job has beside its program."""
+    layer.uses = model.uses if model.uses is not None else model.job_definition
+    layer.queue = model.queue if model.queue is not None else model.job_queue
+    layer.needs = model.needs if model.needs is not None else model.depends_on
+    layer.array = model.array
+    layer.parameters, layer.tags = model.parameters, model.tags
+    layer.timeout_ms, layer.chunk = model.timeout, model.chunk
+    priorities = (model.priority, model.scheduling_priority, model.scheduling_priority_override)
+    layer.priority = next((each for each in priorities if each is not None), None)
+    if model.array_properties is not None and layer.array is None:
+        layer.array = ArrayModel(size=model.array_properties.size)
+    if model.attempts is not None:
+        layer.retry = RetryPolicy(model.attempts)
+    elif model.retry is not None:
+        layer.retry = _policy(model.retry, (*origin, "retry"), findings)
+    elif model.retry_strategy is not None:
+        layer.retry = _policy(model.retry_strategy, (*origin, "retryStrategy"), findings)
+    if model.lost_attempts is not None:
+        layer.lost_free = model.lost_attempts.free
+
+
+def _alternatives(model: ProgramModel, layer: Layer, given: set[str], origin: Path, findings: Findings) -> None:
     """The second and third spellings, where a mapping uses any."""
     for group in _SAME:
         present = [name for name in group if name in given and getattr(model, name) is not None]
@@ -155,26 +179,18 @@ def _alternatives(model: LayerModel, layer: Layer, given: set[str], origin: Path
             findings.problem(
                 (*origin, last), f"says the same as {_ALIASES[present[0]]!r}; give one of them", at_key=True
             )
-    layer.uses = model.job_definition if layer.uses is None else layer.uses
-    layer.queue = model.job_queue if layer.queue is None else layer.queue
-    layer.needs = model.depends_on if layer.needs is None else layer.needs
-    if model.array_properties is not None and layer.array is None:
-        layer.array = ArrayModel(size=model.array_properties.size)
     if model.environment is not None and layer.env is None:
         layer.env = _pairs(model.environment, (*origin, "environment"), findings)
-    if model.retry_strategy is not None and layer.retry is None:
-        layer.retry = _policy(model.retry_strategy, (*origin, "retryStrategy"), findings)
-    for priority in (model.scheduling_priority, model.scheduling_priority_override):
-        layer.priority = priority if layer.priority is None else layer.priority
     if model.stop_timeout is not None and layer.stop_grace_ms is None:
         layer.stop_grace_ms = model.stop_timeout * 1000
     for name in _CONTAINERS:
-        container: OverridesModel | None = getattr(model, name)
+        container: OverridesModel | None = getattr(model, name, None)
         if container is not None:
-            _container(container, layer, given, (*origin, _ALIASES[name]), findings)
+            settle_container(container, layer, given, (*origin, _ALIASES[name]), findings)
 
 
-def _container(container: OverridesModel, layer: Layer, given: set[str], path: Path, findings: Findings) -> None:
+def settle_container(container: OverridesModel, layer: Layer, given: set[str], path: Path, findings: Findings) -> None:
+    """Of AWS's nested properties or overrides. `given`: the keys beside them."""
     for inside, outside in _INSIDE.items():
         twice = [name for name in outside if name in given]
         if twice and getattr(container, inside, None) is not None:
@@ -198,7 +214,7 @@ def _container(container: OverridesModel, layer: Layer, given: set[str], path: P
         layer.container = box if box.at else None
 
 
-def _resources(holder: LayerModel | OverridesModel, layer: Layer, path: Path, findings: Findings) -> None:
+def _resources(holder: ProgramModel | OverridesModel, layer: Layer, path: Path, findings: Findings) -> None:
     seen: set[str] = set()
     for index, resource in enumerate(holder.resource_requirements or ()):
         at: Path = (*path, "resourceRequirements", index)

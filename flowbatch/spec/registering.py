@@ -15,10 +15,13 @@ from flowbatch.model.jobspec import FakeScript, RetryPolicy
 from flowbatch.model.resources import vcpus_exact
 from flowbatch.spec.container_values import PERMISSIONS
 from flowbatch.spec.definitions import NAME_MAX, make
+from flowbatch.spec.layers import merged
+from flowbatch.spec.members import part_layers, plain
 
 if TYPE_CHECKING:
     from flowbatch.spec.containers import ContainerLayer
     from flowbatch.spec.layers import Layer
+    from flowbatch.spec.members import NodesLayer, TaskLayer
     from flowbatch.spec.needs import Draft
     from flowbatch.spec.places import Surroundings
 
@@ -48,8 +51,32 @@ def registrations(
 
 
 def body_of(layer: Layer, around: Surroundings) -> Body:
+    body: Body = {"type": "container"}
+    if layer.nodes is not None:
+        body = {"type": "multinode", "nodeProperties": nodes_body(layer, layer.nodes, around)}
+    elif layer.task is not None:
+        body["containers"] = task_body(layer.task, plain(layer), around)
+    else:
+        body |= program_body(layer, around)
+    if layer.container is not None and layer.container.propagate is not None:
+        body["propagateTags"] = layer.container.propagate
+    if layer.parameters:
+        body["parameters"] = dict(layer.parameters)
+    if layer.retry is not None:
+        body["retryStrategy"] = retry_strategy(layer.retry)
+    if layer.timeout_ms is not None:
+        body["timeout"] = {"attemptDurationSeconds": seconds(layer.timeout_ms)}
+    if layer.priority is not None:
+        body["schedulingPriority"] = layer.priority
+    if layer.lost_free is not None:
+        body["lost_attempts"] = {"free": layer.lost_free}
+    return body
+
+
+def program_body(layer: Layer, around: Surroundings) -> Body:
+    """What a job, a node group or a container runs."""
     box: Body = {}
-    body: Body = {"type": "container", "containerProperties": box}
+    body: Body = {"containerProperties": box}
     container = layer.container if layer.container is not None and layer.container.image is not None else None
     if container is not None:
         box["image"] = container.image
@@ -66,16 +93,6 @@ def body_of(layer: Layer, around: Surroundings) -> Body:
         box["user"] = layer.user
     if container is not None:
         add_container(container, box, body, around)
-    if layer.parameters:
-        body["parameters"] = dict(layer.parameters)
-    if layer.retry is not None:
-        body["retryStrategy"] = retry_strategy(layer.retry)
-    if layer.timeout_ms is not None:
-        body["timeout"] = {"attemptDurationSeconds": seconds(layer.timeout_ms)}
-    if layer.priority is not None:
-        body["schedulingPriority"] = layer.priority
-    if layer.lost_free is not None:
-        body["lost_attempts"] = {"free": layer.lost_free}
     if layer.stop_grace_ms is not None:
         body["stop_grace"] = f"{layer.stop_grace_ms}ms"
     if layer.workdir is not None:
@@ -83,6 +100,32 @@ def body_of(layer: Layer, around: Surroundings) -> Body:
     if layer.fake is not None:
         body["x-fake"] = fake_object(layer.fake)
     return body
+
+
+def nodes_body(layer: Layer, nodes: NodesLayer, around: Surroundings) -> Body:
+    groups: list[Body] = []
+    for group in nodes.groups:
+        over, each = merged(group.layer, plain(layer)), dict[str, object](targetNodes=group.text)
+        if group.task is not None:
+            each["containers"] = task_body(group.task, over, around)
+        else:
+            program = program_body(over, around)
+            each["container"] = program.pop("containerProperties")
+            each |= program
+        groups.append(each)
+    return {"numNodes": nodes.count, "mainNode": nodes.main, "nodeRangeProperties": groups}
+
+
+def task_body(task: TaskLayer, under: Layer, around: Surroundings) -> list[Body]:
+    found: list[Body] = []
+    for part, layer in zip(task.parts, part_layers(task, under), strict=True):
+        each: Body = {"name": part.name, "essential": part.essential}
+        if part.after:
+            each["dependsOn"] = [{"containerName": a.container, "condition": a.condition.value} for a in part.after]
+        if part.start_timeout_ms is not None:
+            each["start_timeout"] = f"{part.start_timeout_ms}ms"
+        found.append(each | program_body(layer, around))
+    return found
 
 
 def resources_of(layer: Layer) -> list[dict[str, str]]:
@@ -111,8 +154,6 @@ def add_container(layer: ContainerLayer, box: Body, body: Body, around: Surround
         box["linuxParameters"] = linux
     if layer.log is not None:
         box["logConfiguration"] = {"logDriver": layer.log.driver, "options": dict(layer.log.options)}
-    if layer.propagate is not None:
-        body["propagateTags"] = layer.propagate
     if layer.pull is not None:
         body["pull"] = layer.pull.value
     if layer.network is not None:

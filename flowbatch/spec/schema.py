@@ -6,44 +6,35 @@ spellings stand beside the short ones and mean the same; both at once in one map
 
 from typing import Annotated, ClassVar, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
+from pydantic import AfterValidator, Field, PlainValidator
 
-from flowbatch.spec.container_schema import LogModel, OverridesModel, PropertiesModel
-from flowbatch.spec.container_values import (
-    DeviceText,
-    Image,
-    Limits,
-    Network,
-    Shm,
-    Swap,
-    TmpfsText,
-    UlimitName,
-    User,
-    Volume,
+from flowbatch.spec.container_schema import OverridesModel
+from flowbatch.spec.member_schema import (
+    CONTAINERS_MAX,
+    AwsNodesModel,
+    EcsModel,
+    NodeOverridesModel,
+    Nodes,
+    PartModel,
 )
+from flowbatch.spec.program_schema import ProgramModel
 from flowbatch.spec.scalars import shown
 from flowbatch.spec.schema_parts import (
     Array,
     AwsArrayModel,
-    FakeModel,
     LostModel,
     Needs,
-    PairModel,
-    ResourceModel,
     RetryModel,
-    SecretPairModel,
     Strict,
     Timeout,
 )
 from flowbatch.spec.values import (
     Command,
     DurationMs,
-    EnvName,
     Listed,
     Name,
     Number,
     Plain,
-    Script,
     SizeMib,
     Text,
     VcpusMilli,
@@ -52,34 +43,11 @@ from flowbatch.spec.values import (
 Priority = Annotated[int, Field(ge=0, le=9999)]
 
 
-def _secrets(value: object) -> object:
-    """AWS's list of {name, valueFrom} says the same as the mapping VARIABLE: name."""
-    if not isinstance(value, list):
-        return value
-    secrets: dict[str, object] = {}
-    for item in value:
-        name = item.get("name") if isinstance(item, dict) and set(item) == {"name", "valueFrom"} else None
-        if not isinstance(name, str):
-            raise ValueError("each item is {name: VARIABLE, valueFrom: name of a secret}")
-        if name in secrets:
-            raise ValueError(f"{name!r} is given twice")
-        secrets[name] = item["valueFrom"]
-    return secrets
-
-
-Secrets = Annotated[
-    dict[EnvName, Name],
-    BeforeValidator(_secrets, json_schema_input_type=dict[EnvName, Name] | list[SecretPairModel]),
-]
-
-
-class LayerModel(Strict):
+class LayerModel(ProgramModel):
     """A job, or what is merged under one."""
 
     LATER: ClassVar[dict[str, str]] = {
-        **dict.fromkeys(("containers", "ecsProperties"), "jobs of several containers come with a later release"),
         "eksProperties": "pods come with a later release",
-        **dict.fromkeys(("nodes", "nodeProperties", "nodeOverrides"), "multi-node jobs come with a later release"),
         **dict.fromkeys(("share", "shareIdentifier"), "fair-share scheduling comes with a later release"),
         **dict.fromkeys(
             ("tokens", "consumableResourceProperties", "consumableResourcePropertiesOverride"),
@@ -91,84 +59,40 @@ class LayerModel(Strict):
     queue: Name | None = Field(None, description="The queue it waits in; `default` unless given.")
     array: Array | None = Field(None, description="Makes it an array job: a size, or where its children come from.")
     needs: Needs | None = Field(None, description="What it waits for: a job, several, or {each: array} index by index.")
-    vcpus: VcpusMilli | None = Field(None, description="vCPUs it reserves; 1 unless given, fractions allowed.")
-    memory: SizeMib | None = Field(None, description="Memory it reserves and may use: MiB, or 3GiB. Omitted: no limit.")
-    gpus: int | None = Field(None, ge=0, le=1024, description="GPUs it reserves.")
-    command: Command | None = Field(None, description="The program and its arguments, run as they stand.")
-    script: Script | None = Field(None, description="Lines for /bin/sh -ec, instead of `command`.")
     parameters: dict[Name, Text] | None = Field(None, description="Values for Ref::name in `command`.")
-    env: dict[EnvName, Text] | None = Field(None, description="Environment variables.")
-    secrets: Secrets | None = Field(
-        None, description="Environment variables whose values are secrets: {VARIABLE: name of a secret}."
-    )
-    user: User | None = Field(None, description="Run as this user; a process needs root for it.")
-    workdir: str | None = Field(
-        None, min_length=1, description="The folder it runs in; the workflow's own, or the image's, unless given."
-    )
     attempts: int | None = Field(None, ge=1, le=10, description="The total number of attempts, 1 to 10.")
     retry: RetryModel | None = Field(None, description="Attempts, backoff and rules, instead of `attempts`.")
     timeout: Timeout | None = Field(None, description="How long an attempt may run: 20m. Never retried.")
     priority: Priority | None = Field(None, description="Before the order of submission, within its queue: 0 to 9999.")
     tags: dict[str, Text] | None = Field(None, max_length=50, description="Words of your own, kept with the job.")
-    stop_grace: DurationMs | None = Field(None, description="Between TERM and KILL; 30s unless given.")
     lost_attempts: LostModel | None = Field(None, description="Attempts lost with the host that do not count.")
     chunk: int | None = Field(None, ge=1, description="So many items per child of its array.")
-    image: Image | None = Field(None, description="Runs it as a container of this image, else it is a process.")
-    pull: Literal["missing", "always", "never"] | None = Field(
-        None, description="When the image is pulled: missing (unless given), always, never."
-    )
-    volumes: list[Volume] | None = Field(
-        None, description="Mounts: ./folder:/path, /folder:/path:ro, or a volume of the run as name:/path."
-    )
-    tmpfs: Listed[TmpfsText] | None = Field(None, description="Memory mounted as a folder: /scratch:size=64MiB,noexec.")
-    shm: Shm | None = Field(None, description="The size of /dev/shm: MiB, or 1GiB.")
-    swap: Swap | None = Field(None, description="Swap beyond `memory`: MiB, or 1GiB; none unless given.")
-    ulimits: dict[UlimitName, Limits] | None = Field(
-        None, description="Limits of its processes: {nofile: 1024, core: 0:-1, nproc: {soft: 10, hard: 20}}."
-    )
-    devices: list[DeviceText] | None = Field(
-        None, description="Devices of this machine: /dev/fuse, /dev/sdb:/dev/disk:r."
-    )
-    readonly: bool | None = Field(None, description="Its root file system cannot be written.")
-    network: Network | None = Field(None, description="bridge (unless given), none, or host.")
-    privileged: bool | None = Field(None, description="As root on this machine; needs to be allowed.")
-    init: bool | None = Field(None, description="A small init as its first process; true unless given.")
-    cpu: Literal["shares", "quota"] | None = Field(
-        None, description="vCPUs as a weight (shares) or a cap (quota); the environment's unless given."
-    )
-    log: LogModel | None = Field(
-        None, description="The log driver and its options; flowbatch's own store unless given."
-    )
     propagate_tags: bool | None = Field(
         None, alias="propagateTags", description="The job's tags become labels of its container."
     )
-    fake: FakeModel | None = Field(
-        None, alias="x-fake", description="A script for the fake backend (--dry-run, tests)."
+    nodes: Nodes | None = Field(None, description="A multi-node parallel job: how many, the main one, groups of them.")
+    containers: list[PartModel] | None = Field(
+        None, min_length=1, max_length=CONTAINERS_MAX, description="Several containers in each task, with one network."
     )
 
+    node_properties: AwsNodesModel | None = Field(None, alias="nodeProperties", description="AWS's `nodes`.")
+    node_overrides: NodeOverridesModel | None = Field(None, alias="nodeOverrides", description="As in SubmitJob.")
+    ecs_properties: EcsModel | None = Field(None, alias="ecsProperties", description="AWS's `containers`.")
     job_name: str | None = Field(None, alias="jobName", description="AWS's name of the job: the same as its key.")
     job_definition: str | None = Field(None, alias="jobDefinition", description="AWS's spelling of `uses`.")
     job_queue: Name | None = Field(None, alias="jobQueue", description="AWS's spelling of `queue`.")
     array_properties: AwsArrayModel | None = Field(None, alias="arrayProperties", description="AWS's `array`.")
     depends_on: Needs | None = Field(None, alias="dependsOn", description="AWS's spelling of `needs`.")
-    environment: list[PairModel] | None = Field(None, description="AWS's spelling of `env`: [{name, value}].")
-    resource_requirements: list[ResourceModel] | None = Field(
-        None, alias="resourceRequirements", description="AWS's vcpus, memory, gpus: [{type: MEMORY, value: '2048'}]."
-    )
     container_overrides: OverridesModel | None = Field(None, alias="containerOverrides", description="As in SubmitJob.")
-    container_properties: PropertiesModel | None = Field(
-        None, alias="containerProperties", description="As in RegisterJobDefinition."
-    )
     retry_strategy: RetryModel | None = Field(None, alias="retryStrategy", description="AWS's spelling of `retry`.")
     scheduling_priority: Priority | None = Field(None, alias="schedulingPriority", description="AWS's `priority`.")
     scheduling_priority_override: Priority | None = Field(
         None, alias="schedulingPriorityOverride", description="AWS's `priority`, as in SubmitJob."
     )
-    stop_timeout: int | None = Field(None, alias="stopTimeout", ge=1, description="AWS's `stop_grace`, in seconds.")
     platform_capabilities: list[Literal["EC2", "FARGATE"]] | None = Field(
         None, alias="platformCapabilities", description="AWS's; FARGATE means `cpu: quota`."
     )
-    type: Literal["container"] | None = Field(None, description="AWS's type of a definition.")
+    type: Literal["container", "multinode"] | None = Field(None, description="AWS's type of a definition.")
 
 
 class ParamModel(Strict):
@@ -323,6 +247,14 @@ class WorkflowModel(Strict):
 JOB_ONLY: Final = frozenset(
     {"uses", "jobDefinition", "array", "arrayProperties", "needs", "dependsOn", "chunk", "jobName"}
 )
-DEFINITION_LACKS: Final = JOB_ONLY | {"queue", "jobQueue", "containerOverrides", "schedulingPriorityOverride"}
-DEFAULTS_LACK: Final = JOB_ONLY | {"containerProperties", "type"}
+DEFINITION_LACKS: Final = JOB_ONLY | {
+    "nodeOverrides",
+    "queue",
+    "jobQueue",
+    "containerOverrides",
+    "schedulingPriorityOverride",
+}
+DEFAULTS_LACK: Final = JOB_ONLY | {
+    "containerProperties", "containers", "ecsProperties", "nodeOverrides", "nodeProperties", "nodes", "type",
+}  # fmt: skip
 JOB_LACKS: Final = frozenset({"type"})

@@ -8,7 +8,7 @@ from typing import Final
 
 from flowbatch.model.container import Container
 from flowbatch.model.ids import JobId
-from flowbatch.model.jobspec import JobSpec, Need, RetryPolicy, SecretSource
+from flowbatch.model.jobspec import JobSpec, Members, Need, RetryPolicy, SecretSource
 from flowbatch.model.resources import Resources
 from flowbatch.spec import parameters
 from flowbatch.spec.arrays import Children
@@ -16,6 +16,8 @@ from flowbatch.spec.containers import container_of
 from flowbatch.spec.expressions import Value
 from flowbatch.spec.findings import Findings
 from flowbatch.spec.layers import Layer
+from flowbatch.spec.member_specs import members_of, principal_of, total_of
+from flowbatch.spec.members import programs
 from flowbatch.spec.needs import Draft
 from flowbatch.spec.places import DEFAULT, Places, Surroundings
 from flowbatch.spec.policy import Guard, objections, resolved
@@ -28,6 +30,12 @@ RUN_TEXT_MAX: Final = 64 << 20
 _VCPUS_MILLI: Final = 1000
 _STOP_GRACE_MS: Final = 30_000
 _NOTHING: Final = ("/bin/sh", "-c", ":")  # of a job that only the fake backend is meant for
+
+
+def resources_of(layer: Layer) -> Resources:
+    return Resources(
+        _VCPUS_MILLI if layer.vcpus_milli is None else layer.vcpus_milli, layer.memory_mib or 0, layer.gpus or 0
+    )
 
 
 class SpecMaker:
@@ -68,11 +76,14 @@ class SpecMaker:
     def spec(self, job: Draft, children: Children | None) -> JobSpec | None:
         """None where something is wrong with the job; reported."""
         queue = self.queue(job)
-        self.judge_words(job)
+        for program in programs(job.layer):
+            self.judge_words(program)
         if queue is None or children is None or job.broken:
             return None
         layer = job.layer
-        container = self.container(layer)
+        members = self.members(job, queue, children)
+        principal = None if members is None else principal_of(members)
+        container = None if members is not None else self.container(layer)
         retry = layer.retry or RetryPolicy()
         secrets = layer.secrets or {}
         for name in secrets.values():
@@ -80,12 +91,8 @@ class SpecMaker:
         spec = JobSpec(
             key=job.key,
             queue=queue,
-            command=layer.command or (_NOTHING if container is None else ()),
-            resources=Resources(
-                _VCPUS_MILLI if layer.vcpus_milli is None else layer.vcpus_milli,
-                layer.memory_mib or 0,
-                layer.gpus or 0,
-            ),
+            command=self.command(layer, container) if principal is None else principal.command,
+            resources=resources_of(layer) if members is None else total_of(members),
             size=children.size,
             needs=tuple(Need(self.ids[edge.key], edge.when, edge.each) for edge in job.edges),
             sequential=children.sequential,
@@ -106,9 +113,45 @@ class SpecMaker:
             user=layer.user if container is None else None,
             fake=layer.fake,
             definition=job.definition,
+            members=members,
         )
         self.judge_size(job, spec)
         return spec
+
+    def members(self, job: Draft, queue: str, children: Children) -> Members | None:
+        """None where the job is one process or container, or something is wrong with its nodes; reported."""
+        if job.layer.nodes is None and job.layer.task is None:
+            return None
+        if job.layer.nodes is not None and children.size is not None:
+            said = "a multi-node job is one job and cannot be an array; give it no `array`, and no need with `each`"
+            self.findings.problem(job.layer.nodes.at, said, at_key=True)
+        return members_of(job.layer, lambda layer: self.program(job, layer, queue), self.findings)
+
+    def program(self, job: Draft, layer: Layer, queue: str) -> JobSpec:
+        """Of one of its nodes or containers."""
+        container = self.container(layer)
+        secrets = layer.secrets or {}
+        for name in secrets.values():
+            self.used.setdefault(name, job.key)
+        spec = JobSpec(
+            key=job.key,
+            queue=queue,
+            command=self.command(layer, container),
+            resources=resources_of(layer),
+            env=self.env + tuple(layer.env.items()) if layer.env else self.env,
+            secrets=tuple((variable, self.secrets[name]) for variable, name in secrets.items() if name in self.secrets),
+            parameters=tuple(layer.parameters.items()) if layer.parameters else (),
+            workdir=self.workdir(layer, container),
+            stop_grace_ms=_STOP_GRACE_MS if layer.stop_grace_ms is None else layer.stop_grace_ms,
+            container=container,
+            user=layer.user if container is None else None,
+            fake=layer.fake,
+        )
+        self.judge_text(layer, spec)
+        return spec
+
+    def command(self, layer: Layer, container: Container | None) -> tuple[str, ...]:
+        return layer.command or (_NOTHING if container is None else ())
 
     def container(self, layer: Layer) -> Container | None:
         """Held against the policy, its sources resolved: what they are at the start can be compared with that."""
@@ -135,8 +178,8 @@ class SpecMaker:
             return None
         return name
 
-    def judge_words(self, job: Draft) -> None:
-        layer, findings = job.layer, self.findings
+    def judge_words(self, layer: Layer) -> None:
+        findings = self.findings
         process = layer.container is None or layer.container.image is None
         if layer.user is not None and process and not self.around.root:
             path = findings.positions.first(layer.paths("user", "containerProperties"))
@@ -153,6 +196,10 @@ class SpecMaker:
             keys = ("memory", "vcpus", "gpus", "resourceRequirements", "containerOverrides", "containerProperties")
             path = findings.positions.first([*layer.paths(*keys), layer.origins[0]])
             findings.problem(path, misfit, at_key=path == layer.origins[0])
+        self.judge_text(layer, spec)
+
+    def judge_text(self, layer: Layer, spec: JobSpec) -> None:
+        findings = self.findings
         text = sum(map(len, spec.command))
         for pairs in (spec.env, spec.parameters, spec.tags):
             for name, value in pairs:
