@@ -99,6 +99,9 @@ def explain_runnable(state: State, job: Job, index: int, now: Millis) -> str:
         return f"is RUNNABLE: queue {title_of(queue.spec.name)} runs {queue.live}, and its max_running is {queue.spec.max_running}"
     need = job.resources_of(index)
     places = [explain_place(state, environment.name, need, now) for environment, _ in state.places_of(job)]
+    if not places and job.spec.nodes is not None:
+        queue_name = title_of(queue.spec.name)
+        return f"is RUNNABLE: a multi-node job needs a MANAGED environment that is not Spot, and queue {queue_name} has none"
     if not places:
         return f"is RUNNABLE: no environment of queue {title_of(queue.spec.name)} can run a {job.spec.kind} job"
     return f"is RUNNABLE: it needs {need}; {'; '.join(places)}"

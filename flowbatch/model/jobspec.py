@@ -199,6 +199,8 @@ class Environment:
 
     def backend_of(self, spec: JobSpec) -> str | None:
         """The backend that would run the job here, or None where it cannot run."""
+        if spec.members is not None and spec.members.nodes is not None and (self.spot or not self.managed):
+            return None  # aws-batch.md §8.1
         if self.backend == "fake":
             return "fake"
         if self.backend == "local" or self.backend == spec.kind:

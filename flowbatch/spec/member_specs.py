@@ -33,7 +33,7 @@ def members_of(layer: Layer, program: Program, findings: Findings) -> Members | 
         at = layer.nodes.at
         judge_networks(members, at, findings)
     judge_kinds(members, at, findings)
-    return members if len(findings.problems) == before else None
+    return members if members.groups and len(findings.problems) == before else None
 
 
 def groups_of(layer: Layer, program: Program, findings: Findings) -> list[NodeGroup]:
@@ -111,8 +111,8 @@ def judge_networks(members: Members, at: Path, findings: Findings) -> None:
 
 def principal_of(members: Members) -> JobSpec:
     """What stands for the whole in a line: the first essential program of the main node."""
-    group = next(group for group in members.groups if group.first <= members.main <= group.last)
-    return next(part.spec for part in group.parts if part.essential)
+    groups = [group for group in members.groups if group.first <= members.main <= group.last] or list(members.groups)
+    return next((part.spec for part in groups[0].parts if part.essential), groups[0].parts[0].spec)
 
 
 def total_of(members: Members) -> Resources:

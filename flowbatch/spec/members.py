@@ -19,7 +19,6 @@ from flowbatch.spec.member_schema import (
     AfterModel,
     AwsNodesModel,
     EcsContainerModel,
-    EcsModel,
     GroupModel,
     NodesModel,
     PartModel,
@@ -84,9 +83,10 @@ def settle(model: LayerModel, origin: Path, findings: Findings) -> Layer:
         if model.nodes is not None:
             findings.problem((*origin, "nodeProperties"), "says the same as 'nodes'; give one of them", at_key=True)
         layer.nodes = nodes_of(model.node_properties, (*origin, "nodeProperties"), "nodeRangeProperties", findings)
-    layer.task = task_of(model.containers, model.ecs_properties, origin, findings)
+    layer.task = task_of(model, origin, findings)
     if layer.nodes is not None and layer.task is not None:
         findings.problem(layer.task.at, "of a job of several nodes, give the containers in its groups", at_key=True)
+        layer.task = None
     if model.node_overrides is not None:
         layer.node_overrides = model.node_overrides
     return layer
@@ -109,14 +109,19 @@ def group_of(model: GroupModel, at: Path, findings: Findings) -> GroupLayer:
     layer = layers.settle_program(model, at, findings)
     if model.container is not None:
         layers.settle_container(model.container, layer, model.model_fields_set, (*at, "container"), findings)
-    return GroupLayer(text or WHOLE, layer, at, task_of(model.containers, model.ecs_properties, at, findings))
+    return GroupLayer(text or WHOLE, layer, at, task_of(model, at, findings))
 
 
-def task_of(short: list[PartModel] | None, aws: EcsModel | None, at: Path, findings: Findings) -> TaskLayer | None:
+def task_of(holder: LayerModel | GroupModel, at: Path, findings: Findings) -> TaskLayer | None:
+    short, aws = holder.containers, holder.ecs_properties
     task: TaskLayer | None = None
     if short is not None:
         base = (*at, "containers")
-        task = TaskLayer([part_of(each, (*base, index), findings) for index, each in enumerate(short)], base)
+        parts = [part_of(each, (*base, index), findings) for index, each in enumerate(short)]
+        task = TaskLayer(parts, base, holder.ipc == "task", holder.pid == "task")
+    for key in ("ipc", "pid"):
+        if short is None and getattr(holder, key) is not None:
+            findings.problem((*at, key), "is what several `containers` share; leave it out", at_key=True)
     if aws is not None:
         base = (*at, "ecsProperties", "taskProperties", 0)
         if task is not None:

@@ -128,6 +128,11 @@ class Places:
         queue = self.queues[spec.queue]
         environments = [self.environments[name] for name in queue.environments if name in self.environments]
         able = [environment for environment in environments if environment.backend_of(spec) is not None]
+        if not able and spec.nodes is not None and any(each.spot or not each.managed for each in environments):
+            kinds = ", ".join(
+                f"{each.name} is {'Spot capacity' if each.spot else 'UNMANAGED'}" for each in environments
+            )
+            return f"a multi-node job needs a MANAGED environment that is not Spot, and queue {queue.name} has none ({kinds})"
         if not able:
             what = "processes" if spec.kind == "process" else "containers"
             return f"no environment of queue {queue.name} runs {what}"

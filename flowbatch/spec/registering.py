@@ -55,7 +55,7 @@ def body_of(layer: Layer, around: Surroundings) -> Body:
     if layer.nodes is not None:
         body = {"type": "multinode", "nodeProperties": nodes_body(layer, layer.nodes, around)}
     elif layer.task is not None:
-        body["containers"] = task_body(layer.task, plain(layer), around)
+        body |= task_body(layer.task, plain(layer), around)
     else:
         body |= program_body(layer, around)
     if layer.container is not None and layer.container.propagate is not None:
@@ -107,7 +107,7 @@ def nodes_body(layer: Layer, nodes: NodesLayer, around: Surroundings) -> Body:
     for group in nodes.groups:
         over, each = merged(group.layer, plain(layer)), dict[str, object](targetNodes=group.text)
         if group.task is not None:
-            each["containers"] = task_body(group.task, over, around)
+            each |= task_body(group.task, over, around)
         else:
             program = program_body(over, around)
             each["container"] = program.pop("containerProperties")
@@ -116,7 +116,7 @@ def nodes_body(layer: Layer, nodes: NodesLayer, around: Surroundings) -> Body:
     return {"numNodes": nodes.count, "mainNode": nodes.main, "nodeRangeProperties": groups}
 
 
-def task_body(task: TaskLayer, under: Layer, around: Surroundings) -> list[Body]:
+def task_body(task: TaskLayer, under: Layer, around: Surroundings) -> Body:
     found: list[Body] = []
     for part, layer in zip(task.parts, part_layers(task, under), strict=True):
         each: Body = {"name": part.name, "essential": part.essential}
@@ -125,7 +125,8 @@ def task_body(task: TaskLayer, under: Layer, around: Surroundings) -> list[Body]
         if part.start_timeout_ms is not None:
             each["start_timeout"] = f"{part.start_timeout_ms}ms"
         found.append(each | program_body(layer, around))
-    return found
+    shared = {key: "task" for key, is_so in (("ipc", task.share_ipc), ("pid", task.share_pid)) if is_so}
+    return {"containers": found, **shared}
 
 
 def resources_of(layer: Layer) -> list[dict[str, str]]:

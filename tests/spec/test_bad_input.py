@@ -128,7 +128,6 @@ jobs:
         ("queue: bulk", "jobs.a.queue: unknown queue 'bulk'; known: default"),
         ("queue: 'a b'", "jobs.a.queue: 'a b' is not a name; names have 1 to 128 letters, digits, `_` or `-`"),
         ("uses: a:3", "jobs.a.uses: Job definition a:3 does not exist; `flowbatch definitions list` has those that do"),
-        ("nodes: {count: 3}", "jobs.a.nodes: not yet: multi-node jobs come with a later release; leave it out"),
         ("share: x", "jobs.a.share: not yet: fair-share scheduling comes with a later release; leave it out"),
         ("tokens: {a: 1}", "jobs.a.tokens: not yet: consumable resources come with a later release; leave it out"),
         ("containerOverrides: {instanceType: x}", "jobs.a.containerOverrides.instanceType: not yet: it belongs"),

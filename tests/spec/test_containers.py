@@ -287,7 +287,6 @@ BAD = [
     ("workdir: sub", "workdir: a container's folder is an absolute path in it, found 'sub'"),
     ("propagateTags: true, tags: {flowbatch.job: x}", "tags.flowbatch.job: 'flowbatch.job' is reserved"),
     ("propagateTags: true, tags: {a: " + "x" * 257 + "}", "tags.a: a propagated tag has at most 128 characters"),
-    ("containers: [{}]", "containers: not yet: jobs of several containers come with a later release; leave it out"),
     ("containerOverrides: {image: x}", "containerOverrides.image: cannot be overridden, as in AWS"),
     ("containerOverrides: {privileged: true}", "containerOverrides.privileged: cannot be overridden"),
     ("containerProperties: {image: x}", "containerProperties.image: says the same as 'image'; give one of them"),
