@@ -155,8 +155,8 @@ class GroupModel(ProgramModel):
     containers: list[PartModel] | None = Field(
         None, min_length=1, max_length=CONTAINERS_MAX, description="Several containers on each node."
     )
-    ipc: TaskMode | None = Field(None, description="task: the containers of a node share memory and semaphores.")
-    pid: TaskMode | None = Field(None, description="task: they see one another's processes.")
+    shared_ipc: bool | None = Field(None, description="The containers of a node share memory and semaphores.")
+    shared_pid: bool | None = Field(None, description="They see one another's processes.")
     target_nodes: Range | None = Field(None, alias="targetNodes", description="AWS's spelling of `range`.")
     container: PropertiesModel | None = Field(None, description="AWS's containerProperties of these nodes.")
     ecs_properties: EcsModel | None = Field(None, alias="ecsProperties", description="AWS's `containers`.")

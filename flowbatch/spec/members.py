@@ -118,8 +118,8 @@ def task_of(holder: LayerModel | GroupModel, at: Path, findings: Findings) -> Ta
     if short is not None:
         base = (*at, "containers")
         parts = [part_of(each, (*base, index), findings) for index, each in enumerate(short)]
-        task = TaskLayer(parts, base, holder.ipc == "task", holder.pid == "task")
-    for key in ("ipc", "pid"):
+        task = TaskLayer(parts, base, holder.shared_ipc is True, holder.shared_pid is True)
+    for key in ("shared_ipc", "shared_pid"):
         if short is None and getattr(holder, key) is not None:
             findings.problem((*at, key), "is what several `containers` share; leave it out", at_key=True)
     if aws is not None:

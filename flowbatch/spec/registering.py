@@ -125,7 +125,7 @@ def task_body(task: TaskLayer, under: Layer, around: Surroundings) -> Body:
         if part.start_timeout_ms is not None:
             each["start_timeout"] = f"{part.start_timeout_ms}ms"
         found.append(each | program_body(layer, around))
-    shared = {key: "task" for key, is_so in (("ipc", task.share_ipc), ("pid", task.share_pid)) if is_so}
+    shared = {key: True for key, is_so in (("shared_ipc", task.share_ipc), ("shared_pid", task.share_pid)) if is_so}
     return {"containers": found, **shared}
 
 

@@ -16,7 +16,6 @@ from flowbatch.spec.member_schema import (
     NodeOverridesModel,
     Nodes,
     PartModel,
-    TaskMode,
 )
 from flowbatch.spec.program_schema import ProgramModel
 from flowbatch.spec.scalars import shown
@@ -75,8 +74,8 @@ class LayerModel(ProgramModel):
     containers: list[PartModel] | None = Field(
         None, min_length=1, max_length=CONTAINERS_MAX, description="Several containers in each task, with one network."
     )
-    ipc: TaskMode | None = Field(None, description="task: its containers share memory and semaphores.")
-    pid: TaskMode | None = Field(None, description="task: its containers see one another's processes.")
+    shared_ipc: bool | None = Field(None, description="Its containers share memory and semaphores.")
+    shared_pid: bool | None = Field(None, description="Its containers see one another's processes.")
 
     node_properties: AwsNodesModel | None = Field(None, alias="nodeProperties", description="AWS's `nodes`.")
     node_overrides: NodeOverridesModel | None = Field(None, alias="nodeOverrides", description="As in SubmitJob.")

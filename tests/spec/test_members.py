@@ -76,7 +76,7 @@ def test_containers_in_the_short_spelling() -> None:
 jobs:
   web:
     image: busybox
-    ipc: task
+    shared_ipc: true
     containers:
       - {name: app, script: app, needs: [db, {container: migrate, when: success}], start_timeout: 30s}
       - {name: db, script: db, essential: false, vcpus: 0.5}
@@ -224,7 +224,7 @@ BAD = [
     ("containers: [{name: b, script: y, needs: [{container: c, when: later}]}, {name: c, script: z}]",
      "containers[0].needs[0].when: must be start, complete or success, found 'later'"),
     ("containers: [{name: b, script: y, image: busybox}, {name: c, script: z}]", "containers: some have an `image` and some have none"),
-    ("ipc: task", "ipc: is what several `containers` share"),
+    ("shared_ipc: true", "shared_ipc: is what several `containers` share"),
     ("ecsProperties: {taskProperties: [{containers: [{image: b, command: [c]}], ipcMode: host}]}",
      "ecsProperties.taskProperties[0].ipcMode: would share this machine's"),
     ("ecsProperties: {taskProperties: []}", "ecsProperties.taskProperties: has at least 1 entries"),
@@ -256,7 +256,7 @@ def test_what_a_file_registers_is_the_same_job_again() -> None:
         - {range: ':', image: busybox, script: x, stop_grace: 3s, vcpus: 0.5}
         - range: 1
           image: busybox
-          pid: task
+          shared_pid: true
           containers:
             - {name: app, script: app, needs: [{container: init, when: success}], start_timeout: 4s}
             - {name: init, script: init, essential: false}
