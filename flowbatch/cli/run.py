@@ -103,7 +103,7 @@ async def submit(app: App, plan: RunPlan) -> Run:
             found.extend(run for run in (*machine.state.runs.values(), *machine.evicted) if run.id == plan.id)
 
     app.engine.observe(catch)
-    answer = await app.engine.ask(lambda ticket: SubmitRun(ticket, plan))
+    answer = await app.engine.ask(lambda ticket: SubmitRun(ticket, plan, must_fit=True))
     if answer.error is not None:
         raise InputError(answer.error)
     return found[0]

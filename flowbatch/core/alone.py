@@ -6,7 +6,7 @@ store first, and brings what it was with the submission.
 
 from __future__ import annotations
 
-from flowbatch.core import dependencies, submission
+from flowbatch.core import admission, dependencies, submission
 from flowbatch.core.state import Job, State
 from flowbatch.core.turn import Turn
 from flowbatch.model.ids import Millis
@@ -28,7 +28,7 @@ def on_submit_job(state: State, command: SubmitJob, out: Turn) -> None:
         out.answer(command.ticket, value={"absent": absent})
         return
     sources = [state.jobs.get(need.job) or ghost(ended[need.job]) for need in plan.spec.needs]
-    refused = queue_refuses(state, plan.spec.queue) or next(
+    refused = queue_refuses(state, plan.spec, out.now) or next(
         (
             said
             for need, source in zip(plan.spec.needs, sources, strict=True)
@@ -40,6 +40,7 @@ def on_submit_job(state: State, command: SubmitJob, out: Turn) -> None:
         out.answer(command.ticket, refused)
         return
     job = submission.add_job(state, None, plan, out.now)
+    submission.count_open(state, job)
     out.new_job(job, plan)
     for need, source in zip(plan.spec.needs, sources, strict=True):
         submission.tie(job, source, need)
@@ -49,7 +50,8 @@ def on_submit_job(state: State, command: SubmitJob, out: Turn) -> None:
     out.answer(command.ticket, value={"job": plan.id})
 
 
-def queue_refuses(state: State, name: str) -> str | None:
+def queue_refuses(state: State, spec: JobSpec, now: Millis) -> str | None:
+    name = spec.queue
     queue = state.queues.get(name)
     if queue is None or is_of_run(name):
         return f"JobQueue {name} not found"
@@ -57,7 +59,10 @@ def queue_refuses(state: State, name: str) -> str | None:
         return f"JobQueue {name} is {queue.status.value} and takes no jobs"
     if not queue.spec.enabled:
         return f"JobQueue {name} is DISABLED and takes no jobs; enable it first"
-    return None
+    against = admission.of_share(spec, queue.spec)
+    if against is None and queue.fair is not None:
+        against = admission.of_shares(state, queue.spec, {spec.share or ""}, now)
+    return against
 
 
 def need_refused(spec: JobSpec, need: Need, source: Job) -> str | None:

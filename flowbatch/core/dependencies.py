@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import Final
 
 from flowbatch.core import runs
+from flowbatch.core.blocked import judge
 from flowbatch.core.state import Edge, Job, State
 from flowbatch.core.turn import Turn
 from flowbatch.errors import InvalidTransition
@@ -48,6 +49,10 @@ def settle(state: State, out: Turn) -> None:
             for edge in job.dependants:
                 if not edge.each and edge.index is None:
                     on_need_settled(state, job, edge, out)
+            queue = state.queue_of(job)
+            if queue.fair is not None:
+                queue.fair.leave(job.spec.share or "")
+                out.share_rows(queue)
             if job.run is not None:
                 runs.on_job_ended(job.run, job, out)
         elif out.settled_runs:
@@ -108,6 +113,7 @@ def make_ready(state: State, job: Job, out: Turn) -> None:
         ranges = [(0, job.tasks)] if whole else list(resting_ranges(job))
         job.move_resting(Status.RUNNABLE)
         out.touch(job)
+        judge(state, job, out)
         queue = state.queue_of(job)
         for lo, hi in ranges:
             queue.add(job, lo, hi, front=1, shape=job.spec.resources)
@@ -138,6 +144,7 @@ def resting_ranges(job: Job) -> list[tuple[int, int]]:
 
 def make_child_ready(state: State, job: Job, index: int, out: Turn) -> None:
     job.move(index, Status.RUNNABLE)
+    judge(state, job, out)
     out.waiting_row(job, index, Status.RUNNABLE)
     queue_child(state, job, index)
     if job.array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from flowbatch.core.capacity import EnvironmentState
 from flowbatch.core.declared import reconciled, take_environment, take_queue
-from flowbatch.core.ready import QueueState
+from flowbatch.core.queues import QueueState
 from flowbatch.core.state import State
 from flowbatch.core.turn import Turn
 from flowbatch.model.places import PlaceStatus, is_of_run
@@ -16,7 +16,7 @@ def on_configure(state: State, stimulus: Configure, out: Turn) -> None:
     """The engine's own environments and queues become what the settings say now; queues first, for they use environments."""
     declare_queues(state, stimulus, out)
     declare_environments(state, stimulus, out)
-    state.place_wanted = True
+    state.places_changed()
 
 
 def declare_queues(state: State, stimulus: Configure, out: Turn) -> None:
@@ -31,9 +31,9 @@ def declare_queues(state: State, stimulus: Configure, out: Turn) -> None:
         elif row.status is PlaceStatus.DELETED:
             state.deleted_queues[name] = row
         elif name in state.queues:
-            state.queues[name].take(row)
+            state.queues[name].take(row, state)
         else:
-            state.queues[name] = QueueState.of(row)
+            state.add_queue(QueueState.of(row))
 
 
 def declare_environments(state: State, stimulus: Configure, out: Turn) -> None:

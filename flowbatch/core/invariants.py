@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from flowbatch.core.dependencies import CHILD_FAILED, satisfied
 from flowbatch.core.members import Crew, node_over, node_runs
 from flowbatch.core.ready import next_runnable
+from flowbatch.core.shares import FairShares
 from flowbatch.core.state import NOTHING, ROW, Job, Live, Odd, Run, State
 from flowbatch.core.submission import count_unmet
 from flowbatch.core.timers import Timer, TimerKind
@@ -177,6 +179,35 @@ def check_capacity(state: State) -> None:
         assert held.fits(environment.spec.capacity), f"{name}: {held} of {environment.spec.capacity}"
     for name, queue in state.queues.items():
         assert queue.live == queued.get(name, 0), f"queue {name}: live"
+        if queue.fair is not None:
+            check_shares(state, name, queue.fair)
+
+
+def check_shares(state: State, name: str, fair: FairShares) -> None:
+    """Sums, members and keys again from what they are made of."""
+    held: dict[str, int] = {}
+    jobs: dict[str, int] = {}
+    for live in state.live.values():
+        if live.job.spec.queue == name:
+            share = live.job.spec.share or ""
+            held[share] = held.get(share, 0) + live.resources.vcpus_milli
+    for job in state.jobs.values():
+        if job.spec.queue == name and not job.status.terminal:
+            jobs[job.spec.share or ""] = jobs.get(job.spec.share or "", 0) + 1
+    assert fair.held_milli == sum(held.values()), f"queue {name}: shares hold {fair.held_milli} of {held}"
+    assert jobs.keys() <= fair.shares.keys(), f"queue {name}: {jobs.keys() - fair.shares.keys()} are not active"
+    for each in fair.shares.values():
+        assert each.held_milli == held.get(each.name, 0), f"share {each.name}: holds {each.held_milli}, not {held}"
+        assert each.jobs == jobs.get(each.name, 0), f"share {each.name}: {each.jobs} jobs, not {jobs}"
+        assert each.total == sum(each.cells.values()), f"share {each.name}: total"
+        assert each.moment == sum(cell * used for cell, used in each.cells.items()), f"share {each.name}: moment"
+        assert list(each.cells) == sorted(each.cells), f"share {each.name}: cells out of order"
+        for line in each.lines:
+            assert line.group.lines[each.name] is line, f"share {each.name}: a line of nobody"
+            found = any(place[1:] == (line.stamp, line) and place[0][0] == each.key for place in line.group.order)
+            assert found or not line.heap, f"share {each.name}: out of the order"
+    for entry, count in fair.members.items():
+        assert count == sum(each.entry == entry for each in fair.shares.values()), f"queue {name}: members of {entry}"
 
 
 def ready_tasks(state: State, now: Millis) -> set[tuple[str, int, int]]:
@@ -189,7 +220,7 @@ def ready_tasks(state: State, now: Millis) -> set[tuple[str, int, int]]:
 
     for queue in state.queues.values():
         for group in queue.groups.values():
-            for entry in group.heap:
+            for entry in group.entries():
                 add(entry.job, entry.lo, entry.hi, group.key.shape)
     for job in state.jobs.values():
         for shape, parked in job.parked.items():
@@ -212,6 +243,20 @@ def runnable(job: Job, lo: int, hi: int, shape: Resources, now: Millis) -> set[i
         if odd is None or ((odd.not_before is None or odd.not_before <= now) and job.resources_of(index) == shape):
             found.add(index)
         index = next_runnable(job.cells, index + 1, hi)
+    return found
+
+
+def usage(state: State, now: Millis) -> dict[str, dict[str, dict[int, int]]]:
+    """Queue → share → cell → what was used in it, as of now and within the window; without what is nothing."""
+    found: dict[str, dict[str, dict[int, int]]] = {}
+    for name, queue in state.queues.items():
+        if queue.fair is not None:
+            for share in queue.fair.shares.values():
+                copy = replace(share, cells=dict(share.cells), unsaved=set())
+                queue.fair.count(copy, now)
+                cells = {cell: used for cell, used in copy.cells.items() if used}
+                if cells:
+                    found.setdefault(name, {})[share.name] = cells
     return found
 
 
@@ -269,4 +314,6 @@ def canonical(state: State, now: Millis) -> Canonical:
         "ready": ready_tasks(state, now),
         "access": (state.keys, state.policies),
         "definitions": {name: (each.last, each.active) for name, each in state.definitions.items()},
+        "usage": usage(state, now),
+        "heads": {name: queue.stuck for name, queue in state.queues.items() if queue.stuck is not None},
     }

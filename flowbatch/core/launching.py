@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowbatch.core.ready import QueueState
+from flowbatch.core.queues import QueueState
 from flowbatch.core.runs import main_status
 from flowbatch.core.state import EnvironmentState, Job, Live
 from flowbatch.model.effects import Launch, Place

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 from flowbatch.core import crews, dependencies, retry
+from flowbatch.core.blocked import judge
 from flowbatch.core.crews import Step
 from flowbatch.core.ending import classify
 from flowbatch.core.members import Crew
@@ -122,7 +123,7 @@ def ended_in_time(live: Live, at: Millis) -> bool:
 
 def end(state: State, live: Live, verdict: Verdict, at: Millis, out: Turn) -> None:
     """An attempt has ended: its capacity is free, and its task succeeds, fails or goes back to RUNNABLE."""
-    release(state, live)
+    release(state, live, out)
     if live.crew is None:  # members are forgotten one by one
         out.effects.append(Forget(live.key, live.backend))
     at = Millis(max(at, live.started_at or 0))  # the clocks of two machines, or of one that was set back
@@ -146,7 +147,7 @@ def decide(live: Live, verdict: Verdict) -> retry.Decision:
     return retry.decide(job.spec.retry, verdict, live.key.attempt - base, losses)
 
 
-def release(state: State, live: Live) -> None:
+def release(state: State, live: Live, out: Turn) -> None:
     """The attempt holds nothing any more."""
     job, queue = live.job, live.queue
     del state.live[live.key[:2]]
@@ -155,6 +156,9 @@ def release(state: State, live: Live) -> None:
     live.environment.let_go(live.resources)
     queue.live -= 1
     job.running -= 1
+    if queue.fair is not None:
+        queue.fair.hold(job.spec.share or "", -live.resources.vcpus_milli, out.now)
+        out.share_rows(queue)
     if job.parked:
         queue.unpark(job)
     state.place_wanted = True
@@ -189,9 +193,11 @@ def requeue(state: State, live: Live, verdict: Verdict, again: Again, at: Millis
     out.past_attempt(live, verdict, at)
     out.waiting_row(job, idx, Status.RUNNABLE, verdict.status_reason)
     if job.array:
+        judge(state, job, out)
         out.child_event(job, idx, Status.RUNNABLE, verdict, verdict.status_reason)
     else:
         job.status_reason = verdict.status_reason
+        judge(state, job, out)
         dependencies.set_single_status(job, Status.RUNNABLE, out, verdict)
     wait_or_queue(state, live.key)
 

@@ -8,12 +8,14 @@ from typing import assert_never
 from flowbatch.core import (
     access,
     alone,
+    blocked,
     commands,
     crews,
     definitions,
     dependencies,
     environments,
     lifecycle,
+    limits,
     recovery,
     reopening,
     scheduler,
@@ -77,6 +79,8 @@ class Machine:
         while (timer := state.timers.due(now)) is not None:
             on_timer(state, timer, out)
             dependencies.settle(state, out)
+        if state.judged != state.edition:
+            blocked.judge_all(state, out)
         scheduler.place(state, out)
         outcome = out.outcome()
         self.evicted = []
@@ -169,6 +173,8 @@ def on_timer(state: State, timer: Timer, out: Turn) -> None:
             run = state.runs.get(RunId(name))
             if run is not None and run.generation == number and not run.held:
                 commands.on_finally_limit(state, run, out)
+        case TimerKind.LIMIT:
+            limits.on_limit(state, name, number, timer.at, out)
         case _:
             assert_never(timer.kind)
 

@@ -4,6 +4,8 @@ A queue has a group per (priority, shape, kind); a group is a heap of ranges `(f
 0) before the rest (1), then the order of submission. Placing k tasks of a range is one division. Entries are not searched for
 when a task is cancelled: an index that is no longer RUNNABLE is passed over when its turn comes.
 
+A queue with a fair-share policy has a group per (shape, kind), with a line a share in it (lines.py).
+
 What `max_running` holds back is parked with the job, a heap per shape. While the job is below its limit, each shape that has
 parked entries has one of its entries in the group too, so that the end of a task brings back one entry and not all.
 """
@@ -11,14 +13,12 @@ parked entries has one of its entries in the group too, so that the end of a tas
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from flowbatch.model.ids import Millis
-from flowbatch.model.jobspec import Queue
-from flowbatch.model.places import PlaceStatus
 from flowbatch.model.resources import Resources
-from flowbatch.model.rows import QueueRow
 from flowbatch.model.status import Status
 
 if TYPE_CHECKING:
@@ -29,12 +29,13 @@ DEPARTED_RUNNABLE = RESTING_RUNNABLE | 8
 
 
 class GroupKey(NamedTuple):
-    priority: int
+    priority: int  # 0 in a fair-share queue: there it orders what is within a share
     shape: Resources
     kind: str  # process | docker: where a `local` environment sends it
 
 
 class Entry(NamedTuple):
+    rank: int  # -priority in a fair-share queue, else 0: groups have it
     front: int  # 0: a retry; 1
     job_no: int
     lo: int
@@ -48,6 +49,21 @@ class Group:
     key: GroupKey
     heap: list[Entry] = field(default_factory=list)
     blocked_since: Millis | None = None  # its head did not fit then, and still does not
+
+    @property
+    def empty(self) -> bool:
+        return not self.heap
+
+    def entries(self) -> Iterator[Entry]:
+        """In no order; some may have nothing left that is ready."""
+        yield from self.heap
+
+    def push(self, entry: Entry) -> None:
+        heapq.heappush(self.heap, entry)
+
+    def head_key(self, entry: Entry) -> tuple[int, ...]:
+        """Of its head, among those of its queue: smaller is served first. The last four are those of the entry."""
+        return (-self.key.priority, entry.front, entry.job_no, entry.lo)
 
     def head(self) -> Entry | None:
         """The first entry, whose first index is RUNNABLE and whose job is below its max_running; or None."""
@@ -68,6 +84,10 @@ class Group:
                     return entry
             else:
                 return entry
+        return None
+
+    def rival(self) -> int | None:
+        """Of another share in a fair-share queue: a lower bound of its key."""
         return None
 
     def take(self, entry: Entry, upto: int) -> None:
@@ -115,41 +135,3 @@ def next_runnable(cells: bytearray, lo: int, hi: int) -> int:
     resting = cells.find(RESTING_RUNNABLE, lo, hi)
     departed = cells.find(DEPARTED_RUNNABLE, lo, hi if resting < 0 else resting)
     return resting if departed < 0 else departed
-
-
-@dataclass(slots=True, eq=False)
-class QueueState:
-    spec: Queue
-    groups: dict[GroupKey, Group] = field(default_factory=dict)
-    live: int = 0
-    seq: int = 0
-    declared: Queue | None = None  # by the settings, when they were last looked at
-    status: PlaceStatus = PlaceStatus.VALID
-
-    def take(self, row: QueueRow) -> None:
-        """It is what the row says now; what waits and runs in it stays."""
-        self.spec, self.declared, self.status = row.spec, row.declared, row.status
-
-    def row(self) -> QueueRow:
-        return QueueRow(self.spec.name, self.spec, self.declared, self.status)
-
-    @classmethod
-    def of(cls, row: QueueRow) -> QueueState:
-        return cls(row.spec, declared=row.declared, status=row.status)
-
-    def add(self, job: Job, lo: int, hi: int, *, front: int, shape: Resources) -> None:
-        """The RUNNABLE children [lo, hi) of the job become ready."""
-        self.seq += 1
-        self.push(shape, Entry(front, job.no, lo, self.seq, hi, job))
-
-    def push(self, shape: Resources, entry: Entry) -> None:
-        key = GroupKey(entry.job.spec.priority, shape, entry.job.spec.kind)
-        group = self.groups.get(key)
-        if group is None:
-            group = self.groups[key] = Group(key)
-        heapq.heappush(group.heap, entry)
-
-    def unpark(self, job: Job) -> None:
-        """A child of the job has ended: of each shape that its max_running held back, one entry is ready again."""
-        for shape, parked in list(job.parked.items()):
-            self.push(shape, unparked(job, shape, parked))

@@ -18,7 +18,7 @@ from __future__ import annotations
 from flowbatch.core import crews, definitions, dependencies, lifecycle, submission
 from flowbatch.core.launching import launch_again
 from flowbatch.core.members import Crew
-from flowbatch.core.ready import QueueState
+from flowbatch.core.queues import QueueState, usage_of
 from flowbatch.core.runs import arm_deadline, arm_finally
 from flowbatch.core.state import ROW, EnvironmentState, Job, Live, Odd, Run, State
 from flowbatch.core.turn import Turn
@@ -53,6 +53,8 @@ def rebuild(
         keys={key.id: key for key in loaded.keys},
         policies={policy.name: policy for policy in loaded.policies},
     )
+    state.past_usage = usage_of(loaded.usage)
+    state.past_heads = {row.queue: row for row in loaded.heads}
     for environment in loaded.environments:
         if environment.status is PlaceStatus.DELETED:
             state.deleted_environments[environment.name] = environment
@@ -62,7 +64,7 @@ def rebuild(
         if queue.status is PlaceStatus.DELETED:
             state.deleted_queues[queue.name] = queue
         else:
-            state.queues[queue.name] = QueueState.of(queue)
+            state.add_queue(QueueState.of(queue))
     restore(state, loaded)
     return state
 
@@ -91,7 +93,7 @@ def restore(state: State, loaded: Loaded) -> None:
         restore_task(state, jobs[task.job], task, crews_of)
     for job in jobs.values():
         submission.connect(state, job)
-        submission.count_open(job)
+        submission.count_open(state, job)
         if job.run is not None and job.status is Status.FAILED:
             job.run.failed += 1
     for job in jobs.values():
@@ -158,6 +160,8 @@ def restore_live(state: State, job: Job, row: TaskRow) -> Live:
     state.live[key[:2]] = live
     environment.hold(live.resources, 1)
     live.queue.live += 1
+    if live.queue.fair is not None:
+        live.queue.fair.resume(job.spec.share or "", live.resources.vcpus_milli)
     job.running += 1
     if live.status is Status.RUNNING:
         lifecycle.arm_timeout(state, live)

@@ -42,7 +42,7 @@ def on_retry(state: State, command: Retry, out: Turn) -> None:
         reopen_whole(each, out)
     reopened = [*main, *again]
     for each in reopened:
-        submission.count_open(each)
+        submission.count_open(state, each)
         out.touch(each)
         out.job_event(each)
     for each in reopened:

@@ -1,8 +1,8 @@
 """What runs now, and where.
 
 Queues are looked at by descending priority: within a queue the best head first (its `priority`, then
-retries, then the order of submission), in the first environment of the queue that has room. A job that does not fit lets
-others pass, but from the moment its head did not fit a clock runs: after RESERVE_AFTER_MS it holds a reservation in each of its environments
+retries, then the order of submission; in a fair-share queue that of the share whose turn it is), in the first environment of
+the queue that has room. A job that does not fit lets others pass, but from the moment its head did not fit a clock runs: after RESERVE_AFTER_MS it holds a reservation in each of its environments
 (one per environment: of the highest queue, the job that has waited longest), and others may then only use what leaves its share untouched.
 The cost of a pass grows with the number of groups (distinct shapes), not with the tasks that wait.
 """
@@ -12,10 +12,11 @@ from __future__ import annotations
 import heapq
 from typing import Final
 
-from flowbatch.core import crews
+from flowbatch.core import crews, limits
 from flowbatch.core.dependencies import set_single_status
 from flowbatch.core.launching import LaunchMaker
-from flowbatch.core.ready import Entry, Group, QueueState, first_ready
+from flowbatch.core.queues import QueueState
+from flowbatch.core.ready import Entry, Group, first_ready
 from flowbatch.core.state import EnvironmentState, Live, State
 from flowbatch.core.turn import Turn
 from flowbatch.model.ids import AttemptKey, Millis
@@ -24,16 +25,25 @@ from flowbatch.model.status import Status
 
 RESERVE_AFTER_MS: Final = 30_000  # semantics.md 17
 
-Head = tuple[int, int, int, int]  # (-priority, front, job number, index): smaller is served first
+UNLIMITED: Final = 2**31
+
+Head = tuple[int, ...]  # ([key of the share,] -priority, front, job number, index): smaller is served first
 
 
 def place(state: State, out: Turn) -> None:
     if state.draining or not state.place_wanted:
         return
     state.place_wanted = False
+    for queue in state.queues.values():
+        if queue.fair is not None and queue.groups:
+            queue.fair.advance(out.now)
+            out.share_rows(queue)
     # Once the holder of a reservation is served, others may have what was kept for it.
     while pass_over(state, reservations(state, out.now), out):
         pass
+    for queue in state.queues.values():
+        if queue.spec.limits or queue.stuck is not None:
+            limits.watch_head(state, queue, out)
 
 
 def pass_over(state: State, reserved: dict[str, Group], out: Turn) -> bool:
@@ -65,20 +75,16 @@ class QueuePass:
         for number, group in enumerate(list(queue.groups.values())):
             entry = group.head()
             if entry is not None:
-                self.heads.append((head_key(group, entry), number, group))
+                self.heads.append((group.head_key(entry), number, group))
             else:
                 group.blocked_since = None
-                if not group.heap:
+                if group.empty:
                     del queue.groups[group.key]
         heapq.heapify(self.heads)
 
     def age(self) -> int:
         """The number of the job at the head; a queue that has none comes last."""
-        return self.heads[0][0][2] if self.heads else 2**63
-
-
-def head_key(group: Group, entry: Entry) -> Head:
-    return (-group.key.priority, entry.front, entry.job_no, entry.lo)
+        return self.heads[0][0][-2] if self.heads else 2**63
 
 
 def serve(state: State, here: QueuePass, reserved: dict[str, Group], out: Turn) -> bool:
@@ -92,15 +98,15 @@ def serve(state: State, here: QueuePass, reserved: dict[str, Group], out: Turn) 
     entry = group.head()
     if entry is None:
         heapq.heappop(heads)
-    elif head_key(group, entry) != key:  # what stood there has been held back by its max_running meanwhile
-        heapq.heapreplace(heads, (head_key(group, entry), number, group))
-    elif place_entry(state, queue, group, entry, reserved, out):
+    elif group.head_key(entry) != key:  # held back by its max_running meanwhile, or its share has had its turn
+        heapq.heapreplace(heads, (group.head_key(entry), number, group))
+    elif place_entry(state, queue, group, entry, reserved, turn_of(here, group, entry), out):
         group.blocked_since = None
         following = group.head()
         if following is None:
             heapq.heappop(heads)
         else:
-            heapq.heapreplace(heads, (head_key(group, following), number, group))
+            heapq.heapreplace(heads, (group.head_key(following), number, group))
         return group in reserved.values()
     else:
         if group.blocked_since is None:
@@ -109,10 +115,23 @@ def serve(state: State, here: QueuePass, reserved: dict[str, Group], out: Turn) 
     return False
 
 
+def turn_of(here: QueuePass, group: Group, entry: Entry) -> int:
+    """How many of the entry's tasks may start before it is another share's turn."""
+    fair = here.queue.fair
+    if fair is None:
+        return UNLIMITED
+    rivals = [key[0] for key, _, _ in here.heads[1:3]]
+    own = group.rival()
+    if own is not None:
+        rivals.append(own)
+    share = fair.shares[entry.job.spec.share or ""]
+    return fair.turns(share, group.key.shape.vcpus_milli, min(rivals, default=None))
+
+
 def place_entry(
-    state: State, queue: QueueState, group: Group, entry: Entry, reserved: dict[str, Group], out: Turn
+    state: State, queue: QueueState, group: Group, entry: Entry, reserved: dict[str, Group], most: int, out: Turn
 ) -> bool:
-    """Starts as many of the entry's tasks as fit now; False where not even the first does."""
+    """Starts as many of the entry's tasks as fit now, at most so many; False where not even the first does."""
     job, shape = entry.job, group.key.shape
     index, started = entry.lo, 0
     for environment, backend in state.places_of(job):
@@ -121,6 +140,8 @@ def place_entry(
             room = min(room, job.spec.max_running - job.running)
         if queue.spec.max_running is not None:
             room = min(room, queue.spec.max_running - queue.live)
+        if queue.fair is not None:
+            room = min(room, most - started, unreserved(state, queue, group, reserved))
         if room > 0:
             count, index = start(state, queue, entry, index, room, environment, backend, shape, out)
             started += count
@@ -142,6 +163,24 @@ def room_for(environment: EnvironmentState, group: Group, shape: Resources, rese
     return shape.copies_in(free)
 
 
+def unreserved(state: State, queue: QueueState, group: Group, reserved: dict[str, Group]) -> int:
+    """How many of this shape the queue's computeReservation has room for. Of its groups that hold a reservation, the one that has
+    waited longest keeps its part of that room (one alone: two would keep each other out)."""
+    fair = queue.fair
+    if fair is None or not fair.policy.reservation:
+        return UNLIMITED
+    holders = [holder for holder in reserved.values() if queue.groups.get(holder.key) is holder]
+    first = min(holders, key=lambda holder: (holder.blocked_since or 0, holder.key), default=group)
+    kept = 0 if first is group else first.key.shape.vcpus_milli
+    return fair.room(group.key.shape.vcpus_milli, vcpus_of(state, queue), kept)
+
+
+def vcpus_of(state: State, queue: QueueState) -> int:
+    """maxvCpus of all of its environments, in thousandths."""
+    places = (state.environments.get(name) for name in queue.spec.environments)
+    return sum(place.spec.total().vcpus_milli for place in places if place is not None)
+
+
 def reservations(state: State, now: Millis) -> dict[str, Group]:
     """Environment → the group whose head has waited there too long."""
     best: dict[str, tuple[tuple[int, int, Head], Group]] = {}
@@ -152,7 +191,7 @@ def reservations(state: State, now: Millis) -> dict[str, Group]:
             entry = group.head()
             if entry is None:
                 continue
-            rank = (-queue.spec.priority, group.blocked_since, head_key(group, entry))
+            rank = (-queue.spec.priority, group.blocked_since, group.head_key(entry)[-4:])
             for environment, _ in state.places_of(entry.job):
                 if group.key.shape.fits(environment.spec.capacity):
                     held = best.get(environment.spec.name)
@@ -197,4 +236,7 @@ def start(
     environment.hold(shape, count)
     queue.live += count
     job.running += count
+    if queue.fair is not None:
+        queue.fair.hold(job.spec.share or "", shape.vcpus_milli * count, out.now)
+        out.share_rows(queue)
     return count, index

@@ -15,7 +15,8 @@ from typing import Final
 from flowbatch.core.capacity import NOTHING, EnvironmentState
 from flowbatch.core.definitions import Revisions
 from flowbatch.core.members import Crew, Layout, layout_of
-from flowbatch.core.ready import Entry, QueueState
+from flowbatch.core.queues import QueueState
+from flowbatch.core.ready import Entry
 from flowbatch.core.timers import Timers
 from flowbatch.errors import InvalidTransition
 from flowbatch.model.access import KeyRow, PolicyRow
@@ -25,7 +26,7 @@ from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId
 from flowbatch.model.jobspec import Environment, JobSpec, Queue, RunFacts, RunPlan, Stage, When
 from flowbatch.model.places import is_of_run
 from flowbatch.model.resources import Resources
-from flowbatch.model.rows import EnvironmentRow, QueueRow
+from flowbatch.model.rows import EnvironmentRow, HeadRow, QueueRow, UsageRow
 from flowbatch.model.status import TRANSITIONS, RunStatus, Status
 
 __all__ = ["NOTHING", "ROW", "Edge", "EnvironmentState", "Job", "Live", "Odd", "Run", "State"]
@@ -134,6 +135,8 @@ class Job:
     shelved: bool = False  # it has no run, and this life serves nobody: nothing of it starts
     running: int = 0  # live children
     parked: dict[Resources, list[Entry]] = field(default_factory=dict)  # held back by max_running
+    judged: int = 0  # against the places of that edition (blocked.py)
+    blocked: str | None = None  # why it can never start as the places are now
     tasks: int = field(init=False)
     array: bool = field(init=False)
     layout: Layout | None = field(init=False)  # of each attempt's members
@@ -215,6 +218,10 @@ class State:
     networking: frozenset[str] = frozenset()  # backends that give each node an address of its own
     slots: set[int] = field(default_factory=set)  # of addresses, held by live attempts of several nodes
     child_events: ChildEvents = ChildEvents.NONE
+    edition: int = 1  # of environments and queues: another one may block, or free, what waits
+    judged: int = 0  # the edition that everything has been judged against
+    past_usage: dict[str, list[UsageRow]] = field(default_factory=dict)  # of queues that have not come yet
+    past_heads: dict[str, HeadRow] = field(default_factory=dict)
 
     def queue_of(self, job: Job) -> QueueState:
         return self.queues[job.spec.queue]
@@ -226,7 +233,7 @@ class State:
                 self.environments[environment.name] = EnvironmentState(spec=environment, declared=environment)
         for queue in queues:
             if queue.name not in self.queues:
-                self.queues[queue.name] = QueueState(queue, declared=queue)
+                self.add_queue(QueueState(queue, declared=queue))
         self.place_wanted = True
 
     def drop_places(self, plan: RunPlan) -> None:
@@ -237,6 +244,18 @@ class State:
         for queue in plan.queues:
             if is_of_run(queue.name):
                 self.queues.pop(queue.name, None)
+
+    def add_queue(self, queue: QueueState) -> None:
+        """With what an earlier life has stored of it."""
+        self.queues[queue.spec.name] = queue
+        if queue.fair is not None:
+            queue.fair.restore(self.past_usage.pop(queue.spec.name, ()))
+        queue.stuck = self.past_heads.pop(queue.spec.name, None)
+
+    def places_changed(self) -> None:
+        """After every change of an environment or a queue that jobs may wait for: it may block them, or free them."""
+        self.edition += 1
+        self.place_wanted = True
 
     def places_of(self, job: Job) -> Iterator[tuple[EnvironmentState, str]]:
         """The environments that could run the job, in the order of its queue, each with the backend for it."""

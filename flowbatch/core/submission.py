@@ -6,6 +6,7 @@ from array import array
 from dataclasses import replace
 
 from flowbatch.core import definitions, dependencies
+from flowbatch.core.admission import refusal
 from flowbatch.core.dependencies import DEPENDENT_FAILED, satisfied
 from flowbatch.core.runs import arm_deadline
 from flowbatch.core.state import Edge, Job, Run, State
@@ -23,10 +24,9 @@ def on_submit_run(state: State, command: SubmitRun, out: Turn) -> None:
     if plan.id in state.runs:
         out.answer(command.ticket, value=plan.id)  # the same submission again
         return
-    known = {queue.name for queue in plan.queues if is_of_run(queue.name)} | state.queues.keys()
-    missing = sorted({job.spec.queue for job in plan.jobs} - known)
-    if missing:
-        out.answer(command.ticket, f"unknown queue {missing[0]!r}")
+    refused = refusal(state, plan, out.now, must_fit=command.must_fit)
+    if refused is not None:
+        out.answer(command.ticket, refused)
         return
     if command.shelf is not None:
         out.writes.shelves[command.shelf.name] = command.shelf
@@ -45,7 +45,7 @@ def on_submit_run(state: State, command: SubmitRun, out: Turn) -> None:
         out.new_job(add_job(state, run, job_plan, out.now), job_plan)
     for job in run.jobs:
         connect(state, job)
-        count_open(job)
+        count_open(state, job)
     arm_deadline(state, run)
     enter(state, run.jobs, out)
     out.settled_runs.append(run)  # a run without jobs ends at once
@@ -96,7 +96,11 @@ def tie(job: Job, source: Job, need: Need) -> None:
         job.wholes.append((source, need.when))
 
 
-def count_open(job: Job) -> None:
+def count_open(state: State, job: Job) -> None:
+    queue = state.queues.get(job.spec.queue)
+    if queue is not None and queue.fair is not None and not job.status.terminal:
+        queue.fair.enter(job.spec.share or "")
+        state.place_wanted = True  # one more active share: the reservation is smaller
     if job.run is not None and not job.status.terminal:
         if job.stage is Stage.MAIN:
             job.run.open_main += 1

@@ -16,6 +16,7 @@ class TimerKind(IntEnum):
     DEADLINE = 3  # of a run: (run id, generation)
     FINALLY = 4  # of a run's finally stage: (run id, generation)
     DEPENDENCY = 5  # a container's startTimeout: (job id, index, attempt)
+    LIMIT = 6  # of a blocked head of a queue: (queue, job number)
 
 
 class Timer(NamedTuple):

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from flowbatch.core.members import Seat
-from flowbatch.core.ready import QueueState
+from flowbatch.core.queues import QueueState
 from flowbatch.core.state import EnvironmentState, Job, Live, Odd, Run, State
 from flowbatch.model.effects import Answer, Effect
 from flowbatch.model.ending import Halt, Verdict
@@ -34,6 +34,7 @@ class Turn:
     settled_jobs: deque[Job] = field(default_factory=deque)
     settled_runs: deque[Run] = field(default_factory=deque)
     reloaded: list[RunId] = field(default_factory=list)
+    shared: dict[str, QueueState] = field(default_factory=dict)  # fair-share queues whose usage may have changed
 
     # --- rows
 
@@ -105,6 +106,10 @@ class Turn:
     def queue_row(self, queue: QueueState) -> None:
         self.writes.queues[queue.spec.name] = queue.row()
 
+    def share_rows(self, queue: QueueState) -> None:
+        """The usage of its shares is written at the end of the turn."""
+        self.shared[queue.spec.name] = queue
+
     def answer(self, ticket: int, error: str | None = None, value: object = None) -> None:
         self.effects.append(Answer(ticket, error, value))
 
@@ -142,6 +147,9 @@ class Turn:
 
     def outcome(self) -> Outcome:
         self.writes.jobs = {no: job_row(job) for no, job in self.jobs.items()}
+        for name, queue in self.shared.items():
+            if queue.fair is not None:
+                self.writes.usage.update(queue.fair.rows(name))
         self.writes.runs = {no: run_row(run) for no, run in self.runs.items()}
         return Outcome(self.state.turn, self.writes, self.effects)
 

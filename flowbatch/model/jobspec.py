@@ -12,6 +12,7 @@ from flowbatch.model.container import Container, Cpu
 from flowbatch.model.definition import Registration
 from flowbatch.model.ids import JobId, Millis, RunId
 from flowbatch.model.places import SCALE_DOWN_MS, SPOT_NOTICE_MS, EnvironmentType, Node
+from flowbatch.model.queues import FairShare, TimeLimit
 from flowbatch.model.resources import Resources, sum_of
 
 
@@ -111,6 +112,7 @@ class JobSpec:
     fake: FakeScript | None = None
     definition: str = ""  # `name:revision` of the job definition it was made from; the name alone until it is submitted
     members: Members | None = None  # then `resources` is their sum, and what runs is theirs
+    share: str | None = None  # shareIdentifier, in a queue with a fair-share policy
 
     @property
     def tasks(self) -> int:
@@ -225,7 +227,8 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A job queue. A higher priority is looked at first; environments are tried in order."""
+    """A job queue. A higher priority is looked at first; environments are tried in order. One that is not enabled takes no
+    submissions; what it has goes on to its end (aws-batch.md §9.1)."""
 
     name: str
     priority: int = 1
@@ -233,6 +236,8 @@ class Queue:
     enabled: bool = True
     max_running: int | None = None
     title: str = ""  # AWS_BATCH_JQ_NAME; the name where empty
+    policy: FairShare | None = None  # None: FIFO
+    limits: tuple[TimeLimit, ...] = ()
 
 
 def title_of(name: str) -> str:

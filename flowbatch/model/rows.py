@@ -146,6 +146,28 @@ class ShelfRow(NamedTuple):
     run: RunId | None  # the last one that it made
 
 
+class UsageRow(NamedTuple):
+    """What a share of a queue has used in one cell of its window (core/shares.py)."""
+
+    queue: str
+    share: str
+    at: Millis  # when the cell begins
+    used: int  # thousandths of a vCPU × milliseconds
+    until: Millis  # when the share was last counted: what it holds counts from then on
+
+
+class HeadRow(NamedTuple):
+    """The job at the head of a queue that is blocked for a reason which the queue limits in time (core/limits.py)."""
+
+    queue: str
+    job: int  # JobRow.no
+    reason: str
+    since: Millis
+
+
+UsageKey = tuple[str, str, Millis]  # queue, share, at
+
+
 @dataclass(slots=True)
 class Writes:
     """One turn's changes, committed in one transaction. Rows replace what the store has under their key."""
@@ -171,6 +193,8 @@ class Writes:
     policies: dict[str, PolicyRow | None] = field(default_factory=dict)
     tags: dict[tuple[str, str], tuple[tuple[str, str], ...] | None] = field(default_factory=dict)  # (kind, name)
     audit: list[AuditRow] = field(default_factory=list)
+    usage: dict[UsageKey, UsageRow | None] = field(default_factory=dict)  # None: the row goes
+    heads: dict[str, HeadRow | None] = field(default_factory=dict)  # by queue; likewise
 
     def absorb(self, later: Writes) -> None:
         """What a later turn wrote comes on top: its rows replace ours under the same keys."""
@@ -185,7 +209,7 @@ class Writes:
         return bool(
             self.new_runs or self.new_jobs or self.runs or self.jobs or self.tasks or self.reopened or self.attempts
             or self.members or self.events or self.definitions or self.deregistered or self.environments or self.queues
-            or self.shelves
+            or self.shelves or self.usage or self.heads
             or self.keys or self.policies or self.tags or self.audit
         )  # fmt: skip
 
@@ -207,3 +231,5 @@ class Loaded:
     members: list[MemberRow] = field(default_factory=list)  # of the attempts that are STARTING or RUNNING
     keys: list[KeyRow] = field(default_factory=list)
     policies: list[PolicyRow] = field(default_factory=list)
+    usage: list[UsageRow] = field(default_factory=list)
+    heads: list[HeadRow] = field(default_factory=list)

@@ -29,9 +29,12 @@ class Target:
 
 @record
 class SubmitRun:
+    """`must_fit`: a job that no environment of its queue can ever hold is refused; else it waits, and says why."""
+
     ticket: Ticket
     plan: RunPlan
     shelf: ShelfRow | None = None  # the file of the library that it comes from, written with it
+    must_fit: bool = False
 
 
 @record

@@ -17,7 +17,18 @@ from flowbatch.model.ending import EndClass, Halt
 from flowbatch.model.events import EventKind, EventRow
 from flowbatch.model.jobspec import Environment, JobPlan, Queue, RunPlan, Stage
 from flowbatch.model.places import PlaceStatus
-from flowbatch.model.rows import AttemptRow, EnvironmentRow, JobRow, Loaded, MemberRow, QueueRow, RunRow, TaskRow
+from flowbatch.model.rows import (
+    AttemptRow,
+    EnvironmentRow,
+    HeadRow,
+    JobRow,
+    Loaded,
+    MemberRow,
+    QueueRow,
+    RunRow,
+    TaskRow,
+    UsageRow,
+)
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.store import plans, statements
 
@@ -121,6 +132,16 @@ def queue_row(row: Columns) -> QueueRow:
     name, spec, declared, status = row
     before = None if declared is None else whole(plans.queue, declared)
     return QueueRow(name, whole(plans.queue, spec), before, PlaceStatus(status))
+
+
+def usage(db: sqlite3.Connection) -> list[UsageRow]:
+    """Of all shares of all queues."""
+    with no_collector():
+        return [UsageRow(*row) for row in db.execute(statements.USAGE).fetchall()]
+
+
+def heads(db: sqlite3.Connection) -> list[HeadRow]:
+    return [HeadRow(*row) for row in db.execute(statements.HEADS).fetchall()]
 
 
 def whole(read: Callable[[str], Plan], text: str) -> Plan:

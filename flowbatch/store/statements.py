@@ -129,6 +129,22 @@ PUT_QUEUE: Final = "INSERT OR REPLACE INTO queue (name, spec, declared, status) 
 DELETE_QUEUE: Final = "DELETE FROM queue WHERE name = ?"
 PUT_SHELF: Final = "INSERT OR REPLACE INTO shelf (name, digest, content, seen_at, gone, run) VALUES (?, ?, ?, ?, ?, ?)"
 SHELVES: Final = "SELECT name, digest, content, seen_at, gone, run FROM shelf ORDER BY name"
+PUT_USAGE: Final = """
+INSERT OR REPLACE INTO share_usage (queue, share, at, used, until)
+SELECT * FROM (VALUES (?, ?, ?, ?, ?)) LIMIT ?
+"""
+
+DROP_USAGE: Final = """
+DELETE FROM share_usage
+WHERE (queue, share, at) IN (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?))
+"""
+
+PUT_HEADS: Final = """
+INSERT OR REPLACE INTO queue_head (queue, job, reason, since)
+SELECT * FROM (VALUES (?, ?, ?, ?)) LIMIT ?
+"""
+
+DROP_HEADS: Final = "DELETE FROM queue_head WHERE queue IN (SELECT value FROM json_each(?))"
 
 PUT_KEY: Final = """
 INSERT OR REPLACE INTO access_key (id, name, generation, policies, created_at, expires_at, revoked_at)
@@ -155,6 +171,13 @@ ENVIRONMENTS: Final = "SELECT name, spec, declared, status, updated_at, replace_
 QUEUES: Final = "SELECT name, spec, declared, status FROM queue ORDER BY name"
 
 BEGIN_LIFE: Final = "INSERT INTO life (boot_id, pid, started_at) VALUES (?, ?, ?)"
+
+# Of queues that are gone, or have no work: in use, a share's old cells leave one by one.
+DROP_OLD_USAGE: Final = "DELETE FROM share_usage WHERE until < ?"
+
+USAGE: Final = "SELECT queue, share, at, used, until FROM share_usage"
+
+HEADS: Final = "SELECT queue, job, reason, since FROM queue_head"
 
 LIVES: Final = """
 SELECT

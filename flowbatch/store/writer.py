@@ -17,6 +17,7 @@ import anyio
 from pydantic_core import to_json
 
 from flowbatch.model.ids import Millis, RunId
+from flowbatch.model.queues import DECAY_MS_MAX
 from flowbatch.model.rows import EnvironmentRow, Loaded, QueueRow, Writes
 from flowbatch.store import access, collection, loading, plans, statements
 from flowbatch.store.bulk import Bulk
@@ -33,6 +34,9 @@ ATTEMPTS: Final = Bulk(statements.PUT_ATTEMPTS, 10, enums=(9,))
 DEFINITIONS: Final = Bulk(statements.PUT_DEFINITIONS, 8, enums=(2,))
 MEMBERS: Final = Bulk(statements.PUT_MEMBERS, 16, enums=(4, 6, 15))
 EVENTS: Final = Bulk(statements.PUT_EVENTS, 10, enums=(1, 6))
+USAGE: Final = Bulk(statements.PUT_USAGE, 5)
+HEADS: Final = Bulk(statements.PUT_HEADS, 4)
+USAGE_KEPT_MS: Final = DECAY_MS_MAX + 86_400_000
 
 
 class SqliteStore:
@@ -101,6 +105,7 @@ def read_instance(db: sqlite3.Connection) -> str:
 
 def begin_life(db: sqlite3.Connection, boot_id: str, pid: int, now: Millis) -> Loaded:
     db.execute(statements.BEGIN_LIFE, (boot_id, pid, now))
+    db.execute(statements.DROP_OLD_USAGE, (now - USAGE_KEPT_MS,))
     open_runs = [number for (number,) in db.execute(statements.OPEN_RUNS).fetchall()]
     return replace(
         loading.loaded(db, boot_id, open_runs, alone=True),
@@ -109,6 +114,8 @@ def begin_life(db: sqlite3.Connection, boot_id: str, pid: int, now: Millis) -> L
         queues=[loading.queue_row(row) for row in db.execute(statements.QUEUES).fetchall()],
         keys=[access.key_row(row) for row in db.execute(statements.KEYS).fetchall()],
         policies=[access.policy_row(row) for row in db.execute(statements.POLICIES).fetchall()],
+        usage=loading.usage(db),
+        heads=loading.heads(db),
     )
 
 
@@ -156,8 +163,21 @@ def write(db: sqlite3.Connection, writes: Writes) -> None:
         db.execute(statements.PUT_SHELF, shelf)
     if writes.keys or writes.policies or writes.tags or writes.audit:
         access.write(db, writes)
+    if writes.usage or writes.heads:
+        write_shares(db, writes)
 
 
 def place_columns(row: EnvironmentRow | QueueRow) -> tuple[str | int | None, ...]:
     name, spec, declared, status, *rest = row
     return name, plans.place_json(spec), None if declared is None else plans.place_json(declared), status.value, *rest
+
+
+def write_shares(db: sqlite3.Connection, writes: Writes) -> None:
+    gone = [key for key, usage in writes.usage.items() if usage is None]
+    if gone:
+        db.execute(statements.DROP_USAGE, (to_json(gone).decode(),))
+    USAGE.write(db, [row for row in writes.usage.values() if row is not None])
+    left = [queue for queue, head in writes.heads.items() if head is None]
+    if left:
+        db.execute(statements.DROP_HEADS, (to_json(left).decode(),))
+    HEADS.write(db, [row for row in writes.heads.values() if row is not None])

@@ -28,6 +28,7 @@ from flowbatch.model.jobspec import (
     When,
 )
 from flowbatch.model.outcome import Outcome
+from flowbatch.model.queues import FairShare, TimeLimit
 from flowbatch.model.resources import Resources
 from flowbatch.model.status import Status
 from flowbatch.model.stimuli import Configure, Exited, LaunchFailed, Started, Stimulus, SubmitRun
@@ -39,8 +40,15 @@ def environment(vcpus: float = 4, memory_mib: int = 4096, name: str = "default",
     return Environment(name, backend, Resources(int(vcpus * 1000), memory_mib))
 
 
-def queue(name: str = "default", priority: int = 1, *environments: str, max_running: int | None = None) -> Queue:
-    return Queue(name, priority, environments or ("default",), max_running=max_running)
+def queue(
+    name: str = "default",
+    priority: int = 1,
+    *environments: str,
+    max_running: int | None = None,
+    policy: FairShare | None = None,
+    limits: tuple[TimeLimit, ...] = (),
+) -> Queue:
+    return Queue(name, priority, environments or ("default",), max_running=max_running, policy=policy, limits=limits)
 
 
 def need(job: str, when: When = When.SUCCESS, *, each: bool = False) -> Need:
@@ -63,6 +71,7 @@ def job(
     tolerate: int = 0,
     priority: int = 0,
     timeout_ms: int | None = None,
+    share: str | None = None,
 ) -> JobPlan:
     """A job whose id is its key."""
     spec = JobSpec(
@@ -78,6 +87,7 @@ def job(
         priority,
         timeout_ms=timeout_ms,
         retry=retry or RetryPolicy(attempts),
+        share=share,
     )
     return JobPlan(JobId(key), spec, stage)
 

@@ -19,6 +19,7 @@ from flowbatch.model.rows import AttemptRow, MemberRow, TaskRow, Writes
 from flowbatch.model.status import TRANSITIONS, RunStatus, Status
 from tests.sim import reference
 from tests.sim.backend import SimBackend
+from tests.sim.share_laws import ShareLaws
 from tests.sim.store import DictStore
 
 Subject = tuple[int, int | None]  # job number, index of a child
@@ -37,7 +38,7 @@ def has_ready(group: Group) -> bool:
     """As `group.head()`, but it leaves the heap alone."""
     return any(
         first_ready(each.job, each.lo, each.hi, group.key.shape) >= 0
-        for each in group.heap
+        for each in group.entries()
         if each.job.spec.max_running is None or each.job.running < each.job.spec.max_running
     )
 
@@ -46,6 +47,7 @@ class Laws:
     def __init__(self, store: DictStore, backends: dict[str, SimBackend]) -> None:
         self.store = store
         self.backends = backends
+        self.shares = ShareLaws(store)
         self.told: dict[Subject, int] = {}  # the last status that an event told
         self.runs_told: dict[int, int] = {}
         self.first: dict[tuple[int, int], int] = {}  # attempts of earlier generations
@@ -58,6 +60,7 @@ class Laws:
         self.registering = False  # in this turn somebody registers, changed or not
         self.kept: dict[str, Share] = {}
         self.since: dict[tuple[str, GroupKey], int] = {}
+        self.edition = 0  # of the places, before this turn
 
     # --- before the commit: events against what was told, and rows
 
@@ -399,6 +402,7 @@ class Laws:
         """Before a turn: who has waited long enough to hold what comes free, per environment."""
         self.kept = {}
         self.since = {}
+        self.edition = state.edition
         tied: set[str] = set()
         for queue in state.queues.values():
             for group in queue.groups.values():
@@ -406,7 +410,7 @@ class Laws:
                 if since is None or now - since < RESERVE_AFTER_MS or not has_ready(group):
                     continue
                 self.since[queue.spec.name, group.key] = since
-                for environment, _ in state.places_of(group.heap[0].job):
+                for environment, _ in state.places_of(next(group.entries()).job):
                     if group.key.shape.fits(environment.spec.capacity):
                         share = Share(-queue.spec.priority, since, group, group.key.shape)
                         held = self.kept.get(environment.name)
@@ -419,7 +423,7 @@ class Laws:
             del self.kept[name]
 
     def look_at_placement(self, state: State, launches: list[Launch], now: int) -> None:
-        if self.kept:
+        if state.edition == self.edition:  # else what was kept may be kept no more
             for launch in launches:
                 if launch.place is not None:
                     continue  # its attempt's room was taken before, or is looked at in look_at_promises
@@ -435,7 +439,8 @@ class Laws:
         """Who does not come from a higher queue, and has not waited as long, leaves the holder's share alone."""
         spec = launch.spec
         queue = state.queues[spec.queue].spec
-        since = self.since.get((queue.name, GroupKey(spec.priority, launch.resources, spec.kind)))
+        priority = spec.priority if queue.policy is None else 0
+        since = self.since.get((queue.name, GroupKey(priority, launch.resources, spec.kind)))
         if -queue.priority < share.priority or (since is not None and since <= share.since):
             return
         free = state.environments[launch.environment].free()
@@ -457,7 +462,7 @@ class Laws:
             if environment.spec.enabled:
                 free = environment.free()
                 for shape in shapes:
-                    if shape.fits(free):
+                    if shape.fits(free) and not self.shares.full(state, queue, shape, now):
                         kept = self.spoken_for(state, environment, shape, now)
                         assert kept, f"{job.id} waits for {shape}, and {environment.name} has {free}"
 
@@ -466,7 +471,8 @@ class Laws:
         for queue in state.queues.values():
             for group in queue.groups.values():
                 since = group.blocked_since
-                if since is not None and now - since >= RESERVE_AFTER_MS and has_ready(group):
+                able = group.key.shape.fits(environment.spec.capacity)
+                if since is not None and now - since >= RESERVE_AFTER_MS and able and has_ready(group):
                     left = environment.free().minus(group.key.shape)
                     if any(need > have for need, have in zip(shape, left, strict=True) if need):
                         return True

@@ -27,6 +27,7 @@ from flowbatch.model.jobspec import (
     Stage,
     When,
 )
+from flowbatch.model.queues import JOB_REQUIREMENT, MAX_RESOURCE, FairShare, TimeLimit, reason_code
 from flowbatch.model.resources import Resources
 
 TIMEOUT_MS: Final = 40_000
@@ -42,6 +43,8 @@ SHAPES: Final = (
     Resources(500, 0, 1),
 )
 NOTHING: Final = Resources()
+NEVER: Final = (Resources(64_000), Resources(1000, 1 << 20), Resources(500, 0, 2))  # no environment has so much
+SHARES: Final = ("a", "b1", "b2", "c")
 EXIT: Final = Rule(Action.EXIT, reason="*")
 GROW: Final = Rule(Action.RETRY, reason="OutOfMemory*", memory_factor=2.0)
 RULES: Final[tuple[tuple[Rule, ...], ...]] = (
@@ -126,19 +129,36 @@ class Places:
     queues: tuple[Queue, ...]
 
 
-def make_places(rng: random.Random) -> Places:
-    """The first environment can run everything; the others only some."""
+def make_places(rng: random.Random, dice: random.Random) -> Places:
+    """The first environment can run everything; the others only some. `dice` are for policies and limits alone: the rest of a
+    world is the same with them and without."""
     kinds = rng.choice((("process", "process"), ("fake", "fake"), ("process", "fake"), ("fake", "local")))
     big = Environment("big", kinds[0], Resources(rng.choice((3000, 4000, 6000, 9000)), rng.choice((2048, 4096)), 1))
     small = Environment("small", kinds[1], Resources(rng.choice((1000, 2000)), 1024))
     names = rng.choice((("big",), ("big",), ("big", "small"), ("small", "big")))
     limit = 3 if rng.random() < 0.2 else None
-    queues = [Queue("q0", 1, names, max_running=limit)]
+    queues = [Queue("q0", 1, names, max_running=limit, policy=make_policy(dice), limits=make_limits(dice))]
     queues += [
-        Queue(f"q{number}", rng.choice((1, 5)), rng.choice((("big",), ("small", "big"))))
+        Queue(f"q{number}", rng.choice((1, 5)), rng.choice((("big",), ("small", "big"))), policy=make_policy(dice))
         for number in range(1, rng.choice((1, 1, 2, 3)))
     ]
     return Places((big, small), tuple(queues))
+
+
+def make_policy(rng: random.Random) -> FairShare | None:
+    if rng.random() < 0.55:
+        return None
+    weights = rng.choice(
+        ((), (("a", 5_000),), (("b*", 10_000), ("c", 2_500)), (("b*", 15_000),), (("a", 9_999_999), ("c", 1)))
+    )
+    return FairShare(rng.choice((0, 900_000)), rng.choice((0, 0, 25, 60)), weights)
+
+
+def make_limits(rng: random.Random) -> tuple[TimeLimit, ...]:
+    """Shorter than AWS allows, so that they come within a world."""
+    if rng.random() < 0.5:
+        return ()
+    return (TimeLimit(reason_code(MAX_RESOURCE), 40_000), TimeLimit(reason_code(JOB_REQUIREMENT), 20_000))
 
 
 class Author:
@@ -146,6 +166,7 @@ class Author:
 
     def __init__(self, rng: random.Random, seed: int, places: Places, *, calm: bool) -> None:
         self.rng = rng
+        self.dice = random.Random(~seed)  # for shares, and jobs that never fit
         self.places = places
         self.calm = calm
         self.scripts = Scripts(seed, {})
@@ -197,11 +218,15 @@ class Author:
         job = JobId(key)
         self.scripts.habits[job] = (len(self.scripts.habits), habit)
         queues = self.places.queues
+        queue = queues[int(draw() * len(queues))]
+        shape = SHAPES[int(draw() * len(SHAPES))]
+        if not self.calm and self.dice.random() < 0.03:
+            shape = self.dice.choice(NEVER)
         spec = JobSpec(
             key,
-            queues[int(draw() * len(queues))].name,
+            queue.name,
             ("true",),
-            SHAPES[int(draw() * len(SHAPES))],
+            shape,
             size,
             self.needs(before, size),
             sequential=array and draw() < 0.12,
@@ -210,6 +235,7 @@ class Author:
             priority=5 if draw() < 0.15 else 0,
             timeout_ms=timeout,
             retry=self.retry(),
+            share=None if queue.policy is None else self.dice.choice(SHARES),
         )
         if draw() < 0.2:
             members = self.members(spec)

@@ -250,6 +250,7 @@ class Shell:
             return  # nothing has changed; if it has all the same, the next commit shows it
         invariants.check(state)
         launches = [effect for effect in outcome.effects if isinstance(effect, Launch)]
+        self.laws.shares.look(state, outcome.writes, launches, now)
         self.laws.look_at_placement(state, launches, now)
         for live in state.live.values():
             if live.halt is not Halt.NONE:

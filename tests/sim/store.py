@@ -13,12 +13,15 @@ from flowbatch.model.jobspec import JobPlan, RunPlan, Stage
 from flowbatch.model.rows import (
     AttemptRow,
     EnvironmentRow,
+    HeadRow,
     JobRow,
     Loaded,
     MemberRow,
     QueueRow,
     RunRow,
     TaskRow,
+    UsageKey,
+    UsageRow,
     Writes,
 )
 from flowbatch.model.status import RunStatus
@@ -43,6 +46,8 @@ class DictStore:
         self.definitions: dict[tuple[str, int], DefinitionRow] = {}
         self.environments: dict[str, EnvironmentRow] = {}
         self.queues: dict[str, QueueRow] = {}
+        self.usage: dict[UsageKey, UsageRow] = {}
+        self.heads: dict[str, HeadRow] = {}
 
     def commit(self, writes: Writes) -> None:
         """All of it or nothing; what SQLite would refuse is refused here."""
@@ -86,6 +91,16 @@ class DictStore:
             self.queues.pop(name, None)
             if queue is not None:
                 self.queues[name] = queue
+        for share, usage in writes.usage.items():
+            if usage is None:
+                self.usage.pop(share, None)
+            else:
+                self.usage[share] = usage
+        for name, head in writes.heads.items():
+            if head is None:
+                self.heads.pop(name, None)
+            else:
+                self.heads[name] = head
 
     def keep_attempt(self, row: TaskRow) -> None:
         if row.status.terminal and row.attempt and row.stopped_at is not None:
@@ -115,6 +130,8 @@ class DictStore:
             definitions=sorted(known),
             environments=[self.environments[name] for name in sorted(self.environments)],
             queues=[self.queues[name] for name in sorted(self.queues)],
+            usage=list(self.usage.values()),
+            heads=list(self.heads.values()),
         )
 
     def has_ended(self, run: RunId) -> bool:

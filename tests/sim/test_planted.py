@@ -16,11 +16,13 @@ import pytest
 
 from flowbatch.core import (
     alone,
+    blocked,
     commands,
     crews,
     definitions,
     dependencies,
     lifecycle,
+    limits,
     members,
     ready,
     recovery,
@@ -28,6 +30,8 @@ from flowbatch.core import (
     retry,
     runs,
     scheduler,
+    shares,
+    state,
     submission,
 )
 from flowbatch.core.state import EnvironmentState
@@ -169,6 +173,33 @@ BUGS = {
     ),
     "an interrupted attempt that waited is charged": Bug(
         crews.outcome, "if live.halt is Halt.INTERRUPT and verdict.end is EndClass.USER:", "if False:", 1500
+    ),
+    "shares are served by age": Bug(shares.FairShares.key_at, "return (usage", "return 0 * (usage"),
+    "what a share holds does not count ahead": Bug(shares.FairShares.key_at, "2 * CELLS * AHEAD_MS", "0 * AHEAD_MS"),
+    "old usage counts as much as new": Bug(shares.FairShares.key_at, "usage = 2 * share.moment", "usage = 99 * share.total + 0", 200),
+    "a prefix does not divide its weight": Bug(
+        shares.FairShares.weight_of, "share.weight * self.members[share.entry]", "share.weight", 200
+    ),
+    "a share gets all that comes free at once": Bug(shares.FairShares.turns, "max(1,", "max(3,", 200),
+    "a key that has fallen is not looked at": Bug(
+        shares.FairShares.weigh, "for line in share.lines:\n        line.rank()", "pass"
+    ),
+    "usage is not stored": Bug(shares.FairShares.hold, "self.saves[name] = share", "pass"),
+    "usage is forgotten in a crash": Bug(state.State.add_queue, "queue.fair.restore(", "list("),
+    "a share that has ended its work still holds": Bug(
+        lifecycle.release, "queue.fair.hold(job.spec.share or \"\", -live.resources.vcpus_milli, out.now)", "pass"
+    ),
+    "what survives a crash is not held": Bug(shares.FairShares.resume, "share.held_milli += vcpus_milli", "pass"),
+    "the reservation is ignored": Bug(shares.FairShares.cap_milli, "if not reserved:", "if True:", 200),
+    "the reservation stops an idle queue": Bug(shares.FairShares.room, "return 1", "return 0", 200),
+    "a share is active for ever": Bug(
+        shares.FairShares.drop_idle, "if not (share.jobs or share.held_milli or share.total):", "if False:", 200
+    ),
+    "blocked is judged once and for all": Bug(blocked.judge, "job.judged == state.edition", "job.judged", 200),
+    "blocked is not judged at once": Bug(dependencies.make_ready, "judge(state, job, out)", "pass", 200),
+    "a limit never comes": Bug(limits.on_limit, "cancel_runnable(state", "0 and cancel_runnable(state", 400),
+    "a limit's clock is set back by a crash": Bug(
+        state.State.add_queue, "queue.stuck = self.past_heads.pop(queue.spec.name, None)", "pass", 200
     ),
     "a cancelled job is tried again": Bug(lifecycle.decide, "job.cancelled or job.terminated", "False", 400),
     "an unchanged definition is registered again": Bug(

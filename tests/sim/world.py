@@ -44,8 +44,9 @@ class World(Shell):
     def __init__(self, seed: int, *, trace: Callable[[str], None] | None = None) -> None:
         rng = random.Random(seed)
         calm = rng.random() < 0.4
-        super().__init__(rng, make_places(rng), calm=calm, trace=trace)
+        super().__init__(rng, make_places(rng, random.Random(seed ^ 0xFA17)), calm=calm, trace=trace)
         author = Author(rng, seed, self.places, calm=calm)
+        self.dice = author.dice
         self.scripts = author.scripts
         plans = [author.run(0, 4 + int(rng.random() * 5))]
         if rng.random() < 0.35:
@@ -173,8 +174,12 @@ class World(Shell):
         return (Reload(loaded), retry) if loaded is not None else retry
 
     def toggle(self) -> Configure:
-        """An environment is switched off, and on again a little later."""
+        """An environment is switched off, or a queue has only the small one; a little later all is as before."""
         places = self.places
+        if self.dice.random() < 0.4:
+            self.at(self.now + 15_000, self.deliver_places, places)
+            narrow = replace(places.queues[0], environments=("small",))
+            return Configure(places.environments, (narrow, *places.queues[1:]))
         off = replace(places.environments[0], enabled=False)
         self.at(self.now + 15_000, self.deliver_places, places)
         return Configure((off, *places.environments[1:]), places.queues)

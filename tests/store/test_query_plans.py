@@ -162,6 +162,11 @@ def test_readers(db: sqlite3.Connection, sql: str, steps: list[str]) -> None:
         ("DELETE_TAGS", ["SEARCH tag USING PRIMARY KEY (kind=? AND name=?)"]),
         ("LAST_AUDIT", ["SCAN audit"]),
         ("DEREGISTER", ["SEARCH definition USING PRIMARY KEY (name=? AND revision=?)"]),
+        ("USAGE", ["SCAN share_usage"]),  # once a life
+        ("HEADS", ["SCAN queue_head"]),
+        ("DROP_OLD_USAGE", ["SCAN share_usage"]),  # likewise
+        ("DROP_USAGE", ["SEARCH share_usage USING PRIMARY KEY (queue=? AND share=?)"]),
+        ("DROP_HEADS", ["SEARCH queue_head USING PRIMARY KEY (queue=?)"]),
         ("DROP_EVENTS", ["SEARCH event USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"]),
     ],
 )

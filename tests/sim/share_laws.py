@@ -1,0 +1,173 @@
+"""What must hold in fair-share queues, and of blocked jobs: from the rows and the launches, by a book of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from flowbatch.core import invariants
+from flowbatch.core.queues import QueueState
+from flowbatch.core.ready import first_ready
+from flowbatch.core.scheduler import RESERVE_AFTER_MS
+from flowbatch.core.state import Job, State
+from flowbatch.model.effects import Launch
+from flowbatch.model.ids import AttemptKey, JobId, Millis
+from flowbatch.model.jobspec import Environment, JobSpec
+from flowbatch.model.queues import BLOCKED, INVALID, JOB_REQUIREMENT, MAX_RESOURCE, UNDETERMINED, reason_code
+from flowbatch.model.resources import Resources
+from flowbatch.model.rows import Writes
+from flowbatch.model.status import Status
+from tests.sim.fair import Book, Interval
+from tests.sim.store import DictStore
+
+Class = tuple[Resources, str]
+LATE_MS = 20_000  # a window of the shell, in which it is not woken
+
+
+class ShareLaws:
+    def __init__(self, store: DictStore) -> None:
+        self.store = store
+        self.books: dict[str, Book] = {}
+        self.open: dict[AttemptKey, Interval] = {}
+        self.placed = 0
+        self.stuck: dict[str, tuple[int, str, int]] = {}  # queue → (job at its head, why it is blocked, since when)
+
+    # --- after the commit
+
+    def look(self, state: State, writes: Writes, launches: list[Launch], now: int) -> None:
+        self.look_at_reasons(state)
+        self.look_at_heads(state, now)
+        fair = {name: queue for name, queue in state.queues.items() if queue.spec.policy is not None}
+        if not fair:
+            return
+        for name, queue in fair.items():
+            assert queue.spec.policy is not None
+            self.books.setdefault(name, Book(queue.spec.policy))
+        self.release(writes, now)
+        self.look_at_order(state, fair, launches, now)
+        told = invariants.usage(state, Millis(now))
+        for name, book in self.books.items():
+            counted = {share: cells for share in book.intervals if (cells := book.cells(share, now))}
+            assert told.get(name, {}) == counted, f"queue {name}: usage {told.get(name)}, by the book {counted}"
+
+    def release(self, writes: Writes, now: int) -> None:
+        for (no, idx), row in writes.tasks.items():
+            plan = self.store.job_plans[no]
+            for attempt in range(max(1, row.attempt - 1), row.attempt + 1):
+                key = AttemptKey(plan.id, idx, attempt)
+                if key in self.open and not (row.status.live and row.attempt == attempt):
+                    self.open.pop(key).released_at = now
+
+    def look_at_order(self, state: State, fair: dict[str, QueueState], launches: list[Launch], now: int) -> None:
+        """Of all shares with ready work of that shape, the launched one had the lowest key; and the reservation holds."""
+        waiting = {name: list(shares_waiting(state, queue)) for name, queue in fair.items()}
+        for launch in launches:
+            key = AttemptKey(*launch.key[:3])  # an attempt of several members is placed once, with the sum of them
+            spec, need = state.jobs[key.job].spec, state.live[key[:2]].resources
+            if spec.queue not in fair or key in self.open:
+                continue
+            self.placed += 1
+            book, share = self.books[spec.queue], spec.share or ""
+            active = book.active(shares_with_jobs(state, spec.queue), now)
+            ours = book.key(share, now, active)
+            for other, its_class in waiting[spec.queue]:
+                if its_class == (need, spec.kind) and other != share:
+                    theirs = book.key(other, now, active)
+                    assert ours <= theirs, f"{key.id}: share {share} at {ours} before {other} at {theirs}"
+            self.open[key] = book.place(share, need.vcpus_milli, now)
+            held = sum(map(book.held, book.intervals))
+            if book.policy.reservation and held != need.vcpus_milli:
+                cap = book.cap_milli(total_vcpus(state, fair[spec.queue]), len(active))
+                assert held <= cap, f"{key.id}: {held} of {cap} for {len(active)} active shares"
+
+    def full(self, state: State, queue: QueueState, shape: Resources, now: int) -> bool:
+        """The reservation leaves no room for that shape, or keeps it for a job that has waited longer."""
+        policy = queue.spec.policy
+        if policy is None or not policy.reservation or not shape.vcpus_milli:
+            return False
+        book = self.books[queue.spec.name]
+        waits = any(
+            group.blocked_since is not None and now - group.blocked_since >= RESERVE_AFTER_MS
+            for group in queue.groups.values()
+        )
+        active = book.active(shares_with_jobs(state, queue.spec.name), now)
+        held = sum(map(book.held, book.intervals))
+        cap = book.cap_milli(total_vcpus(state, queue), len(active))
+        return waits or (held > 0 and held + shape.vcpus_milli > cap)
+
+    # --- blocked jobs
+
+    def look_at_reasons(self, state: State) -> None:
+        """AWS's word for it, on the job, as soon as it is RUNNABLE, and gone as soon as it can run (semantics.md 18)."""
+        for job in state.jobs.values():
+            if job.counts[Status.RUNNABLE]:
+                names = state.queues[job.spec.queue].spec.environments
+                places = [state.environments[name].spec for name in names if name in state.environments]
+                expected = reason(job.spec, places)
+                said = self.store.jobs[job.no].status_reason
+                assert expected is None or said == expected, f"{job.id}: {said!r}, not {expected!r}"
+                assert expected is not None or said not in BLOCKED, f"{job.id} says {said!r}, and could run"
+
+    def look_at_heads(self, state: State, now: int) -> None:
+        """No blocked job stays at the head of a queue for longer than its limit."""
+        for name, queue in state.queues.items():
+            job = head(queue)
+            blocked = None if job is None else self.store.jobs[job.no].status_reason
+            if (
+                job is None
+                or blocked not in BLOCKED
+                or not any(limit.reason == reason_code(blocked or "") for limit in queue.spec.limits)
+            ):
+                self.stuck.pop(name, None)
+                continue
+            since = self.stuck.get(name)
+            if since is None or since[:2] != (job.no, blocked):
+                self.stuck[name] = (job.no, blocked or "", now)
+            elif not state.draining:
+                limit_ms = max(limit.max_ms for limit in queue.spec.limits)
+                assert now - since[2] <= limit_ms + LATE_MS, f"{job.id} has been blocked at the head since {since[2]}"
+
+
+def reason(spec: JobSpec, places: Iterable[Environment]) -> str | None:
+    """The single-host mapping of aws-batch.md §9.6."""
+    places = list(places)
+    if not places:
+        return INVALID
+    able = [place.capacity for place in places if place.backend in ("local", spec.kind, "fake")]
+    if not able:
+        return UNDETERMINED
+    need = spec.resources
+    if any(all(a <= b for a, b in zip(need, size, strict=True)) for size in able):
+        return None
+    return MAX_RESOURCE if need.vcpus_milli > max(size.vcpus_milli for size in able) else JOB_REQUIREMENT
+
+
+def head(queue: QueueState) -> Job | None:
+    best: tuple[tuple[int, ...], Job] | None = None
+    for group in queue.groups.values():
+        entry = group.head()
+        if entry is not None and (best is None or group.head_key(entry) < best[0]):
+            best = (group.head_key(entry), entry.job)
+    return None if best is None else best[1]
+
+
+def total_vcpus(state: State, queue: QueueState) -> int:
+    return sum(state.environments[name].spec.capacity.vcpus_milli for name in queue.spec.environments)
+
+
+def shares_with_jobs(state: State, queue: str) -> set[str]:
+    return {job.spec.share or "" for job in state.jobs.values() if job.spec.queue == queue and not job.status.terminal}
+
+
+def shares_waiting(state: State, queue: QueueState) -> Iterator[tuple[str, Class]]:
+    """Each share that has work left which could have been placed, by shape and kind. `head` looks at no entry but the first."""
+    found: set[tuple[str, Class]] = set()
+    for group in queue.groups.values():
+        for entry in group.entries():
+            job = entry.job
+            limit = job.spec.max_running
+            held = job.run is not None and job.run.held
+            live = state.jobs.get(JobId(job.id)) is job
+            able = live and not held and (limit is None or job.running < limit)
+            if able and first_ready(job, entry.lo, entry.hi, group.key.shape) >= 0:
+                found.add((job.spec.share or "", (group.key.shape, job.spec.kind)))
+    yield from found
