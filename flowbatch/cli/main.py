@@ -19,6 +19,7 @@ from flowbatch.errors import FlowbatchError, WorkflowInvalid
 # verb → (module, help). The help stands here so that the list of verbs imports nothing.
 VERBS: Final[dict[str, tuple[str, str]]] = {
     "run": ("flowbatch.cli.run", "Run a workflow to its end, with live progress."),
+    "submit": ("flowbatch.cli.submit", "Queue one job and print its id."),
     "check": ("flowbatch.cli.check", "Validate a workflow and print its plan; nothing starts."),
     "graph": ("flowbatch.cli.graph", "Draw the jobs of a workflow or a run: ascii, mermaid, dot."),
     "runs": ("flowbatch.cli.lists", "List runs, the newest first."),

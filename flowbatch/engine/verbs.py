@@ -18,6 +18,7 @@ from flowbatch.model.stimuli import (
     Resume,
     Retry,
     Stimulus,
+    SubmitJob,
     Target,
     Terminate,
 )
@@ -37,6 +38,7 @@ class Verbs:
             "resume": self.resume,
             "why": self.why,
             "gc": self.gc,
+            "submit_job": self.submit_job,
             "register_definition": self.register_definition,
             "deregister_definition": self.deregister_definition,
         }
@@ -100,6 +102,14 @@ class Verbs:
         if not isinstance(before, int):
             raise InputError("gc needs `before`, in epoch milliseconds")
         return await self._engine.collect(before)
+
+    async def submit_job(self, arguments: Arguments) -> object:
+        """The job's id, or the ids of needed jobs that the engine knows nothing of: the asker tells of them in `ended`."""
+        from flowbatch.engine import submitting
+
+        plan = submitting.plan_of(arguments.get("plan"))
+        ended = submitting.ended_of(arguments.get("ended", []))
+        return await self._ask(lambda ticket: SubmitJob(ticket, plan, ended))
 
     async def register_definition(self, arguments: Arguments) -> object:
         tags = arguments.get("tags") or {}

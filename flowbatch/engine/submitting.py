@@ -1,0 +1,52 @@
+"""A job without a run, as it comes over the control socket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from flowbatch.errors import InputError
+from flowbatch.model.ids import JobId
+from flowbatch.model.jobspec import JobPlan
+from flowbatch.model.status import Status
+from flowbatch.model.stimuli import EndedJob
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+
+@cache
+def adapter() -> TypeAdapter[JobPlan]:
+    from pydantic import TypeAdapter  # by an engine that is asked for a job alone
+
+    return TypeAdapter(JobPlan)
+
+
+def plan_of(value: object) -> JobPlan:
+    """Raises InputError where it is no plan."""
+    try:
+        return adapter().validate_python(value)
+    except ValueError as error:
+        raise InputError(f"`plan` is no job: {error}") from None
+
+
+def ended_of(values: object) -> tuple[EndedJob, ...]:
+    """Raises InputError."""
+    if not isinstance(values, list):
+        raise InputError("`ended` is a list of jobs")
+    return tuple(map(one_ended, values))
+
+
+def one_ended(value: Mapping[str, Any]) -> EndedJob:
+    try:
+        return EndedJob(
+            JobId(str(value["id"])),
+            str(value["name"]),
+            Status(value["status"]),
+            None if value["size"] is None else int(value["size"]),
+            bytes.fromhex(value["cells"]),
+            bool(value["again"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"`ended`: {error!r}") from None
