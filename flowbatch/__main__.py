@@ -12,9 +12,17 @@ def main() -> None:
     gc.set_threshold(50_000, 20, 20)
     # The store's thread waits for the interpreter up to this long at each step of a commit, and a turn waits for the commit.
     sys.setswitchinterval(0.0005)
+    keep_first_descriptors()
     from flowbatch.cli.main import run
 
     leave(run(sys.argv[1:]))
+
+
+def keep_first_descriptors() -> None:
+    """Where 0, 1 or 2 are closed, no file of ours may become one of them: what is meant for an output would go into it."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
 
 
 def leave(code: int) -> None:

@@ -50,15 +50,20 @@ class Logger:
             return
         import structlog
 
-        if not _Settings.applied:
-            _apply()
-        structlog.get_logger().bind(logger=self._name).log(_LEVELS[level], event, **facts)
+        out = _Settings.stream if _Settings.stream is not None else sys.stderr
+        if out is None:
+            return  # closed: there is nobody to tell
+        try:
+            if not _Settings.applied:
+                _apply(out)
+            structlog.get_logger().bind(logger=self._name).log(_LEVELS[level], event, **facts)
+        except (OSError, ValueError):
+            return  # a full disk is often what there is to tell: it must not end the engine that waits for room
 
 
-def _apply() -> None:
+def _apply(out: TextIO) -> None:
     import structlog
 
-    out = _Settings.stream if _Settings.stream is not None else sys.stderr
     renderer: structlog.types.Processor = (
         structlog.processors.JSONRenderer() if _Settings.json else structlog.dev.ConsoleRenderer(colors=out.isatty())
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -43,6 +44,23 @@ def test_lines_below_the_level_are_dropped(out: io.StringIO) -> None:
     logs.Logger("here").warning("look_here", name="x")
     assert "look_here" in out.getvalue()
     assert "name=x" in out.getvalue()
+
+
+class NoRoom(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_line_that_cannot_be_written_ends_nothing(monkeypatch: pytest.MonkeyPatch, out: io.StringIO) -> None:
+    """An engine that tells of a full disk in a file on that disk goes on waiting for room."""
+    logs.configure(stream=NoRoom())
+    logs.Logger("here").error("store_full")
+    out.close()
+    logs.configure(stream=out)
+    logs.Logger("here").error("nobody_reads")
+    logs.configure()
+    monkeypatch.setattr(sys, "stderr", None)
+    logs.Logger("here").error("closed")
 
 
 # --- the file of an engine in the background

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import anyio
-import click
 
 from flowbatch import logs
 from flowbatch.app import App
+from flowbatch.cli.output import counted
+from flowbatch.cli.printer import say_aside
 from flowbatch.cli.progress import View
 from flowbatch.core.state import Run
 from flowbatch.model.outcome import Outcome
@@ -86,7 +87,8 @@ class Drive:
         if self.interrupts == 1:
             self.app.engine.post(Drain())
             self.view.say(
-                f"Draining: nothing new starts, {live} running tasks are waited for. Ctrl-C again stops them."
+                f"Draining: nothing new starts, {counted(live, 'running task')} {'is' if live == 1 else 'are'} waited for. "
+                "Ctrl-C again stops them."
             )
         else:
             self.app.engine.post(Interrupt())
@@ -98,7 +100,8 @@ class Drive:
     def say_how_to_resume(self) -> None:
         """After an interruption: where to go on. Says nothing where every run has ended."""
         if self.left_running and self.left_live:
-            click.echo(f"Leaving: {self.left_live} tasks go on without the engine.", err=True)
+            go = "task goes" if self.left_live == 1 else "tasks go"
+            say_aside(f"Leaving: {self.left_live} {go} on without the engine.")
         for run in self.runs:
             if run.status is RunStatus.RUNNING:
-                click.echo(f"The run is kept. To continue it:  {self.resume_line(run)}", err=True)
+                say_aside(f"The run is kept. To continue it:  {self.resume_line(run)}")

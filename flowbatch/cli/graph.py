@@ -73,7 +73,7 @@ def of_run(place: Place, name: str) -> tuple[About, list[Node]]:
 
 
 def speaks_unicode() -> bool:
-    return (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
+    return (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "").startswith("utf")
 
 
 def node_object(node: Node) -> dict[str, object]:

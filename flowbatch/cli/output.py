@@ -104,4 +104,5 @@ def clean_cell(cell: str) -> str:
 
 
 def on_terminal() -> bool:
-    return sys.stdout.isatty()
+    """False too where standard output is closed."""
+    return sys.stdout is not None and sys.stdout.isatty()

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+import click
+
 WAITING_MAX: Final = 10_000  # writes that wait for a slow reader; what comes on top is dropped and counted
 
 
@@ -47,6 +49,14 @@ class Printer:
                     sys.stdout.flush()
             except (OSError, ValueError):  # a broken pipe, a full disk; ValueError: a closed stream
                 self.dead = True
+
+
+def say_aside(text: str) -> None:
+    """To standard error; where that is closed, broken or full, nobody hears it and the run goes on."""
+    try:
+        click.echo(text, err=True)
+    except (OSError, ValueError):
+        return
 
 
 def give_up_output() -> None:

@@ -11,7 +11,7 @@ import click
 
 from flowbatch.cli.output import duration_text, time_text
 from flowbatch.cli.output import one_line as clean
-from flowbatch.cli.printer import Printer
+from flowbatch.cli.printer import Printer, say_aside
 from flowbatch.core.ending import EXITED
 from flowbatch.core.state import Job, Run
 from flowbatch.model.events import EventKind, EventRow
@@ -68,7 +68,7 @@ class Silent:
         await anyio.sleep_forever()
 
     def say(self, text: str) -> None:
-        click.echo(text, err=True)
+        say_aside(text)
 
     def close(self) -> None:
         pass
@@ -158,12 +158,12 @@ class PlainView:
             await anyio.sleep(HOLD_UPS_SECONDS)
 
     def say(self, text: str) -> None:
-        click.echo(text, err=True)
+        say_aside(text)
 
     def close(self) -> None:
         self._printer.close()
         if self._printer.dropped:
-            click.echo(f"({self._printer.dropped} reports were left out: nobody read them)", err=True)
+            say_aside(f"({self._printer.dropped} reports were left out: nobody read them)")
 
 
 class LiveView:

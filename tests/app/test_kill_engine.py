@@ -23,7 +23,7 @@ FAILED: Final = 1  # `late` times out, in every run
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)  # 60 s by itself; a step that hangs is told by its own patience, on however busy a machine
 def test_engines_die_at_random_instants(tmp_path: Path) -> None:
     seed = int(SEED) if SEED is not None else random.SystemRandom().randrange(10**6)
     print(f"replay with FLOWBATCH_CHAOS_SEED={seed}", flush=True)
