@@ -190,5 +190,5 @@ def as_fake(plan: Plan) -> Plan:
         replace(job, spec=replace(job.spec, secrets=(), fake=job.spec.fake or script)) for job in plan.run.jobs
     )
     places = tuple(replace(place, backend="fake") for place in plan.run.environments)
-    run = replace(plan.run, jobs=jobs, environments=places)
+    run = replace(plan.run, jobs=jobs, environments=places, notify=())  # nobody is told of a play
     return replace(plan, run=run, environments=tuple(replace(place, backend="fake") for place in plan.environments))

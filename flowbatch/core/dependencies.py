@@ -252,7 +252,7 @@ def end_range(state: State, job: Job, lo: int, hi: int, status: Status, reason: 
             job.rest_reason, job.rest_at = reason, out.now
             out.touch(job)
             for first, last in runs_of_resting:
-                if job.array and state.child_events:
+                if job.array and out.children_logged(job):
                     for index in range(first, last):
                         out.child_event(job, index, status, None, reason)
                 elif not job.array:

@@ -172,7 +172,7 @@ def settle_task(state: State, live: Live, status: Status, verdict: Verdict, at: 
     out.ended_row(live, status, verdict, at)
     dependencies.drop_odd(job, idx)
     if job.array:
-        out.child_event(job, idx, status, verdict, verdict.status_reason)
+        out.child_event(job, idx, status, verdict, verdict.status_reason, live.started_at)
     else:
         job.status_reason = verdict.status_reason
     dependencies.child_ended(job, idx, out, verdict)
@@ -194,7 +194,7 @@ def requeue(state: State, live: Live, verdict: Verdict, again: Again, at: Millis
     out.waiting_row(job, idx, Status.RUNNABLE, verdict.status_reason)
     if job.array:
         judge(state, job, out)
-        out.child_event(job, idx, Status.RUNNABLE, verdict, verdict.status_reason)
+        out.child_event(job, idx, Status.RUNNABLE, verdict, verdict.status_reason, live.started_at)
     else:
         job.status_reason = verdict.status_reason
         judge(state, job, out)

@@ -19,6 +19,7 @@ from flowbatch.core import (
     recovery,
     reopening,
     scheduler,
+    sinks,
     submission,
 )
 from flowbatch.core.state import Run, State
@@ -37,21 +38,26 @@ from flowbatch.model.stimuli import (
     DeletePolicy,
     DeregisterDefinition,
     Drain,
+    EnableSink,
     Exited,
     Interrupt,
     LaunchFailed,
+    OpenSinks,
     PutKey,
     PutPolicy,
     PutTags,
+    Redeliver,
     RegisterDefinition,
     Reload,
     Resume,
     Retry,
+    ReviveDead,
     Shelve,
     Started,
     Stimulus,
     SubmitJob,
     SubmitRun,
+    TellProgress,
     Terminate,
     Tick,
 )
@@ -145,6 +151,16 @@ def dispatch(state: State, stimulus: Stimulus, out: Turn) -> None:
             first = len(out.effects)
             dispatch(state, stimulus.command, out)
             access.record(stimulus.row, first, out)
+        case OpenSinks():
+            sinks.on_open(stimulus, out)
+        case TellProgress():
+            sinks.on_progress(state, stimulus, out)
+        case Redeliver():
+            sinks.on_redeliver(stimulus, out)
+        case ReviveDead():
+            sinks.on_revive(stimulus, out)
+        case EnableSink():
+            sinks.on_enable(stimulus, out)
         case Tick():
             pass
         case _:

@@ -15,7 +15,7 @@ that starting it again could be a second start.
 
 from __future__ import annotations
 
-from flowbatch.core import crews, definitions, dependencies, lifecycle, submission
+from flowbatch.core import crews, definitions, dependencies, lifecycle, sinks, submission
 from flowbatch.core.launching import launch_again
 from flowbatch.core.members import Crew
 from flowbatch.core.queues import QueueState, usage_of
@@ -118,6 +118,7 @@ def restore_run(state: State, row: RunRow, plan: RunPlan) -> Run:
         row.no, plan, row.created_at, row.status, row.stage, row.stop, row.cancelled,
         row.generation, row.status_reason, row.deadline_at, row.finally_at, row.stopped_at,
     )  # fmt: skip
+    run.child_events = sinks.child_events(state, plan)
     state.runs[RunId(row.id)] = run
     return run
 

@@ -6,7 +6,7 @@ fresh, what succeeded stays. What failed because of it is reopened with it, and 
 
 from __future__ import annotations
 
-from flowbatch.core import dependencies, recovery, submission
+from flowbatch.core import dependencies, recovery, sinks, submission
 from flowbatch.core.commands import clipped
 from flowbatch.core.runs import arm_deadline
 from flowbatch.core.state import ROW, Job, Odd, Run, State
@@ -119,6 +119,7 @@ def reopen_run(state: State, run: Run, out: Turn) -> None:
         run.deadline_at = Millis(out.now + run.plan.deadline_ms)
         arm_deadline(state, run)
     out.touch_run(run)
+    sinks.reopen(run, out)
     out.run_event(run)
 
 
@@ -149,7 +150,7 @@ def reopen_whole(job: Job, out: Turn) -> None:
 
 def wait_again(job: Job, out: Turn) -> None:
     """All resting children, which ended unstarted, are PENDING again and go on resting."""
-    if job.array and out.state.child_events:
+    if job.array and out.children_logged(job):
         for lo, hi in dependencies.resting_ranges(job):
             for index in range(lo, hi):
                 out.child_event(job, index, Status.PENDING, None, None)

@@ -49,6 +49,7 @@ class Run:
     deadline_at: Millis | None = None
     finally_at: Millis | None = None
     stopped_at: Millis | None = None
+    child_events: ChildEvents = ChildEvents.NONE  # of this run: what the settings say, and its own sinks
     held: bool = False  # interrupted earlier and not resumed in this life: nothing of it starts
     jobs: list[Job] = field(default_factory=list)
     open_main: int = 0  # jobs of the main stage that are not terminal

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from dataclasses import replace
 
-from flowbatch.core import definitions, dependencies
+from flowbatch.core import definitions, dependencies, sinks
 from flowbatch.core.admission import refusal
 from flowbatch.core.dependencies import DEPENDENT_FAILED, satisfied
 from flowbatch.core.runs import arm_deadline
@@ -40,6 +40,8 @@ def on_submit_run(state: State, command: SubmitRun, out: Turn) -> None:
     state.next_run += 1
     state.runs[plan.id] = run
     out.new_run(run, plan)
+    run.child_events = sinks.child_events(state, plan)
+    sinks.open_of_run(run, out)
     out.run_event(run)
     for job_plan in plan.jobs:
         out.new_job(add_job(state, run, job_plan, out.now), job_plan)

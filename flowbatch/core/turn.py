@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -15,7 +16,7 @@ from flowbatch.model.ids import Millis, RunId
 from flowbatch.model.jobspec import JobPlan, RunPlan
 from flowbatch.model.outcome import Outcome
 from flowbatch.model.rows import AttemptRow, JobRow, MemberRow, RunRow, TaskRow, Writes
-from flowbatch.model.status import Status
+from flowbatch.model.status import RunStatus, Status
 
 FRESH = Odd()
 
@@ -117,8 +118,10 @@ class Turn:
 
     def run_event(self, run: Run) -> None:
         self.writes.events.append(
-            EventRow(self.now, EventKind.RUN, run.no, None, None, None, run.status, None, None, run.status_reason)
-        )
+            EventRow(
+                self.now, EventKind.RUN, run.no, None, None, None, run.status, None, None, run.status_reason, run_detail(run)
+            )
+        )  # fmt: skip
 
     def job_event(self, job: Job, verdict: Verdict | None = None, attempt: int | None = None) -> None:
         """A single, or an array's parent, has a new status."""
@@ -126,20 +129,28 @@ class Turn:
             EventRow(
                 self.now, EventKind.JOB, None if job.run is None else job.run.no, job.no, None, attempt, job.status,
                 None if verdict is None else verdict.exit_code, None if verdict is None else verdict.reason,
-                job.status_reason,
+                job.status_reason, job_detail(job),
             )
         )  # fmt: skip
 
-    def child_event(self, job: Job, idx: int, status: Status, verdict: Verdict | None, reason: str | None) -> None:
+    def children_logged(self, job: Job) -> ChildEvents:
+        """Asked for by the settings, or by a sink of the run."""
+        return self.state.child_events if job.run is None else job.run.child_events
+
+    def child_event(
+        self, job: Job, idx: int, status: Status, verdict: Verdict | None, reason: str | None,
+        started_at: Millis | None = None,
+    ) -> None:  # fmt: skip
         """Only where someone subscribes to children. That resting children became RUNNABLE together is not told a million times:
         the next thing told of each is its STARTING, or its end."""
-        wanted = self.state.child_events
+        wanted = self.children_logged(job)
         if wanted is ChildEvents.ALL or (wanted is ChildEvents.ENDS and status >= Status.SUCCEEDED):
             self.writes.events.append(
                 EventRow(
                     self.now, EventKind.CHILD, None if job.run is None else job.run.no, job.no, idx,
                     job.attempts[idx] or None, status, None if verdict is None else verdict.exit_code,
                     None if verdict is None else verdict.reason, reason,
+                    None if started_at is None else f'{{"started_at": {started_at}}}',
                 )
             )  # fmt: skip
 
@@ -152,6 +163,24 @@ class Turn:
                 self.writes.usage.update(queue.fair.rows(name))
         self.writes.runs = {no: run_row(run) for no, run in self.runs.items()}
         return Outcome(self.state.turn, self.writes, self.effects)
+
+
+def run_detail(run: Run) -> str | None:
+    """How many of its jobs ended how, once it is over."""
+    if run.status is RunStatus.RUNNING:
+        return None
+    return json.dumps({"jobs": {"SUCCEEDED": len(run.jobs) - run.failed, "FAILED": run.failed}})
+
+
+def job_detail(job: Job) -> str | None:
+    """Of an end: since when it ran, and of an array's parent how its children ended."""
+    if not job.status.terminal:
+        return None
+    more: dict[str, object] = {} if job.started_at is None else {"started_at": job.started_at}
+    if job.array:
+        ends = (Status.SUCCEEDED, Status.FAILED)
+        more["children"] = {status.name: job.counts[status] for status in ends}
+    return json.dumps(more) if more else None
 
 
 def job_row(job: Job) -> JobRow:

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from flowbatch.model.ids import Millis
+from flowbatch.model.globs import matches
+from flowbatch.model.ids import JobId, Millis
+from flowbatch.model.jobspec import JobSpec, RunFacts
+from flowbatch.model.notify import Arrays, Filter
+from flowbatch.model.status import RunStatus, Status
 
 
 class EventKind(IntEnum):
-    """What changed its status."""
+    """What changed."""
 
     RUN = 1  # status is a RunStatus
     JOB = 2  # a single or an array's parent; status is a Status
     CHILD = 3  # a child of an array; written only where someone subscribes
+    NODE = 4  # a node of a multi-node job; `idx` is its number
+    QUEUE = 5  # a job blocks the head of its queue; status is RUNNABLE, `status_reason` says why
+    SINK = 6  # of deliveries; status is a SinkChange, `detail` says of which sink
+
+
+class SinkChange(IntEnum):
+    DEAD = 0  # a message was given up after all its tries
+    DISABLED = 1  # its receiver is gone (410), or has failed for days
+    GAP = 2  # events were collected before they could be delivered
 
 
 class ChildEvents(IntEnum):
@@ -37,3 +51,76 @@ class EventRow(NamedTuple):
     exit_code: int | None
     reason: str | None  # container.reason
     status_reason: str | None
+    detail: str | None = None  # more changed facts, as a JSON object: started_at, counts of what ended, a sink
+
+
+WORDS: Final = {
+    EventKind.RUN: "run",
+    EventKind.JOB: "job",
+    EventKind.CHILD: "child",
+    EventKind.NODE: "node",
+    EventKind.QUEUE: "queue",
+    EventKind.SINK: "delivery",
+}
+RUN_WORDS: Final = tuple(status.name.lower() for status in RunStatus)
+STATUS_WORDS: Final = tuple(status.name.lower() for status in Status)
+SINK_WORDS: Final = tuple(change.name.lower() for change in SinkChange)
+
+
+def kind_of(row: EventRow) -> str:
+    """`run.failed`, `job.runnable`, `child.succeeded`, `queue.blocked`, `delivery.dead`."""
+    if row.kind is EventKind.RUN:
+        return f"run.{RUN_WORDS[row.status]}"
+    if row.kind is EventKind.SINK:
+        return f"delivery.{SINK_WORDS[row.status]}"
+    return "queue.blocked" if row.kind is EventKind.QUEUE else f"{WORDS[row.kind]}.{STATUS_WORDS[row.status]}"
+
+
+EVERY_KIND: Final = tuple(
+    dict.fromkeys(
+        kind_of(EventRow(Millis(0), kind, None, None, None, None, status, None, None, None))
+        for kind in EventKind
+        for status in range({EventKind.RUN: 3, EventKind.SINK: 3}.get(kind, 7))
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JobFacts:
+    """What never changes of a job that an event tells of."""
+
+    id: JobId
+    spec: JobSpec
+    created_at: Millis
+    run: RunFacts | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEvent:
+    """An event with what was pinned when its run was submitted; both None where the run has been collected."""
+
+    seq: int
+    row: EventRow
+    run: RunFacts | None
+    job: JobFacts | None
+
+
+def children_wanted(filters: tuple[Filter, ...]) -> ChildEvents:
+    """What must go into the log of children so that these filters see what they ask for."""
+    wanted = ChildEvents.NONE
+    for each in filters:
+        asked = each.events or ("*",)
+        if each.arrays is Arrays.PARENTS:
+            kinds = [glob for glob in asked if glob.startswith("child.")]
+        else:
+            kinds = [glob.replace("job.", "child.", 1) if glob.startswith("job.") else glob for glob in asked]
+        ends = any(matches(glob, f"child.{word}") for glob in kinds for word in ("succeeded", "failed"))
+        others = any(
+            matches(glob, f"child.{word}") for glob in kinds for word in ("pending", "runnable", "starting", "running")
+        )
+        retried = not each.final and any(matches(glob, "child.failed") for glob in kinds)
+        if others or retried:
+            return ChildEvents.ALL
+        if ends:
+            wanted = ChildEvents.ENDS
+    return wanted

@@ -11,9 +11,11 @@ from enum import StrEnum
 from flowbatch.model.container import Container, Cpu
 from flowbatch.model.definition import Registration
 from flowbatch.model.ids import JobId, Millis, RunId
+from flowbatch.model.notify import Notify
 from flowbatch.model.places import SCALE_DOWN_MS, SPOT_NOTICE_MS, EnvironmentType, Node
 from flowbatch.model.queues import FairShare, TimeLimit
 from flowbatch.model.resources import Resources, sum_of
+from flowbatch.model.secret import SecretSource as SecretSource
 
 
 class When(StrEnum):
@@ -57,15 +59,6 @@ class RetryPolicy:
     backoff_last_ms: int = 0
     rules: tuple[Rule, ...] = ()
     lost_free: int = 0  # attempts lost with the host that do not count (⊕ `lost_attempts: {free: n}`)
-
-
-@dataclass(frozen=True, slots=True)
-class SecretSource:
-    """Where a secret's value comes from; exactly one is set. The value itself is never stored."""
-
-    env: str | None = None
-    file: str | None = None  # absolute
-    command: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +267,7 @@ class RunPlan:
     queues: tuple[Queue, ...] = ()
     definitions: tuple[Registration, ...] = ()  # the file's own, registered with the run; of a stored plan none
     origin: str = ""  # the file of a server's library that made it
+    notify: tuple[Notify, ...] = ()  # sinks of this run alone
 
 
 @dataclass(frozen=True, slots=True)

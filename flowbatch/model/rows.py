@@ -11,6 +11,7 @@ from flowbatch.model.ending import EndClass, Halt
 from flowbatch.model.events import EventRow
 from flowbatch.model.ids import JobId, Millis, RunId
 from flowbatch.model.jobspec import Environment, JobPlan, Queue, RunPlan, Stage
+from flowbatch.model.notify import SinkWrites
 from flowbatch.model.places import PlaceStatus
 from flowbatch.model.status import RunStatus, Status
 
@@ -195,6 +196,7 @@ class Writes:
     audit: list[AuditRow] = field(default_factory=list)
     usage: dict[UsageKey, UsageRow | None] = field(default_factory=dict)  # None: the row goes
     heads: dict[str, HeadRow | None] = field(default_factory=dict)  # by queue; likewise
+    sinks: SinkWrites = field(default_factory=SinkWrites)
 
     def absorb(self, later: Writes) -> None:
         """What a later turn wrote comes on top: its rows replace ours under the same keys."""
@@ -210,7 +212,7 @@ class Writes:
             self.new_runs or self.new_jobs or self.runs or self.jobs or self.tasks or self.reopened or self.attempts
             or self.members or self.events or self.definitions or self.deregistered or self.environments or self.queues
             or self.shelves or self.usage or self.heads
-            or self.keys or self.policies or self.tags or self.audit
+            or self.keys or self.policies or self.tags or self.audit or self.sinks
         )  # fmt: skip
 
 

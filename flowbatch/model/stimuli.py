@@ -7,6 +7,7 @@ from flowbatch.model.definition import Registration
 from flowbatch.model.ending import Evidence
 from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId
 from flowbatch.model.jobspec import Environment, JobPlan, Queue, RunPlan
+from flowbatch.model.notify import Notify, SinkProgress
 from flowbatch.model.record import record
 from flowbatch.model.rows import Loaded, ShelfRow
 from flowbatch.model.status import Status
@@ -174,6 +175,49 @@ class Audit:
     rows: tuple[AuditRow, ...]
 
 
+@record
+class OpenSinks:
+    """The sinks of the settings, once at the start of a life."""
+
+    ticket: Ticket
+    notify: tuple[Notify, ...]
+
+
+@record
+class TellProgress:
+    """From a sink's dispatcher. `run`: whose events alone it has."""
+
+    ticket: Ticket
+    progress: SinkProgress
+    run: int | None = None
+
+
+@record
+class Redeliver:
+    """The events of a closed range again, to the sink as it was written; `key` names the new cursor."""
+
+    ticket: Ticket
+    key: str
+    notify: Notify
+    run: int | None
+    first: int
+    last: int
+
+
+@record
+class ReviveDead:
+    """What was given up is tried again."""
+
+    ticket: Ticket
+    key: str
+
+
+@record
+class EnableSink:
+    ticket: Ticket
+    key: str
+
+
 # --- facts
 
 
@@ -258,6 +302,11 @@ Stimulus = (
     | PutTags
     | Audit
     | Audited
+    | OpenSinks
+    | TellProgress
+    | Redeliver
+    | ReviveDead
+    | EnableSink
     | Started
     | LaunchFailed
     | Exited

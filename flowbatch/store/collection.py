@@ -42,6 +42,7 @@ def steps(db: sqlite3.Connection, run: int) -> list[Step]:
         for low in range(first, last + 1, EVENTS_A_STEP):
             high = min(low + EVENTS_A_STEP - 1, last)
             found.append(partial(drop, statement=statements.DROP_EVENTS, parameters=(run, low, high)))
+    found.append(partial(drop_sinks, run=run))
     found.append(partial(drop, statement=statements.DROP_RUN, parameters=(run,)))
     return found
 
@@ -59,6 +60,17 @@ def drop_job(db: sqlite3.Connection, job: int) -> None:
         statements.DROP_JOB,
     ):
         db.execute(statement, (job,))
+
+
+def drop_sinks(db: sqlite3.Connection, run: int) -> None:
+    for statement in (
+        statements.DROP_DELIVERIES_OF_RUN,
+        statements.DROP_GAPS_OF_RUN,
+        statements.DROP_DEAD_OF_RUN,
+        statements.DROP_PARKED_OF_RUN,
+        statements.DROP_SINKS_OF_RUN,
+    ):
+        db.execute(statement, (run,))
 
 
 def shrink(db: sqlite3.Connection) -> None:

@@ -82,7 +82,7 @@ ENDED_BEFORE: Final = """
 SELECT count(*)
 FROM run INDEXED BY run_by_stop
 JOIN run_plan ON run_plan.run = run.no
-WHERE run.stopped_at < ?
+WHERE run.stopped_at < ? AND NOT EXISTS (SELECT 1 FROM sink WHERE sink.run = run.no AND sink.status = 0)
 """
 
 # --- jobs
@@ -278,7 +278,7 @@ LAST_AUDITED: Final = "SELECT coalesce(max(seq), 0) FROM audit"
 
 EVENTS: Final = """
 SELECT event.seq, event.at, event.kind, event.run, event.job, event.idx, event.attempt, event.status, event.exit_code,
-  event.reason, event.status_reason,
+  event.reason, event.status_reason, event.detail,
   run.id, job.id, job_plan.name
 FROM event
 LEFT JOIN run ON run.no = event.run
@@ -291,7 +291,7 @@ LIMIT ?
 
 EVENTS_OF_RUN: Final = """
 SELECT event.seq, event.at, event.kind, event.run, event.job, event.idx, event.attempt, event.status, event.exit_code,
-  event.reason, event.status_reason,
+  event.reason, event.status_reason, event.detail,
   run.id, job.id, job_plan.name
 FROM event NOT INDEXED
 LEFT JOIN run ON run.no = event.run
@@ -310,6 +310,60 @@ SELECT
 """
 
 LAST_SEQ: Final = "SELECT coalesce(max(seq), 0) FROM event"
+
+# --- sinks
+
+# What an event tells of is pinned: the run's name and birth, the job's. Its plan is read apart, once a job.
+LOGGED: Final = """
+SELECT event.seq, event.at, event.kind, event.run, event.job, event.idx, event.attempt, event.status, event.exit_code,
+  event.reason, event.status_reason, event.detail
+FROM event
+WHERE event.seq > ? AND event.seq <= ?
+ORDER BY event.seq
+LIMIT ?
+"""
+
+LOGGED_OF_RUN: Final = """
+SELECT event.seq, event.at, event.kind, event.run, event.job, event.idx, event.attempt, event.status, event.exit_code,
+  event.reason, event.status_reason, event.detail
+FROM event NOT INDEXED
+WHERE event.seq > ? AND event.seq <= ? AND event.run = ?
+ORDER BY event.seq
+LIMIT ?
+"""
+
+JOB_FACTS: Final = """
+SELECT job.id, job_plan.plan, job.created_at, job.run FROM job JOIN job_plan ON job_plan.job = job.no WHERE job.no = ?
+"""
+
+RUN_FACTS: Final = """
+SELECT run.id, run_plan.workflow, run.created_at FROM run JOIN run_plan ON run_plan.run = run.no WHERE run.no = ?
+"""
+
+SINKS: Final = """
+SELECT sink.key, sink.run, sink.notify, sink.status, sink.status_reason, sink.cursor, sink.until, sink.created_at,
+  sink.failing_since, sink.tries, sink.error, sink.digest_first, sink.digest_last, sink.delivered, sink.failed,
+  sink.dead, sink.delivered_at
+FROM sink
+WHERE sink.key > ?
+ORDER BY sink.key
+LIMIT ?
+"""
+
+SINK: Final = """
+SELECT sink.key, sink.run, sink.notify, sink.status, sink.status_reason, sink.cursor, sink.until, sink.created_at,
+  sink.failing_since, sink.tries, sink.error, sink.digest_first, sink.digest_last, sink.delivered, sink.failed,
+  sink.dead, sink.delivered_at
+FROM sink
+WHERE sink.key = ?
+"""
+
+SINKS_OF_RUN: Final = "SELECT key FROM sink INDEXED BY sink_by_run WHERE run = ? AND status = 0 ORDER BY key"
+OPEN_SINKS: Final = "SELECT key FROM sink WHERE status = 0 ORDER BY key"
+PARKED: Final = "SELECT seq, tries, next_at, error FROM parked WHERE sink = ? ORDER BY seq"
+DEAD: Final = "SELECT seq, tries, at, error FROM dead WHERE sink = ? ORDER BY seq LIMIT ?"
+GAPS: Final = "SELECT first, last, at FROM gap WHERE sink = ? ORDER BY first LIMIT ?"
+DELIVERIES: Final = "SELECT no, at, acks FROM delivery WHERE sink = ? AND no < ? ORDER BY no DESC LIMIT ?"
 
 # --- the file
 

@@ -108,8 +108,8 @@ SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) LIMIT ?
 """
 
 PUT_EVENTS: Final = """
-INSERT INTO event (at, kind, run, job, idx, attempt, status, exit_code, reason, status_reason)
-SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) LIMIT ?
+INSERT INTO event (at, kind, run, job, idx, attempt, status, exit_code, reason, status_reason, detail)
+SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) LIMIT ?
 """
 
 PUT_DEFINITIONS: Final = """
@@ -161,6 +161,44 @@ INSERT INTO audit
    error, hash)
 SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) LIMIT ?
 """
+
+# --- sinks
+
+# Without a cursor of its own it begins after the last event there is, those of this turn excepted.
+PUT_SINK: Final = """
+INSERT INTO sink (key, run, notify, status, cursor, until, created_at)
+VALUES (?, ?, ?, 0, coalesce(?, (SELECT seq FROM sqlite_sequence WHERE name = 'event'), 0), ?, ?)
+ON CONFLICT (key) DO UPDATE SET notify = excluded.notify
+"""
+
+PROGRESS_SINK: Final = """
+UPDATE sink SET
+  cursor = max(cursor, ?), delivered = delivered + ?, failed = failed + ?, dead = dead + ?,
+  delivered_at = coalesce(?, delivered_at), failing_since = ?, tries = ?, error = ?, digest_first = ?, digest_last = ?
+WHERE key = ?
+"""
+
+SET_SINK: Final = "UPDATE sink SET status = ?, status_reason = ? WHERE key = ?"
+ENABLE_SINK: Final = """
+UPDATE sink SET status = 0, status_reason = NULL, failing_since = NULL, tries = 0, error = NULL WHERE key = ?
+"""
+REOPEN_SINKS: Final = "UPDATE sink SET status = 0 WHERE run = ? AND status = 1 AND until IS NULL"
+
+PUT_PARKED: Final = "INSERT OR REPLACE INTO parked (sink, seq, tries, next_at, error) VALUES (?, ?, ?, ?, ?)"
+DROP_PARKED: Final = "DELETE FROM parked WHERE sink = ? AND seq = ?"
+PUT_DEAD: Final = "INSERT OR REPLACE INTO dead (sink, seq, tries, at, error) VALUES (?, ?, ?, ?, ?)"
+PUT_GAP: Final = "INSERT OR IGNORE INTO gap (sink, first, last, at) VALUES (?, ?, ?, ?)"
+PUT_DELIVERY: Final = "INSERT INTO delivery (sink, at, acks) VALUES (?, ?, ?)"
+PRUNE_DELIVERIES: Final = """
+DELETE FROM delivery WHERE sink = ? AND no <= (
+  SELECT no FROM delivery WHERE sink = ? ORDER BY no DESC LIMIT 1 OFFSET ?
+)
+"""
+REVIVE_DEAD: Final = """
+INSERT OR REPLACE INTO parked (sink, seq, tries, next_at, error)
+SELECT sink, seq, 0, 0, error FROM dead WHERE sink = ?
+"""
+DROP_DEAD: Final = "DELETE FROM dead WHERE sink = ?"
 
 # --- the start of a life
 
@@ -271,7 +309,9 @@ ORDER BY member.idx, member.member
 # --- collecting what ended long ago
 
 COLLECTABLE: Final = """
-SELECT no FROM run INDEXED BY run_by_stop WHERE stopped_at < ? ORDER BY stopped_at LIMIT ?
+SELECT no FROM run INDEXED BY run_by_stop
+WHERE stopped_at < ? AND NOT EXISTS (SELECT 1 FROM sink WHERE sink.run = run.no AND sink.status = 0)
+ORDER BY stopped_at LIMIT ?
 """
 COLLECTABLE_JOBS: Final = """
 SELECT no, id FROM job INDEXED BY job_alone_by_stop WHERE run IS NULL AND stopped_at < ? ORDER BY stopped_at LIMIT ?
@@ -290,4 +330,9 @@ SELECT
   (SELECT seq FROM event INDEXED BY event_by_run WHERE run = ?1 AND kind <> 3 ORDER BY seq DESC LIMIT 1)
 """
 DROP_EVENTS: Final = "DELETE FROM event NOT INDEXED WHERE run = ? AND seq BETWEEN ? AND ?"
+DROP_DELIVERIES_OF_RUN: Final = "DELETE FROM delivery WHERE sink IN (SELECT key FROM sink WHERE run = ?)"
+DROP_GAPS_OF_RUN: Final = "DELETE FROM gap WHERE sink IN (SELECT key FROM sink WHERE run = ?)"
+DROP_DEAD_OF_RUN: Final = "DELETE FROM dead WHERE sink IN (SELECT key FROM sink WHERE run = ?)"
+DROP_PARKED_OF_RUN: Final = "DELETE FROM parked WHERE sink IN (SELECT key FROM sink WHERE run = ?)"
+DROP_SINKS_OF_RUN: Final = "DELETE FROM sink WHERE run = ?"
 DROP_RUN: Final = "DELETE FROM run WHERE no = ?"

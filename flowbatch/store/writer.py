@@ -19,7 +19,7 @@ from pydantic_core import to_json
 from flowbatch.model.ids import Millis, RunId
 from flowbatch.model.queues import DECAY_MS_MAX
 from flowbatch.model.rows import EnvironmentRow, Loaded, QueueRow, Writes
-from flowbatch.store import access, collection, loading, plans, statements
+from flowbatch.store import access, collection, loading, plans, sinks, statements
 from flowbatch.store.bulk import Bulk
 from flowbatch.store.connection import DEADLINE_S, Connection, connect, shielded, transaction
 
@@ -33,10 +33,10 @@ TASKS: Final = Bulk(statements.PUT_TASKS, 19, enums=(2, 9, 16, 18))
 ATTEMPTS: Final = Bulk(statements.PUT_ATTEMPTS, 10, enums=(9,))
 DEFINITIONS: Final = Bulk(statements.PUT_DEFINITIONS, 8, enums=(2,))
 MEMBERS: Final = Bulk(statements.PUT_MEMBERS, 16, enums=(4, 6, 15))
-EVENTS: Final = Bulk(statements.PUT_EVENTS, 10, enums=(1, 6))
 USAGE: Final = Bulk(statements.PUT_USAGE, 5)
 HEADS: Final = Bulk(statements.PUT_HEADS, 4)
 USAGE_KEPT_MS: Final = DECAY_MS_MAX + 86_400_000
+EVENTS: Final = Bulk(statements.PUT_EVENTS, 11, enums=(1, 6))
 
 
 class SqliteStore:
@@ -144,6 +144,7 @@ def write(db: sqlite3.Connection, writes: Writes) -> None:
     TASKS.write(db, list(writes.tasks.values()))
     ATTEMPTS.write(db, writes.attempts)
     MEMBERS.write(db, list(writes.members.values()))
+    sinks.write(db, writes)
     EVENTS.write(db, writes.events)
     if writes.definitions:
         DEFINITIONS.write(db, [(*row[:5], to_json(dict(row.tags)).decode(), *row[6:]) for row in writes.definitions])

@@ -1,0 +1,52 @@
+"""Ids of events: the same for every try, every sink and every life, and in the order of their times.
+
+`evt_` and 26 letters of Crockford's base 32, as a ULID has them: 48 bits of time, 32 that name the state folder, 48 of the event's
+number, so that the number can be read back. A digest's id has the numbers of its first and last event, a batch's what is in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Sequence
+from typing import Final
+
+PREFIX: Final = "evt_"
+LETTERS: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+VALUES: Final = {letter: value for value, letter in enumerate(LETTERS)}
+LENGTH: Final = 26
+SEQ_BITS: Final = 48
+FOLDER_BITS: Final = 32
+
+
+def event_id(instance: str, seq: int, at: int) -> str:
+    folder = zlib.crc32(instance.encode())
+    number = ((at & (1 << 48) - 1) << (FOLDER_BITS + SEQ_BITS)) | (folder << SEQ_BITS) | (seq & (1 << SEQ_BITS) - 1)
+    return PREFIX + "".join(LETTERS[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+def seq_of(instance: str, text: str) -> int:
+    """The number of the event of that id. Raises ValueError where it is no id of this state folder."""
+    letters = text.removeprefix(PREFIX).upper()
+    if not text.startswith(PREFIX) or len(letters) != LENGTH or not set(letters) <= VALUES.keys():
+        raise ValueError(f"{text!r} is no event's id; it reads {PREFIX} and {LENGTH} letters")
+    number = 0
+    for letter in letters:
+        number = number << 5 | VALUES[letter]
+    if number >> SEQ_BITS & (1 << FOLDER_BITS) - 1 != zlib.crc32(instance.encode()):
+        raise ValueError(f"{text} is an event of another state folder")
+    return number & (1 << SEQ_BITS) - 1
+
+
+def digest_id(instance: str, sink: str, first: int, last: int) -> str:
+    return _hashed("dig_", f"{instance} {sink} {first} {last}")
+
+
+def batch_id(ids: Sequence[str]) -> str:
+    """The same events in the same order make the same id, and the same body."""
+    return ids[0] if len(ids) == 1 else _hashed("bat_", " ".join(ids))
+
+
+def _hashed(prefix: str, text: str) -> str:
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16])
+    return prefix + "".join(LETTERS[number >> shift & 31] for shift in range(125, -1, -5))

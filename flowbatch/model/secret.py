@@ -1,0 +1,14 @@
+"""Secrets by reference: values are resolved where they are used, and stored nowhere (semantics.md 29)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class SecretSource:
+    """Where a secret's value comes from; exactly one is set. The value itself is never stored."""
+
+    env: str | None = None
+    file: str | None = None  # absolute
+    command: tuple[str, ...] | None = None
