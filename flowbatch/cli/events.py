@@ -13,8 +13,8 @@ import click
 from flowbatch.cli.context import Place
 from flowbatch.cli.output import COLOURS, clean, print_json, time_text
 from flowbatch.errors import InputError
-from flowbatch.model.events import EventKind
-from flowbatch.model.status import RunStatus, Status
+from flowbatch.model.events import kind_of
+from flowbatch.model.status import RunStatus
 
 if TYPE_CHECKING:
     from flowbatch.store.reader import Reader
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 POLL_SECONDS: Final = 0.5
 PAGE: Final = 1000
 SHOWN: Final = 100
-WORDS: Final = {EventKind.RUN: "run", EventKind.JOB: "job", EventKind.CHILD: "child"}
 
 
 @click.command()
@@ -121,19 +120,12 @@ def time_of(text: str) -> int:
         raise InputError(f"--since {text}: give a number, a time (2026-01-31T10:00) or an age (10m)") from None
 
 
-def kind_of(event: Event) -> str:
-    """`run.failed`, `job.runnable`, `child.succeeded`."""
-    row = event.row
-    status = RunStatus(row.status) if row.kind is EventKind.RUN else Status(row.status)
-    return f"{WORDS[row.kind]}.{status.name.lower()}"
-
-
 def event_object(event: Event) -> dict[str, object]:
     row = event.row
     return {
         "seq": event.seq,
         "at": row.at,
-        "kind": kind_of(event),
+        "kind": kind_of(event.row),
         "run": event.run_id,
         "job": event.job,
         "job_id": event.job_id,
@@ -150,7 +142,7 @@ def print_event(event: Event, *, as_json: bool) -> None:
         print_json(event_object(event))
         return
     row = event.row
-    kind = kind_of(event)
+    kind = kind_of(row)
     where = "-" if event.run_id is None else event.run_id[:8]
     where += f"/{event.job}" if event.job is not None else ""
     where += f":{row.idx}" if row.idx is not None else ""

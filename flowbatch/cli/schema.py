@@ -1,4 +1,4 @@
-"""`schema`: what an editor needs to complete and check a workflow file, or the settings."""
+"""`schema`: what an editor needs to complete and check a workflow file or the settings, and a receiver to read events."""
 
 from __future__ import annotations
 
@@ -6,15 +6,25 @@ import click
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["workflow", "settings"]), default="workflow", metavar="[workflow|settings]")
+@click.argument(
+    "what",
+    type=click.Choice(["workflow", "settings", "event"]),
+    default="workflow",
+    metavar="[workflow|settings|event]",
+)
 def schema(what: str) -> None:
-    """Print the JSON schema of workflow files, or of the settings.
+    """Print the JSON schema of workflow files, of the settings, or of events.
 
     Save it and name it in the first line of the file: `# yaml-language-server: $schema=workflow.schema.json`.
     """
     import json
 
-    from flowbatch.spec.jsonschema import settings_schema, workflow_schema
+    if what == "event":
+        from flowbatch.hooks.event_schema import event_schema
 
-    made = workflow_schema() if what == "workflow" else settings_schema()
+        made = event_schema()
+    else:
+        from flowbatch.spec.jsonschema import settings_schema, workflow_schema
+
+        made = workflow_schema() if what == "workflow" else settings_schema()
     click.echo(json.dumps(made, indent=2, ensure_ascii=False))

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from flowbatch.cli.events import kind_of, news, seq_of, time_of
+from flowbatch.cli.events import news, seq_of, time_of
 from flowbatch.cli.main import run
 from flowbatch.errors import InputError
 from flowbatch.folder import StateFolder
-from flowbatch.model.events import ChildEvents
+from flowbatch.model.events import ChildEvents, kind_of
 from flowbatch.store.reader import Reader
 from tests.cli.filled import History, id_of
 from tests.core.builders import environment, job
@@ -124,7 +124,7 @@ def test_following_shows_what_comes_until_the_run_ends(history: History, folder:
                 history.end(history.name("x", "second"))
             history.store(folder.path)
 
-        found = [kind_of(event) for event in news(reader, reader.last_seq(), second, pause)]
+        found = [kind_of(event.row) for event in news(reader, reader.last_seq(), second, pause)]
     assert found == ["job.running", "job.succeeded", "run.succeeded"]
     assert pauses == 2
 
