@@ -97,7 +97,7 @@ async def test_an_older_store_is_backed_up_then_migrated(
     async with a_store(tmp_path) as store:
         await store.commit(submission(1, spec()))
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        before = list(db.iterdump())
+        before = sorted(db.iterdump())  # a copy has its indices in another order
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     db = migrate_further(path)
     closing_later.append(db)
@@ -106,7 +106,7 @@ async def test_an_older_store_is_backed_up_then_migrated(
     backup = tmp_path / f"flowbatch.db.v{LATEST}.backup"
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
     with closing(sqlite3.connect(backup)) as old:
-        assert list(old.iterdump()) == before
+        assert sorted(old.iterdump()) == before
         assert old.execute("PRAGMA user_version").fetchone() == (LATEST,)
     assert not any(name.endswith(".part") for name in os.listdir(tmp_path))
 
