@@ -49,7 +49,7 @@ def load_plan(
         with path.open("rb") as stream:
             text = stream.read(FILE_BYTES)
     except OSError as error:
-        raise InputError(f"{file}: the workflow cannot be read: {error.strerror}") from error
+        raise InputError(f"{file}: the workflow cannot be read: {error.strerror}{near(path)}") from error
     with no_plugins():
         from flowbatch.spec.compile import parse, plan
     environments, queues = place.places
@@ -93,6 +93,20 @@ def stored(place: Place, name: str, revision: int | None) -> DefinitionRow | Non
         if revision is not None:
             return reader.revision(name, revision)
         return reader.latest_revision(name)
+
+
+def near(path: Path) -> str:
+    """A workflow beside it whose name is nearly that."""
+    from difflib import get_close_matches
+
+    try:
+        names = [
+            name for name in os.listdir(path.parent) if name.endswith((".yaml", ".yml")) and name != "flowbatch.yaml"
+        ]
+    except OSError:
+        return ""
+    close = [] if path.name in names else get_close_matches(path.name, names, n=1)
+    return f" (did you mean {str(path.parent / close[0])!r}?)" if close else ""
 
 
 def guard(place: Place, folder: str, allow: Sequence[str]) -> Guard:

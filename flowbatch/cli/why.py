@@ -119,10 +119,25 @@ def attempt_text(reader: Reader, job: JobView, task: TaskView) -> str:
     if task.status is Status.SUCCEEDED:
         return f"attempt {task.attempts} {how}{took}"
     reason = f" ({why})" if (why := task_reason(task)) else ""
+    return f"attempt {task.attempts} {how}{took}{reason}{no_further(reader, job, task)}"
+
+
+def no_further(reader: Reader, job: JobView, task: TaskView) -> str:
+    """Why it was not tried again, where its reason does not say it already (aws-batch.md §4)."""
+    from flowbatch.core.ending import EXITED, FAILED_TO_START, HOST_LOST, TIMED_OUT
+
     most = reader.job_plan(job).spec.retry.attempts
-    # numbers go on when a run is retried, so that they say nothing about the budget then
-    budget = f", and {most} {'was' if most == 1 else 'were'} allowed" if not job.row.generation else ""
-    return f"attempt {task.attempts} {how}{took}{reason}{budget}"
+    if task.status_reason == TIMED_OUT:
+        return ", and a timeout is never tried again"
+    if task.status_reason not in (EXITED, FAILED_TO_START, HOST_LOST):
+        return ""  # the user stopped it
+    if job.row.generation:
+        return ""  # numbers go on when a run is retried, so that they say nothing about the budget then
+    if task.attempts >= most:
+        return f", and {most} {'was' if most == 1 else 'were'} allowed"
+    if task.cancelled or job.row.cancelled:
+        return ", and it had been cancelled meanwhile"
+    return f", and a rule of its `retry` exits on that ({most} attempts were allowed)"
 
 
 def array_ended(reader: Reader, run: RunView | None, job: JobView) -> str:

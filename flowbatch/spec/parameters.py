@@ -32,6 +32,9 @@ def judge(params: Mapping[str, ParamModel], findings: Findings) -> None:
         other = variables.setdefault(variable(name), name)
         if other != name:
             findings.problem(path, f"{other!r} and {name!r} would share the variable {variable(name)}", at_key=True)
+        kind: Path = (*path, "type")
+        if findings.positions.has(kind) and findings.positions.written(kind) != param.type:
+            continue  # refused: what it says besides is not judged by a type that nobody gave
         numeric = param.type in ("integer", "number")
         for key, bound in (("min", param.min), ("max", param.max)):
             if bound is not None and not numeric:

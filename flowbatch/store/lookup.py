@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SHOWN: Final = 4  # of runs that share a prefix
 LABELS_SHOWN: Final = 20
 WORKFLOWS_MAX: Final = 1000
+NAMED_MAX: Final = 10  # jobs that an answer lists
 
 
 def resolve(source: Reader, text: str) -> Found:
@@ -81,7 +82,8 @@ def job_of(source: Reader, found: RunView, name: str) -> JobView:
         if name in (job.name, job.id):
             return job
     names = [job.name for job in jobs]
-    raise InputError(f"run {found.id} ({found.workflow}) has no job {name!r}{hint(name, names)}")
+    few = f"; it has {', '.join(names)}" if len(names) <= NAMED_MAX else ""
+    raise InputError(f"run {found.id[:8]} ({found.workflow}) has no job {name!r}{hint(name, names) or few}")
 
 
 def within(source: Reader, text: str, address: Address, found: RunView | None, job: JobView) -> Found:

@@ -71,6 +71,7 @@ class TaskView:
     stopped_at: Millis | None
     not_before: Millis | None  # RUNNABLE, in a retry's backoff
     truncated: bool  # the log of the last attempt was capped
+    cancelled: bool = False  # by its index, while it ran
 
     @property
     def id(self) -> str:

@@ -43,7 +43,7 @@ def task_view(job: JobView, index: int, row: TaskRow | None) -> TaskView:
     return TaskView(
         job.id, job.name, shown, row.status, row.status_reason, row.exit_code, row.reason, row.attempt, place_of(row),
         job.row.created_at, row.started_at, row.stopped_at, row.not_before,
-        row.truncated,
+        row.truncated, row.cancelled,
     )  # fmt: skip
 
 

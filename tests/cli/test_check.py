@@ -153,3 +153,11 @@ def test_names_are_counted_where_they_are_many() -> None:
     assert some(["a"]) == "a"
     assert some(["a", "b", "c"]) == "a, b and c"
     assert some(list("abcdefgh")) == "a, b, c, d, e and 3 more"
+
+
+def test_a_name_that_is_nearly_right(capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(FILM) == 0
+    assert run(["check", "film.yml"]) == 2
+    assert "cannot be read: No such file or directory (did you mean 'film.yaml'?)" in capsys.readouterr().err
+    assert run(["check", "nothing-like-it.yaml"]) == 2
+    assert "did you mean" not in capsys.readouterr().err

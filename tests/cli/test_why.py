@@ -12,10 +12,11 @@ import pytest
 from flowbatch.app import open_app
 from flowbatch.cli.main import run
 from flowbatch.folder import StateFolder
-from flowbatch.model.ids import RunId
-from flowbatch.model.jobspec import FakeScript, RunPlan, When
+from flowbatch.model.ending import Evidence
+from flowbatch.model.ids import JobId, RunId
+from flowbatch.model.jobspec import Action, FakeScript, RetryPolicy, Rule, RunPlan, When
 from flowbatch.model.outcome import Outcome
-from flowbatch.model.stimuli import SubmitRun
+from flowbatch.model.stimuli import Cancel, SubmitRun, Target, Terminate
 from flowbatch.settings import Settings
 from tests.cli.filled import History, id_of, renamed
 from tests.core.builders import environment, job, need, queue
@@ -73,6 +74,32 @@ B_1 = "b:1 FAILED: attempt 2 exited with 3 after 500 ms, and 2 were allowed"
 )  # fmt: skip
 def test_how_it_ended(address: str, sentence: str, folder: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
     assert told(folder, capsys, address) == sentence
+
+
+def test_why_it_was_not_tried_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    history = History(environment(16))
+    policy = RetryPolicy(5, rules=(Rule(Action.EXIT, exit_code="2"),))
+    history.begin(
+        "run",
+        job("rule", retry=policy),
+        job("late", attempts=5),
+        job("wide", size=2, attempts=5),
+        job("stopped", attempts=5),
+    )
+    history.done("rule", code=2)
+    history.end(history.name("late"), evidence=Evidence(143, timed_out=True))
+    history.tell(Cancel(5, Target(job=JobId(id_of("run/wide")), indices=((1, 1),)), "enough"))
+    history.tell(Terminate(6, Target(job=JobId(id_of("run/stopped"))), "enough"))
+    history.done("wide:1", "stopped", code=1)
+    folder = history.store(tmp_path / "state")
+    ends = {
+        "rule": "exited with 2 after 500 ms, and a rule of its `retry` exits on that (5 attempts were allowed)",
+        "late": "(Job attempt duration exceeded timeout), and a timeout is never tried again",
+        "wide:1": "exited with 1 after 500 ms, and it had been cancelled meanwhile",
+        "stopped": "exited with 1 after 500 ms (enough)",
+    }
+    for name, end in ends.items():
+        assert told(folder, capsys, f"flow/{name}").endswith(end)
 
 
 def test_a_run_that_succeeded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -286,7 +286,7 @@ def test_a_mistake_brings_no_others_with_it() -> None:
     queues: {q: {environments: [e]}, r: {priority: high}}
     secrets: {s: {file: 5}}
     definitions: {d: {command: make}, e: 5}
-    params: {p: {type: integer, default: x}}
+    params: {p: {type: integer, default: x}, q: {type: integr, default: 3, min: 1}}
     jobs:
       a: {uses: d, queue: q, secrets: {S: s}}
       b: {uses: e, queue: r, needs: c}
@@ -301,6 +301,7 @@ def test_a_mistake_brings_no_others_with_it() -> None:
         "definitions.d.command",
         "definitions.e",
         "params.p.default",
+        "params.q.type",
         "jobs.c.array.size",
     ]
 
