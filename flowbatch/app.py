@@ -99,7 +99,7 @@ async def open_app(
                     await tasks.start(control.serve, socket, verbs, name="control socket")
                 if docker is not None:
                     engine.observe(partial(drop_volumes, docker))
-                yield App(folder, settings, engine, verbs, docker.hold_ups if docker is not None else list, opened)
+                yield App(folder, settings, engine, verbs, partial(hold_ups, engine, docker), opened)
                 if docker is not None:
                     await docker.tidy()
                 tasks.cancel_scope.cancel()
@@ -107,6 +107,12 @@ async def open_app(
             with anyio.CancelScope(shield=True), anyio.move_on_after(10):  # the last commit may be in its fsync
                 await store.close()
             folder.socket.unlink(missing_ok=True)
+
+
+def hold_ups(engine: Engine, docker: DockerBackend | None) -> list[tuple[str, str]]:
+    """What everything waits for, and what containers do."""
+    full = [("room on the disk", "(nothing new starts, what runs goes on)")] if engine.full_since is not None else []
+    return full + (docker.hold_ups() if docker is not None else [])
 
 
 def gathering(store: SqliteStore) -> Store:

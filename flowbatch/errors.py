@@ -7,7 +7,7 @@ FlowbatchError                 exit code
 ├── StoreError                 4   the store cannot be trusted
 │   ├── StoreDamaged           4
 │   └── StoreTooNew            4
-├── StoreFull                  –   no room on the disk: the engine stops the line and tries again
+├── StoreFull                  4   no room on the disk to begin with; later on the engine stops the line and tries again
 ├── BackendUnavailable         5   the supervisor, the Docker Engine or a server cannot be reached
 └── InternalError              70  a bug in flowbatch
     └── InvalidTransition      70  a status followed one that it may not follow
@@ -76,7 +76,7 @@ class StoreTooNew(StoreError):
 
 
 class StoreFull(FlowbatchError):
-    pass
+    exit_code = 4
 
 
 class BackendUnavailable(FlowbatchError):

@@ -55,7 +55,7 @@ class Place:
         from flowbatch.errors import StoreError
 
         environments, queues = self.settings.environments, self.settings.queues
-        if not self.folder.database.exists():
+        if not self.folder.exists():
             return environments, queues
         try:
             with self.reader() as reader, reader.snapshot():

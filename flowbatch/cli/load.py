@@ -105,8 +105,9 @@ def near(path: Path) -> str:
         ]
     except OSError:
         return ""
-    close = [] if path.name in names else get_close_matches(path.name, names, n=1)
-    return f" (did you mean {str(path.parent / close[0])!r}?)" if close else ""
+    stems = {name.rpartition(".")[0]: name for name in names}
+    close = [] if path.name in names else get_close_matches(path.stem, stems, n=1)
+    return f" (did you mean {str(path.parent / stems[close[0]])!r}?)" if close else ""
 
 
 def guard(place: Place, folder: str, allow: Sequence[str]) -> Guard:

@@ -23,7 +23,7 @@ def translated(error: sqlite3.Error, path: str) -> FlowbatchError:
     """Says what, where and what to do; the caller raises it from the error."""
     code = code_of(error)
     if code in FULL or code & 0xFF in FULL:
-        return StoreFull(f"{path}: no room on the disk; free some, and work goes on by itself")
+        return StoreFull(f"{path}: no room on the disk; free some")
     if code & 0xFF in DAMAGED:
         return StoreDamaged(f"{path}: the store is damaged ({error}); restore a backup, or move the state folder away")
     if busy(error):
