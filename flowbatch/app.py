@@ -28,7 +28,7 @@ from flowbatch.engine.orders import OrderDesk
 from flowbatch.engine.verbs import Verbs
 from flowbatch.folder import StateFolder, short_socket_path
 from flowbatch.model.ids import RunId
-from flowbatch.model.jobspec import Environment, Queue, RunPlan
+from flowbatch.model.jobspec import Environment, JobSpec, Queue, RunPlan
 from flowbatch.model.outcome import Outcome
 from flowbatch.model.status import RunStatus
 from flowbatch.model.stimuli import Configure
@@ -91,7 +91,7 @@ async def open_app(
             opened = dict(state.runs)
             desk = OrderDesk(folder.path, log_cap_bytes=settings.log_cap_bytes)
             engine = Engine(Machine(state), store, backends, desk, clock)
-            engine.post(Configure(settings.environments, settings.queues))
+            engine.post(Configure(settings.environments, settings.queues, settings.tokens))
             verbs = Verbs(engine)
             async with anyio.create_task_group() as tasks:
                 await tasks.start(engine.run, name="engine")
@@ -193,14 +193,22 @@ def pinned(plan: RunPlan, environments: tuple[Environment, ...], queues: tuple[Q
         )
         for queue in used
     )
+    own_tokens = {token.name: f"{plan.id[:8]}/{token.name}" for token in plan.tokens}
     jobs = tuple(
-        replace(job, spec=replace(job.spec, queue=own_queues[job.spec.queue])) if job.spec.queue in own_queues else job
+        replace(job, spec=pinned_spec(job.spec, own_queues, own_tokens))
+        if job.spec.queue in own_queues or job.spec.tokens
+        else job
         for job in plan.jobs
     )
+    tokens = tuple(replace(token, name=own_tokens[token.name]) for token in plan.tokens)
     names = {name for queue in used for name in queue.environments}
-    return replace(
-        plan, jobs=jobs, queues=kept, environments=tuple(place for name, place in places.items() if name in names)
-    )
+    used_places = tuple(place for name, place in places.items() if name in names)
+    return replace(plan, jobs=jobs, queues=kept, environments=used_places, tokens=tokens)
+
+
+def pinned_spec(spec: JobSpec, queues: Mapping[str, str], tokens: Mapping[str, str]) -> JobSpec:
+    demand = tuple(sorted((tokens.get(name, name), count) for name, count in spec.tokens))
+    return replace(spec, queue=queues.get(spec.queue, spec.queue), tokens=demand)
 
 
 def detach(arguments: list[str], folder: StateFolder) -> tuple[subprocess.Popen[bytes], int]:

@@ -11,6 +11,7 @@ from flowbatch.errors import InputError, Problem, WorkflowInvalid
 from flowbatch.model.events import ChildEvents
 from flowbatch.model.jobspec import Environment, Queue
 from flowbatch.model.resources import Resources
+from flowbatch.model.tokens import Token
 from flowbatch.spec.policy import NOTHING, Policy
 
 FILE: Final = "flowbatch.yaml"
@@ -27,6 +28,7 @@ class Settings:
     retention_ms: int | None = None  # None: for ever
     child_events: ChildEvents = ChildEvents.NONE
     file: str | None = None
+    tokens: tuple[Token, ...] = ()  # consumable resources that all runs share
     policy: Policy = NOTHING  # of containers; a workflow's own folder comes to it
     disk_free_mib: int | None = None  # on Docker's disk, before a container starts; None: the usual
 
@@ -89,6 +91,7 @@ def parse_settings(text: bytes, file: str) -> Settings:
         model.retention,
         ChildEvents.NONE if model.events is None else ChildEvents(model.events.children),
         file,
+        tuple(each.token(name) for name, each in (model.tokens or {}).items()),
         NOTHING if model.policy is None else model.policy.policy(),
         None if limits is None else limits.disk_free,
     )

@@ -104,6 +104,7 @@ def job_object(job: JobPlan, keys: dict[JobId, str]) -> dict[str, object]:
         "vcpus": spec.resources.vcpus_milli / 1000,
         "memory_mib": spec.resources.memory_mib,
         "gpus": spec.resources.gpus,
+        "tokens": {title_of(name): count for name, count in spec.tokens},
         "needs": [{"job": keys.get(n.job, n.job), "when": n.when.value, "each": n.each} for n in spec.needs],
         "sequential": spec.sequential,
         "max_running": spec.max_running,
@@ -186,6 +187,8 @@ def print_plan(plan: Plan) -> None:
 
 def details_of(spec: JobSpec) -> list[str]:
     """What the table has no room for."""
+    from flowbatch.model.jobspec import title_of
+
     words = ["its children run one after the other"] if spec.sequential else []
     if spec.max_running is not None:
         words.append(f"at most {spec.max_running} run at once")
@@ -198,6 +201,8 @@ def details_of(spec: JobSpec) -> list[str]:
         words.append(f"backoff {span_text(policy.backoff_first_ms)}..{span_text(policy.backoff_last_ms)}")
     if policy.attempts > 1 and policy.rules:
         words.append(counted(len(policy.rules), "retry rule"))
+    if spec.tokens:
+        words.append("holds " + ", ".join(f"{count} of {title_of(name)}" for name, count in spec.tokens))
     if spec.secrets:
         words.append(f"secrets {', '.join(name for name, _ in spec.secrets)}")
     return words

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import anyio
 import click
 
 from flowbatch.cli.context import Place
@@ -81,6 +80,7 @@ def register(place: Place, file: str, as_json: bool) -> int:
     "container", "containerProperties": {"image": "busybox:1", "command": ["true"]}}. Keys of a workflow file's `definitions` are
     taken as well.
     """
+    from flowbatch.cli.engine import ask_or_open
     from flowbatch.cli.load import no_plugins
 
     text = read(file)
@@ -88,7 +88,7 @@ def register(place: Place, file: str, as_json: bool) -> int:
         from flowbatch.spec.definitions import read_registration
     made = read_registration(text, "standard input" if file == "-" else file)
     arguments = {"name": made.name, "body": made.body, "digest": made.digest, "tags": dict(made.tags)}
-    value = change(place, "register_definition", arguments)
+    value = ask_or_open(place, "register_definition", arguments)
     if as_json:
         print_json(value)
     else:
@@ -102,6 +102,8 @@ def register(place: Place, file: str, as_json: bool) -> int:
 @click.pass_obj
 def deregister(place: Place, name: str, as_json: bool) -> int:
     """Make a revision INACTIVE: nothing new is made from it. Jobs that were submitted go on."""
+    from flowbatch.cli.engine import ask_or_open
+
     wanted = reference(name)
     if wanted.revision is None:
         raise InputError(
@@ -109,7 +111,7 @@ def deregister(place: Place, name: str, as_json: bool) -> int:
         )
     with place.reader() as reader:
         found(reader, wanted)
-    value = change(place, "deregister_definition", {"name": wanted.name, "revision": wanted.revision})
+    value = ask_or_open(place, "deregister_definition", {"name": wanted.name, "revision": wanted.revision})
     if as_json:
         print_json(value)
         return 0
@@ -117,25 +119,6 @@ def deregister(place: Place, name: str, as_json: bool) -> int:
     left = f"{wanted.name} now means revision {latest}." if latest else f"{wanted.name} has no ACTIVE revision left."
     click.echo(f"{wanted} is INACTIVE{'' if value['changed'] else ' already'}. {left}")
     return 0
-
-
-def change(place: Place, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Through the engine that holds the folder, else as one for the moment it takes."""
-    from flowbatch import logs
-
-    logs.configure()
-    value = place.ask(verb, **arguments) if place.folder.holder() is not None else None
-    if value is None:
-        value = anyio.run(change_alone, place, verb, arguments)
-    assert isinstance(value, dict)
-    return value
-
-
-async def change_alone(place: Place, verb: str, arguments: dict[str, Any]) -> object:
-    from flowbatch.app import open_app
-
-    async with open_app(place.folder, place.settings, hold_open_runs=True) as app:
-        return await app.verbs.call(verb, arguments)
 
 
 def read(file: str) -> bytes:

@@ -16,6 +16,7 @@ from flowbatch.errors import InputError, Problem
 
 if TYPE_CHECKING:
     from flowbatch.model.definition import DefinitionRow
+    from flowbatch.model.tokens import Token
     from flowbatch.spec.compile import Plan, SourceRequest
     from flowbatch.spec.policy import Guard
 
@@ -68,6 +69,7 @@ def load_plan(
         guard=None if allow is None else guard(place, folder, allow),
         only=tuple(only),
         absent=None if allow is None else absent,
+        tokens=shared_tokens(place),
         registry=lambda name, revision: stored(place, name, revision),
         register=register,
     )
@@ -83,6 +85,20 @@ def load_plan(
         for source, job in absent_sources.items()
     )
     return made
+
+
+def shared_tokens(place: Place) -> tuple[Token, ...]:
+    """As an engine would find them: the settings' first, then what was created by hand, with the totals of now."""
+    from flowbatch.model.tokens import Token
+
+    found = {token.name: token for token in place.settings.tokens}
+    if place.folder.exists():
+        with place.reader() as reader:
+            for row in reader.tokens():
+                said = found.get(row.name)
+                if row.run is None and (said is None or row.declared == said.total):
+                    found[row.name] = Token(row.name, row.total, row.kind)
+    return tuple(found.values())
 
 
 def stored(place: Place, name: str, revision: int | None) -> DefinitionRow | None:
@@ -165,13 +181,13 @@ def is_text(word: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in word)
 
 
-def parameters(words: Sequence[str]) -> dict[str, str]:
+def parameters(words: Sequence[str], flag: str = "-p") -> dict[str, str]:
     """`-p name=value`; the last one of a name wins."""
     found: dict[str, str] = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not name:
-            raise InputError(f"-p {word}: a parameter is given as name=value")
+            raise InputError(f"{flag} {word}: {'a parameter' if flag == '-p' else 'it'} is given as name=value")
         found[name] = value
     return found
 

@@ -33,6 +33,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "resume": ("flowbatch.cli.again", "Continue interrupted runs."),
     "events": ("flowbatch.cli.events", "Print the event log; -f follows it."),
     "definitions": ("flowbatch.cli.definitions", "Job definitions: list, show, register, deregister."),
+    "tokens": ("flowbatch.cli.tokens", "Consumable resources: list, show, create, update, delete."),
     "doctor": ("flowbatch.cli.doctor", "Check this machine, the state folder and the settings."),
     "schedules": ("flowbatch.cli.schedules", "List the scheduled workflows, the next one first."),
     "backup": ("flowbatch.cli.backup", "Copy the store while it is in use."),

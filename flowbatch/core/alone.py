@@ -6,7 +6,7 @@ store first, and brings what it was with the submission.
 
 from __future__ import annotations
 
-from flowbatch.core import admission, dependencies, submission
+from flowbatch.core import admission, dependencies, submission, tokens
 from flowbatch.core.state import Job, State
 from flowbatch.core.turn import Turn
 from flowbatch.model.ids import Millis
@@ -28,13 +28,17 @@ def on_submit_job(state: State, command: SubmitJob, out: Turn) -> None:
         out.answer(command.ticket, value={"absent": absent})
         return
     sources = [state.jobs.get(need.job) or ghost(ended[need.job]) for need in plan.spec.needs]
-    refused = queue_refuses(state, plan.spec, out.now) or next(
-        (
-            said
-            for need, source in zip(plan.spec.needs, sources, strict=True)
-            if (said := need_refused(plan.spec, need, source)) is not None
-        ),
-        None,
+    refused = (
+        queue_refuses(state, plan.spec, out.now)
+        or tokens.absent(state, plan.spec)
+        or next(
+            (
+                said
+                for need, source in zip(plan.spec.needs, sources, strict=True)
+                if (said := need_refused(plan.spec, need, source)) is not None
+            ),
+            None,
+        )
     )
     if refused is not None:
         out.answer(command.ticket, refused)

@@ -12,12 +12,14 @@ from flowbatch.core.shares import FairShares
 from flowbatch.core.state import NOTHING, ROW, Job, Live, Odd, Run, State
 from flowbatch.core.submission import count_unmet
 from flowbatch.core.timers import Timer, TimerKind
+from flowbatch.core.tokens import in_use
 from flowbatch.model.ending import Halt
 from flowbatch.model.ids import JobId, Millis
 from flowbatch.model.jobspec import Stage
 from flowbatch.model.places import is_of_run
 from flowbatch.model.resources import Resources
 from flowbatch.model.status import RunStatus, Status
+from flowbatch.model.tokens import TokenKind
 
 Canonical = dict[str, object]
 WITHOUT_ROW: Final = bytes(code & 7 for code in range(256))
@@ -177,6 +179,10 @@ def check_capacity(state: State) -> None:
         assert environment.used == held, f"{name}: used {environment.used}, live attempts hold {held}"
         assert environment.live == count, f"{name}: live"
         assert held.fits(environment.spec.capacity), f"{name}: {held} of {environment.spec.capacity}"
+    for name, token in state.tokens.held.items():
+        counted = in_use(state, name) if token.kind is TokenKind.REPLENISHABLE else 0
+        assert token.in_use == counted, f"tokens {name}: {token.in_use} in use, live attempts hold {counted}"
+        assert token.total >= 0, f"tokens {name}: a total of {token.total}"
     for name, queue in state.queues.items():
         assert queue.live == queued.get(name, 0), f"queue {name}: live"
         if queue.fair is not None:
@@ -313,6 +319,7 @@ def canonical(state: State, now: Millis) -> Canonical:
         "queues": {name: queue.live for name, queue in state.queues.items() if queue.live},
         "ready": ready_tasks(state, now),
         "access": (state.keys, state.policies),
+        "tokens": {name: (each.row(), each.in_use) for name, each in state.tokens.held.items()},
         "definitions": {name: (each.last, each.active) for name, each in state.definitions.items()},
         "usage": usage(state, now),
         "heads": {name: queue.stuck for name, queue in state.queues.items() if queue.stuck is not None},

@@ -159,6 +159,8 @@ def release(state: State, live: Live, out: Turn) -> None:
     if queue.fair is not None:
         queue.fair.hold(job.spec.share or "", -live.resources.vcpus_milli, out.now)
         out.share_rows(queue)
+    if job.spec.tokens:
+        state.tokens.give_back(job.spec.tokens)
     if job.parked:
         queue.unpark(job)
     state.place_wanted = True

@@ -21,6 +21,7 @@ from flowbatch.core import (
     scheduler,
     sinks,
     submission,
+    tokens,
 )
 from flowbatch.core.state import Run, State
 from flowbatch.core.timers import Timer, TimerKind
@@ -35,7 +36,9 @@ from flowbatch.model.stimuli import (
     Cancel,
     Census,
     Configure,
+    CreateToken,
     DeletePolicy,
+    DeleteToken,
     DeregisterDefinition,
     Drain,
     EnableSink,
@@ -60,6 +63,7 @@ from flowbatch.model.stimuli import (
     TellProgress,
     Terminate,
     Tick,
+    UpdateToken,
 )
 
 
@@ -133,6 +137,7 @@ def dispatch(state: State, stimulus: Stimulus, out: Turn) -> None:
             commands.on_interrupt(state, out)
         case Configure():
             environments.on_configure(state, stimulus, out)
+            tokens.declare(state, stimulus.tokens, out)
         case RegisterDefinition():
             definitions.on_register(state, stimulus, out)
         case DeregisterDefinition():
@@ -161,6 +166,12 @@ def dispatch(state: State, stimulus: Stimulus, out: Turn) -> None:
             sinks.on_revive(stimulus, out)
         case EnableSink():
             sinks.on_enable(stimulus, out)
+        case CreateToken():
+            tokens.on_create(state, stimulus, out)
+        case UpdateToken():
+            tokens.on_update(state, stimulus, out)
+        case DeleteToken():
+            tokens.on_delete(state, stimulus, out)
         case Tick():
             pass
         case _:
@@ -210,4 +221,5 @@ def evict(state: State, run_id: RunId) -> Run:
     for job in run.jobs:
         del state.jobs[job.id]
     state.drop_places(run.plan)
+    tokens.evict(state, run.plan)
     return run

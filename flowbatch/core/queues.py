@@ -56,12 +56,15 @@ class QueueState:
         return 0 if self.fair is None else -job.spec.priority
 
     def push(self, shape: Resources, entry: Entry) -> None:
-        spec = entry.job.spec
-        key = GroupKey(spec.priority if self.fair is None else 0, shape, spec.kind)
+        key = self.key_of(entry.job, shape)
         group = self.groups.get(key)
         if group is None:
             group = self.groups[key] = Group(key) if self.fair is None else FairGroup(key, shares=self.fair)
         group.push(entry)
+
+    def key_of(self, job: Job, shape: Resources) -> GroupKey:
+        spec = job.spec
+        return GroupKey(spec.priority if self.fair is None else 0, shape, spec.kind, spec.tokens)
 
     def unpark(self, job: Job) -> None:
         """A child of the job has ended: of each shape that its max_running held back, one entry is ready again."""

@@ -1,10 +1,10 @@
 """What is RUNNABLE now, as ranges of indices grouped by what they need.
 
-A queue has a group per (priority, shape, kind); a group is a heap of ranges `(front, job number, first index)`: retries (front
+A queue has a group per (priority, shape, kind, tokens); a group is a heap of ranges `(front, job number, first index)`: retries (front
 0) before the rest (1), then the order of submission. Placing k tasks of a range is one division. Entries are not searched for
 when a task is cancelled: an index that is no longer RUNNABLE is passed over when its turn comes.
 
-A queue with a fair-share policy has a group per (shape, kind), with a line a share in it (lines.py).
+A queue with a fair-share policy has a group per (shape, kind, tokens), with a line a share in it (lines.py).
 
 What `max_running` holds back is parked with the job, a heap per shape. While the job is below its limit, each shape that has
 parked entries has one of its entries in the group too, so that the end of a task brings back one entry and not all.
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from flowbatch.model.ids import Millis
 from flowbatch.model.resources import Resources
 from flowbatch.model.status import Status
+from flowbatch.model.tokens import Demand
 
 if TYPE_CHECKING:
     from flowbatch.core.state import Job
@@ -32,6 +33,7 @@ class GroupKey(NamedTuple):
     priority: int  # 0 in a fair-share queue: there it orders what is within a share
     shape: Resources
     kind: str  # process | docker: where a `local` environment sends it
+    tokens: Demand = ()
 
 
 class Entry(NamedTuple):
@@ -49,6 +51,7 @@ class Group:
     key: GroupKey
     heap: list[Entry] = field(default_factory=list)
     blocked_since: Millis | None = None  # its head did not fit then, and still does not
+    token_since: Millis | None = None  # its head needs tokens, could not start then, and still cannot
 
     @property
     def empty(self) -> bool:

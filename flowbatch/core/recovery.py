@@ -15,7 +15,7 @@ that starting it again could be a second start.
 
 from __future__ import annotations
 
-from flowbatch.core import crews, definitions, dependencies, lifecycle, sinks, submission
+from flowbatch.core import crews, definitions, dependencies, lifecycle, sinks, submission, tokens
 from flowbatch.core.launching import launch_again
 from flowbatch.core.members import Crew
 from flowbatch.core.queues import QueueState, usage_of
@@ -81,6 +81,7 @@ def restore(state: State, loaded: Loaded) -> None:
     runs: dict[int, Run] = {}
     jobs: dict[int, Job] = {}
     needed = {plan.spec.queue for row, plan in loaded.jobs if not row.status.terminal}
+    tokens.restore(state, loaded.tokens)
     for run_row, run_plan in loaded.runs:
         restore_places(state, run_plan, needed)
         runs[run_row.no] = restore_run(state, run_row, run_plan)
@@ -160,6 +161,7 @@ def restore_live(state: State, job: Job, row: TaskRow) -> Live:
     )  # fmt: skip
     state.live[key[:2]] = live
     environment.hold(live.resources, 1)
+    state.tokens.hold(job.spec.tokens)
     live.queue.live += 1
     if live.queue.fair is not None:
         live.queue.fair.resume(job.spec.share or "", live.resources.vcpus_milli)

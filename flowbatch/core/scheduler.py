@@ -12,7 +12,7 @@ from __future__ import annotations
 import heapq
 from typing import Final
 
-from flowbatch.core import crews, limits
+from flowbatch.core import crews, limits, tokens
 from flowbatch.core.dependencies import set_single_status
 from flowbatch.core.launching import LaunchMaker
 from flowbatch.core.queues import QueueState
@@ -39,8 +39,10 @@ def place(state: State, out: Turn) -> None:
             queue.fair.advance(out.now)
             out.share_rows(queue)
     # Once the holder of a reservation is served, others may have what was kept for it.
-    while pass_over(state, reservations(state, out.now), out):
-        pass
+    while True:
+        tokens.reserve(state, out.now)
+        if not pass_over(state, reservations(state, out.now), out):
+            break
     for queue in state.queues.values():
         if queue.spec.limits or queue.stuck is not None:
             limits.watch_head(state, queue, out)
@@ -77,7 +79,7 @@ class QueuePass:
             if entry is not None:
                 self.heads.append((group.head_key(entry), number, group))
             else:
-                group.blocked_since = None
+                group.blocked_since = group.token_since = None
                 if group.empty:
                     del queue.groups[group.key]
         heapq.heapify(self.heads)
@@ -88,7 +90,7 @@ class QueuePass:
 
 
 def serve(state: State, here: QueuePass, reserved: dict[str, Group], out: Turn) -> bool:
-    """Starts what it can of the best head, or lets it wait. True where it held a reservation and was served."""
+    """Starts what it can of the best head, or lets it wait. True where it held a reservation and was served, or has lost it."""
     queue, heads = here.queue, here.heads
     limit = queue.spec.max_running
     if limit is not None and queue.live >= limit:
@@ -100,8 +102,15 @@ def serve(state: State, here: QueuePass, reserved: dict[str, Group], out: Turn) 
         heapq.heappop(heads)
     elif group.head_key(entry) != key:  # held back by its max_running meanwhile, or its share has had its turn
         heapq.heapreplace(heads, (group.head_key(entry), number, group))
-    elif place_entry(state, queue, group, entry, reserved, turn_of(here, group, entry), out):
+    elif tokens.lacking(state, group):
+        # what waits for tokens waits for no capacity, and keeps none from others
         group.blocked_since = None
+        note_refusal(group, out.now)
+        heapq.heappop(heads)
+        return group in reserved.values()
+    elif place_entry(state, queue, group, entry, reserved, turn_of(here, group, entry), out):
+        group.blocked_since = group.token_since = None
+        state.tokens.served(group)
         following = group.head()
         if following is None:
             heapq.heappop(heads)
@@ -111,6 +120,7 @@ def serve(state: State, here: QueuePass, reserved: dict[str, Group], out: Turn) 
     else:
         if group.blocked_since is None:
             group.blocked_since = out.now
+        note_refusal(group, out.now)
         heapq.heappop(heads)
     return False
 
@@ -128,6 +138,11 @@ def turn_of(here: QueuePass, group: Group, entry: Entry) -> int:
     return fair.turns(share, group.key.shape.vcpus_milli, min(rivals, default=None))
 
 
+def note_refusal(group: Group, now: Millis) -> None:
+    if group.key.tokens and group.token_since is None:
+        group.token_since = now
+
+
 def place_entry(
     state: State, queue: QueueState, group: Group, entry: Entry, reserved: dict[str, Group], most: int, out: Turn
 ) -> bool:
@@ -142,6 +157,8 @@ def place_entry(
             room = min(room, queue.spec.max_running - queue.live)
         if queue.fair is not None:
             room = min(room, most - started, unreserved(state, queue, group, reserved))
+        if group.key.tokens:
+            room = min(room, state.tokens.room(group))
         if room > 0:
             count, index = start(state, queue, entry, index, room, environment, backend, shape, out)
             started += count
@@ -239,4 +256,6 @@ def start(
     if queue.fair is not None:
         queue.fair.hold(job.spec.share or "", shape.vcpus_milli * count, out.now)
         out.share_rows(queue)
+    if job.spec.tokens:
+        state.tokens.take(job.spec.tokens, count, out)
     return count, index

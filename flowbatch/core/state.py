@@ -18,6 +18,7 @@ from flowbatch.core.members import Crew, Layout, layout_of
 from flowbatch.core.queues import QueueState
 from flowbatch.core.ready import Entry
 from flowbatch.core.timers import Timers
+from flowbatch.core.tokens import TokenBook
 from flowbatch.errors import InvalidTransition
 from flowbatch.model.access import KeyRow, PolicyRow
 from flowbatch.model.ending import Halt
@@ -213,6 +214,7 @@ class State:
     deleted_queues: dict[str, QueueRow] = field(default_factory=dict)
     keys: dict[str, KeyRow] = field(default_factory=dict)
     policies: dict[str, PolicyRow] = field(default_factory=dict)
+    tokens: TokenBook = field(default_factory=TokenBook)
     timers: Timers = field(default_factory=Timers)
     place_wanted: bool = False  # something became ready, or capacity came free
     enforcing: frozenset[str] = frozenset()  # backends that enforce timeouts themselves

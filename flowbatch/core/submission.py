@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from dataclasses import replace
 
-from flowbatch.core import definitions, dependencies, sinks
+from flowbatch.core import definitions, dependencies, sinks, tokens
 from flowbatch.core.admission import refusal
 from flowbatch.core.dependencies import DEPENDENT_FAILED, satisfied
 from flowbatch.core.runs import arm_deadline
@@ -24,7 +24,7 @@ def on_submit_run(state: State, command: SubmitRun, out: Turn) -> None:
     if plan.id in state.runs:
         out.answer(command.ticket, value=plan.id)  # the same submission again
         return
-    refused = refusal(state, plan, out.now, must_fit=command.must_fit)
+    refused = refusal(state, plan, out.now, must_fit=command.must_fit) or tokens.unknown(state, plan)
     if refused is not None:
         out.answer(command.ticket, refused)
         return
@@ -42,6 +42,8 @@ def on_submit_run(state: State, command: SubmitRun, out: Turn) -> None:
     out.new_run(run, plan)
     run.child_events = sinks.child_events(state, plan)
     sinks.open_of_run(run, out)
+    for token in plan.tokens:
+        tokens.add(state, token, run.no, out)
     out.run_event(run)
     for job_plan in plan.jobs:
         out.new_job(add_job(state, run, job_plan, out.now), job_plan)

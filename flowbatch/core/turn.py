@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from flowbatch.core.members import Seat
 from flowbatch.core.queues import QueueState
 from flowbatch.core.state import EnvironmentState, Job, Live, Odd, Run, State
+from flowbatch.core.tokens import TokenState
 from flowbatch.model.effects import Answer, Effect
 from flowbatch.model.ending import Halt, Verdict
 from flowbatch.model.events import ChildEvents, EventKind, EventRow
@@ -36,6 +37,7 @@ class Turn:
     settled_runs: deque[Run] = field(default_factory=deque)
     reloaded: list[RunId] = field(default_factory=list)
     shared: dict[str, QueueState] = field(default_factory=dict)  # fair-share queues whose usage may have changed
+    tokens: dict[str, TokenState] = field(default_factory=dict)  # changed
 
     # --- rows
 
@@ -162,6 +164,8 @@ class Turn:
             if queue.fair is not None:
                 self.writes.usage.update(queue.fair.rows(name))
         self.writes.runs = {no: run_row(run) for no, run in self.runs.items()}
+        for name, token in self.tokens.items():
+            self.writes.tokens[name] = token.row()
         return Outcome(self.state.turn, self.writes, self.effects)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flowbatch.core import tokens
 from flowbatch.core.dependencies import satisfied
 from flowbatch.core.scheduler import RESERVE_AFTER_MS, reservations
 from flowbatch.core.state import Job, State
@@ -98,6 +99,11 @@ def explain_runnable(state: State, job: Job, index: int, now: Millis) -> str:
     if queue.spec.max_running is not None and queue.live >= queue.spec.max_running:
         return f"is RUNNABLE: queue {title_of(queue.spec.name)} runs {queue.live}, and its max_running is {queue.spec.max_running}"
     need = job.resources_of(index)
+    if job.spec.tokens:
+        group = queue.groups.get(queue.key_of(job, need))
+        missing = None if group is None else tokens.explain(state, group, now)
+        if missing is not None:
+            return f"is RUNNABLE: it needs {missing}"
     places = [explain_place(state, environment.name, need, now) for environment, _ in state.places_of(job)]
     if not places and job.spec.nodes is not None:
         queue_name = title_of(queue.spec.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from flowbatch.core.state import Job
@@ -13,6 +13,8 @@ from flowbatch.model.definition import Registration
 from flowbatch.model.ids import JobId, RunId
 from flowbatch.model.stimuli import (
     Cancel,
+    CreateToken,
+    DeleteToken,
     DeregisterDefinition,
     RegisterDefinition,
     Resume,
@@ -21,7 +23,9 @@ from flowbatch.model.stimuli import (
     SubmitJob,
     Target,
     Terminate,
+    UpdateToken,
 )
+from flowbatch.model.tokens import Token, TokenKind, TokenOperation
 
 Arguments = Mapping[str, Any]  # as they came over the socket: every verb checks its own
 Verb = Callable[[Arguments], Awaitable[object]]
@@ -41,6 +45,9 @@ class Verbs:
             "submit_job": self.submit_job,
             "register_definition": self.register_definition,
             "deregister_definition": self.deregister_definition,
+            "create_token": self.create_token,
+            "update_token": self.update_token,
+            "delete_token": self.delete_token,
         }
 
     async def call(self, verb: str, arguments: Arguments) -> object:
@@ -123,6 +130,22 @@ class Verbs:
             raise InputError("deregister_definition needs `revision`, a number")
         return await self._ask(lambda ticket: DeregisterDefinition(ticket, name, revision))
 
+    async def create_token(self, arguments: Arguments) -> object:
+        tags = arguments.get("tags") or {}
+        kind = TokenKind[one_of(arguments, "type", TokenKind.__members__)]
+        token = Token(needed(arguments, "name"), whole(arguments, "total"), kind)
+        pairs = tuple((str(key), str(value)) for key, value in tags.items())
+        return await self._ask(lambda ticket: CreateToken(ticket, token, pairs))
+
+    async def update_token(self, arguments: Arguments) -> object:
+        name, quantity = needed(arguments, "name"), whole(arguments, "quantity")
+        operation = TokenOperation[one_of(arguments, "operation", TokenOperation.__members__)]
+        return await self._ask(lambda ticket: UpdateToken(ticket, name, operation, quantity))
+
+    async def delete_token(self, arguments: Arguments) -> object:
+        name = needed(arguments, "name")
+        return await self._ask(lambda ticket: DeleteToken(ticket, name))
+
     async def _ask(self, command: Callable[[int], Stimulus]) -> object:
         answer = await self._engine.ask(command)
         if answer.error is not None:
@@ -154,3 +177,17 @@ def needed(arguments: Arguments, name: str) -> str:
     if not isinstance(value, str) or not value:
         raise InputError(f"`{name}` is missing: a text is needed")
     return value
+
+
+def whole(arguments: Arguments, name: str) -> int:
+    value = arguments.get(name)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InputError(f"`{name}` is missing: a whole number is needed")
+    return value
+
+
+def one_of(arguments: Arguments, name: str, words: Iterable[str]) -> str:
+    value = arguments.get(name)
+    if value not in (known := list(words)):
+        raise InputError(f"`{name}` is one of {', '.join(known)}, not {value!r}")
+    return str(value)

@@ -16,6 +16,7 @@ from flowbatch.model.places import SCALE_DOWN_MS, SPOT_NOTICE_MS, EnvironmentTyp
 from flowbatch.model.queues import FairShare, TimeLimit
 from flowbatch.model.resources import Resources, sum_of
 from flowbatch.model.secret import SecretSource as SecretSource
+from flowbatch.model.tokens import Demand, Token
 
 
 class When(StrEnum):
@@ -103,6 +104,7 @@ class JobSpec:
     container: Container | None = None
     user: str | None = None
     fake: FakeScript | None = None
+    tokens: Demand = ()  # consumable resources that each of its tasks holds while it runs
     definition: str = ""  # `name:revision` of the job definition it was made from; the name alone until it is submitted
     members: Members | None = None  # then `resources` is their sum, and what runs is theirs
     share: str | None = None  # shareIdentifier, in a queue with a fair-share policy
@@ -265,6 +267,7 @@ class RunPlan:
     deadline_ms: int | None = None  # wall time from the run's creation
     environments: tuple[Environment, ...] = ()  # the file's own
     queues: tuple[Queue, ...] = ()
+    tokens: tuple[Token, ...] = ()  # the file's own, under names that are the run's
     definitions: tuple[Registration, ...] = ()  # the file's own, registered with the run; of a stored plan none
     origin: str = ""  # the file of a server's library that made it
     notify: tuple[Notify, ...] = ()  # sinks of this run alone

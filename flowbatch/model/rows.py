@@ -14,6 +14,7 @@ from flowbatch.model.jobspec import Environment, JobPlan, Queue, RunPlan, Stage
 from flowbatch.model.notify import SinkWrites
 from flowbatch.model.places import PlaceStatus
 from flowbatch.model.status import RunStatus, Status
+from flowbatch.model.tokens import TokenRow
 
 
 class RunRow(NamedTuple):
@@ -197,6 +198,7 @@ class Writes:
     usage: dict[UsageKey, UsageRow | None] = field(default_factory=dict)  # None: the row goes
     heads: dict[str, HeadRow | None] = field(default_factory=dict)  # by queue; likewise
     sinks: SinkWrites = field(default_factory=SinkWrites)
+    tokens: dict[str, TokenRow | None] = field(default_factory=dict)  # None: they are deleted
 
     def absorb(self, later: Writes) -> None:
         """What a later turn wrote comes on top: its rows replace ours under the same keys."""
@@ -211,7 +213,7 @@ class Writes:
         return bool(
             self.new_runs or self.new_jobs or self.runs or self.jobs or self.tasks or self.reopened or self.attempts
             or self.members or self.events or self.definitions or self.deregistered or self.environments or self.queues
-            or self.shelves or self.usage or self.heads
+            or self.shelves or self.usage or self.heads or self.tokens
             or self.keys or self.policies or self.tags or self.audit or self.sinks
         )  # fmt: skip
 
@@ -235,3 +237,4 @@ class Loaded:
     policies: list[PolicyRow] = field(default_factory=list)
     usage: list[UsageRow] = field(default_factory=list)
     heads: list[HeadRow] = field(default_factory=list)
+    tokens: list[TokenRow] = field(default_factory=list)  # everybody's, and those of the runs

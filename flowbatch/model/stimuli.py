@@ -11,6 +11,7 @@ from flowbatch.model.notify import Notify, SinkProgress
 from flowbatch.model.record import record
 from flowbatch.model.rows import Loaded, ShelfRow
 from flowbatch.model.status import Status
+from flowbatch.model.tokens import Token, TokenOperation
 
 Ticket = int  # given by the caller of a command; the Answer carries it back
 
@@ -117,10 +118,11 @@ class Interrupt:
 
 @record
 class Configure:
-    """The engine's own environments and queues, sent once at the start of a life and on every change of settings."""
+    """The engine's own environments, queues and tokens, sent once at the start of a life and on every change of settings."""
 
     environments: tuple[Environment, ...]
     queues: tuple[Queue, ...]
+    tokens: tuple[Token, ...] = ()
 
 
 @record
@@ -136,6 +138,29 @@ class DeregisterDefinition:
     ticket: Ticket
     name: str
     revision: int
+
+
+@record
+class CreateToken:
+    """CreateConsumableResource."""
+
+    ticket: Ticket
+    token: Token
+    tags: tuple[tuple[str, str], ...] = ()
+
+
+@record
+class UpdateToken:
+    ticket: Ticket
+    name: str
+    operation: TokenOperation
+    quantity: int
+
+
+@record
+class DeleteToken:
+    ticket: Ticket
+    name: str
 
 
 @record
@@ -307,6 +332,9 @@ Stimulus = (
     | Redeliver
     | ReviveDead
     | EnableSink
+    | CreateToken
+    | UpdateToken
+    | DeleteToken
     | Started
     | LaunchFailed
     | Exited

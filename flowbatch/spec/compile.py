@@ -16,6 +16,7 @@ from flowbatch.errors import Problem, WorkflowInvalid
 from flowbatch.model.definition import DefinitionRow
 from flowbatch.model.ids import JobId, RunId
 from flowbatch.model.jobspec import Environment, JobPlan, Queue, RunPlan, SecretSource
+from flowbatch.model.tokens import Token
 from flowbatch.spec import parameters
 from flowbatch.spec.arrays import ReadSource, Sizer, SourceRequest
 from flowbatch.spec.containers import warn_of_unused
@@ -30,6 +31,7 @@ from flowbatch.spec.positions import Positions, in_order
 from flowbatch.spec.registering import registrations
 from flowbatch.spec.schema import ParamModel, WorkflowModel
 from flowbatch.spec.specs import SpecMaker
+from flowbatch.spec.token_schema import tokens_of
 from flowbatch.spec.validation import EXPRESSION, Validated, validate
 from flowbatch.spec.yaml import load
 
@@ -109,6 +111,7 @@ def plan(
     guard: Guard | None,
     only: tuple[str, ...] = (),
     absent: Callable[[SecretSource], str | None] | None = None,
+    tokens: tuple[Token, ...] = (),
     registry: Lookup = nothing_registered,
     register: bool = False,
 ) -> Plan:
@@ -117,6 +120,7 @@ def plan(
     `available` and `queues` are the engine's own, used where the file has none. `read_source` may raise OSError. `root`:
     flowbatch may run jobs as other users. `guard`: what containers may ask for; None judges nothing, for a picture.
     `absent`: why a secret cannot be there; None asks nobody.
+    `tokens`: those that all runs share.
     `registry`: the definitions that are stored. `register`: the plan carries the file's own, to be stored with the run.
     """
     findings = Findings(document.positions)
@@ -139,7 +143,20 @@ def plan(
     around = Surroundings(folder, home, root)
     sizer = Sizer(around, read_source, findings)
     volumes = model.volumes or {}
-    maker = SpecMaker(ids, model.secrets or {}, values, volumes, places if trusted else None, around, findings, guard)
+    own_tokens = tokens_of(model.tokens)
+    sure = not any(path[:1] == ("tokens",) for path in checked.broken)
+    known_tokens = {token.name: token for token in tokens} | own_tokens if sure else None
+    maker = SpecMaker(
+        ids,
+        model.secrets or {},
+        values,
+        volumes,
+        places if trusted else None,
+        around,
+        findings,
+        guard,
+        (known_tokens, own_tokens),
+    )
     warn_of_unused(volumes, (*drafts.main.values(), *drafts.final.values()), findings)
     specs = {
         job.key: maker.spec(job, sizer.size(job)) for job in drafts.order if job.key in keep or job.key in drafts.final
@@ -158,6 +175,7 @@ def plan(
         deadline_ms=model.deadline,
         environments=places.own_environments,
         queues=places.own_queues,
+        tokens=tuple(own_tokens.values()),
         definitions=registrations(document.name, drafts.definitions, jobs, around) if register else (),
     )
     return Plan(

@@ -20,6 +20,7 @@ from flowbatch.spec.positions import Path
 from flowbatch.spec.program_schema import ProgramModel
 from flowbatch.spec.schema import LayerModel
 from flowbatch.spec.schema_parts import ArrayModel, NeedModel, PairModel, RetryModel, RuleModel
+from flowbatch.spec.token_schema import AwsDemandsModel
 
 if TYPE_CHECKING:
     from flowbatch.spec.member_schema import NodeOverridesModel
@@ -36,6 +37,7 @@ _SAME: Final = (
     ("attempts", "retry", "retry_strategy"),
     ("priority", "scheduling_priority", "scheduling_priority_override"),
     ("stop_grace", "stop_timeout"),
+    ("tokens", "consumable_resources", "consumable_resources_override"),
     _CONTAINERS,
 )  # fmt: skip
 _ALTERNATIVES: Final = frozenset(name for group in _SAME for name in group[1:]) | {*_CONTAINERS}
@@ -76,6 +78,7 @@ class Layer:
     stop_grace_ms: int | None = None
     priority: int | None = None
     chunk: int | None = None
+    tokens: dict[str, int] | None = None  # as AWS has it, the upper one replaces the lower one whole
     fake: FakeScript | None = None
     container: containers.ContainerLayer | None = None
     nodes: NodesLayer | None = None
@@ -89,7 +92,7 @@ class Layer:
 
 _MERGED: Final = (
     "uses", "queue", "array", "needs", "command", "vcpus_milli", "memory_mib", "gpus", "user", "workdir", "retry",
-    "lost_free", "timeout_ms", "stop_grace_ms", "priority", "chunk", "fake", "definition_tags",
+    "lost_free", "timeout_ms", "stop_grace_ms", "priority", "chunk", "fake", "definition_tags", "tokens",
     "nodes", "task", "node_overrides",
 )  # fmt: skip
 _MERGED_BY_NAME: Final = ("env", "secrets", "parameters", "tags")
@@ -168,6 +171,14 @@ def settle_job(model: LayerModel, layer: Layer, origin: Path, findings: Findings
         layer.retry = _policy(model.retry_strategy, (*origin, "retryStrategy"), findings)
     if model.lost_attempts is not None:
         layer.lost_free = model.lost_attempts.free
+    layer.tokens = model.tokens
+    for name in ("consumable_resources", "consumable_resources_override"):
+        demands: AwsDemandsModel | None = getattr(model, name)
+        if demands is not None and layer.tokens is None:
+            try:
+                layer.tokens = demands.demand()
+            except ValueError as error:
+                findings.problem((*origin, _ALIASES[name], "consumableResourceList"), str(error))
 
 
 def _alternatives(model: ProgramModel, layer: Layer, given: set[str], origin: Path, findings: Findings) -> None:

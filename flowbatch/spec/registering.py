@@ -68,6 +68,8 @@ def body_of(layer: Layer, around: Surroundings) -> Body:
         body["timeout"] = {"attemptDurationSeconds": seconds(layer.timeout_ms)}
     if layer.priority is not None:
         body["schedulingPriority"] = layer.priority
+    if layer.tokens:
+        body["consumableResourceProperties"] = demand_object(layer.tokens.items())
     if layer.lost_free is not None:
         body["lost_attempts"] = {"free": layer.lost_free}
     return body
@@ -138,6 +140,10 @@ def resources_of(layer: Layer) -> list[dict[str, str]]:
     if layer.gpus is not None:
         found.append({"type": "GPU", "value": str(layer.gpus)})
     return found
+
+
+def demand_object(demand: Iterable[tuple[str, int]]) -> Body:
+    return {"consumableResourceList": [{"consumableResource": name, "quantity": count} for name, count in demand]}
 
 
 def add_container(layer: ContainerLayer, box: Body, body: Body, around: Surroundings) -> None:

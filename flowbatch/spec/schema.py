@@ -28,6 +28,7 @@ from flowbatch.spec.schema_parts import (
     Strict,
     Timeout,
 )
+from flowbatch.spec.token_schema import AwsDemandsModel, Quantity, Tokens
 from flowbatch.spec.values import (
     Command,
     DurationMs,
@@ -49,10 +50,6 @@ class LayerModel(ProgramModel):
     LATER: ClassVar[dict[str, str]] = {
         "eksProperties": "pods come with a later release",
         **dict.fromkeys(("share", "shareIdentifier"), "fair-share scheduling comes with a later release"),
-        **dict.fromkeys(
-            ("tokens", "consumableResourceProperties", "consumableResourcePropertiesOverride"),
-            "consumable resources come with a later release",
-        ),
     }  # fmt: skip
 
     uses: str | None = Field(None, description="The definition this job is made from.")
@@ -70,6 +67,9 @@ class LayerModel(ProgramModel):
     propagate_tags: bool | None = Field(
         None, alias="propagateTags", description="The job's tags become labels of its container."
     )
+    tokens: dict[Name, Quantity] | None = Field(
+        None, description="Consumable resources that each of its tasks holds while it runs: {licence: 1}."
+    )
     nodes: Nodes | None = Field(None, description="A multi-node parallel job: how many, the main one, groups of them.")
     containers: list[PartModel] | None = Field(
         None, min_length=1, max_length=CONTAINERS_MAX, description="Several containers in each task, with one network."
@@ -86,6 +86,12 @@ class LayerModel(ProgramModel):
     array_properties: AwsArrayModel | None = Field(None, alias="arrayProperties", description="AWS's `array`.")
     depends_on: Needs | None = Field(None, alias="dependsOn", description="AWS's spelling of `needs`.")
     container_overrides: OverridesModel | None = Field(None, alias="containerOverrides", description="As in SubmitJob.")
+    consumable_resources: AwsDemandsModel | None = Field(
+        None, alias="consumableResourceProperties", description="AWS's spelling of `tokens`."
+    )
+    consumable_resources_override: AwsDemandsModel | None = Field(
+        None, alias="consumableResourcePropertiesOverride", description="AWS's `tokens`, as in SubmitJob."
+    )
     retry_strategy: RetryModel | None = Field(None, alias="retryStrategy", description="AWS's spelling of `retry`.")
     scheduling_priority: Priority | None = Field(None, alias="schedulingPriority", description="AWS's `priority`.")
     scheduling_priority_override: Priority | None = Field(
@@ -235,6 +241,10 @@ class WorkflowModel(Strict):
     environments: dict[Name, EnvironmentModel] | None = Field(None, description="Compute environments.")
     queues: dict[Name, QueueModel] | None = Field(None, description="Job queues.")
     secrets: dict[Name, SecretModel] | None = Field(None, description="Where secret values come from.")
+    tokens: Tokens | None = Field(
+        None,
+        description="Consumable resources of this run alone: {links: 4, budget: {total: 100, type: non_replenishable}}.",
+    )
     volumes: dict[Name, VolumeModel | None] | None = Field(
         None, description="Named volumes of which there is more to say: {frames: {keep: true}}."
     )
@@ -255,6 +265,7 @@ DEFINITION_LACKS: Final = JOB_ONLY | {
     "jobQueue",
     "containerOverrides",
     "schedulingPriorityOverride",
+    "consumableResourcePropertiesOverride",
 }
 DEFAULTS_LACK: Final = JOB_ONLY | {
     "containerProperties", "containers", "ecsProperties", "nodeOverrides", "nodeProperties", "nodes", "type",

@@ -18,6 +18,7 @@ from flowbatch.spec.positions import Positions
 from flowbatch.spec.scalars import shown
 from flowbatch.spec.schema import EnvironmentModel, QueueModel
 from flowbatch.spec.schema_parts import Strict
+from flowbatch.spec.token_schema import Tokens
 from flowbatch.spec.values import Name, SizeMib
 
 DAY_MS: Final = 24 * 3600 * 1000
@@ -117,6 +118,7 @@ class SettingsModel(Strict):
 
     environments: dict[Name, EnvironmentModel] | None = Field(None, description="Compute environments.")
     queues: dict[Name, QueueModel] | None = Field(None, description="Job queues.")
+    tokens: Tokens | None = Field(None, description="Consumable resources that all runs share: {licence: 5}.")
     limits: LimitsModel | None = Field(None, description="Limits.")
     events: EventsModel | None = Field(None, description="The event log.")
     policy: PolicyModel | None = Field(None, description="What containers may ask for.")

@@ -10,6 +10,7 @@ from flowbatch.model.container import Container
 from flowbatch.model.ids import JobId
 from flowbatch.model.jobspec import JobSpec, Members, Need, RetryPolicy, SecretSource
 from flowbatch.model.resources import Resources
+from flowbatch.model.tokens import Token
 from flowbatch.spec import parameters
 from flowbatch.spec.arrays import Children
 from flowbatch.spec.containers import container_of
@@ -24,6 +25,7 @@ from flowbatch.spec.policy import Guard, objections, resolved
 from flowbatch.spec.references import refs_in
 from flowbatch.spec.scalars import text_of
 from flowbatch.spec.schema import SecretModel, VolumeModel
+from flowbatch.spec.token_schema import judge_demand
 
 JOB_TEXT_MAX: Final = 1 << 20  # characters of a job's command and environment; Linux passes about 2 MB to a program
 RUN_TEXT_MAX: Final = 64 << 20
@@ -54,11 +56,15 @@ class SpecMaker:
         around: Surroundings,
         findings: Findings,
         guard: Guard | None = None,
+        tokens: tuple[Mapping[str, Token] | None, Mapping[str, Token]] = ({}, {}),
     ) -> None:
         self.ids = ids
         self.places = places
         self.around = around
         self.guard = guard
+        self.tokens, self.own_tokens = (
+            tokens  # all that there are, and the file's own of these; None: they are not judged
+        )
         self.keep = frozenset(name for name, volume in volumes.items() if volume is not None and volume.keep)
         self.findings = findings
         self.env = tuple((parameters.variable(name), text_of(value)) for name, value in values.items())
@@ -112,10 +118,20 @@ class SpecMaker:
             container=container,
             user=layer.user if container is None else None,
             fake=layer.fake,
+            tokens=tuple(sorted((layer.tokens or {}).items())),
             definition=job.definition,
             members=members,
         )
         self.judge_size(job, spec)
+        if layer.tokens and self.tokens is not None:
+            keys = ("tokens", "consumableResourcePropertiesOverride", "consumableResourceProperties")
+            judge_demand(
+                layer.tokens,
+                self.tokens,
+                self.own_tokens,
+                self.findings.positions.first(layer.paths(*keys)),
+                self.findings,
+            )
         return spec
 
     def members(self, job: Draft, queue: str, children: Children) -> Members | None:

@@ -30,7 +30,7 @@ _SIZE_SCHEMA: Final = {
 EXPRESSION_SCHEMA: Final = {"type": "string", "pattern": r"^\$\{\{.*\}\}$"}
 
 
-def _name(value: object) -> str:
+def name_of(value: object) -> str:
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise ValueError(f"{shown(value)} is not a name; names have 1 to 128 letters, digits, `_` or `-`")
     return value
@@ -100,7 +100,7 @@ def _plain(value: object) -> str | int | float | bool:
 T = TypeVar("T")
 Listed = Annotated[list[T], BeforeValidator(_one, json_schema_input_type=list[T] | T)]
 
-Name = Annotated[str, PlainValidator(_name), WithJsonSchema({"type": "string", "pattern": NAME})]
+Name = Annotated[str, PlainValidator(name_of), WithJsonSchema({"type": "string", "pattern": NAME})]
 EnvName = Annotated[str, PlainValidator(_env_name), WithJsonSchema({"type": "string"})]
 Text = Annotated[str, PlainValidator(_text), WithJsonSchema(_TEXT_SCHEMA)]
 Number = Annotated[int | float, PlainValidator(_number), WithJsonSchema({"type": "number"})]

@@ -43,6 +43,7 @@ def steps(db: sqlite3.Connection, run: int) -> list[Step]:
             high = min(low + EVENTS_A_STEP - 1, last)
             found.append(partial(drop, statement=statements.DROP_EVENTS, parameters=(run, low, high)))
     found.append(partial(drop_sinks, run=run))
+    found.append(partial(drop, statement=statements.DROP_TOKENS, parameters=(run,)))
     found.append(partial(drop, statement=statements.DROP_RUN, parameters=(run,)))
     return found
 

@@ -30,6 +30,7 @@ from flowbatch.model.rows import (
     UsageRow,
 )
 from flowbatch.model.status import RunStatus, Status
+from flowbatch.model.tokens import TokenKind, TokenRow
 from flowbatch.store import plans, statements
 
 Plan = TypeVar("Plan", JobPlan, RunPlan, Environment, Queue)
@@ -88,8 +89,16 @@ def event_row(row: Columns) -> EventRow:
 
 def definition_row(row: Columns) -> DefinitionRow:
     name, revision, active, body, digest, tags, registered_at, deregistered_at = row
-    pairs = tuple((str(key), str(value)) for key, value in from_json(tags).items())
-    return DefinitionRow(name, revision, bool(active), body, digest, pairs, registered_at, deregistered_at)
+    return DefinitionRow(name, revision, bool(active), body, digest, pairs(tags), registered_at, deregistered_at)
+
+
+def token_row(row: Columns) -> TokenRow:
+    name, kind, total, declared, run, tags, created_at = row
+    return TokenRow(name, TokenKind(kind), total, declared, run, pairs(tags), created_at)
+
+
+def pairs(text: str) -> tuple[tuple[str, str], ...]:
+    return tuple((str(key), str(value)) for key, value in from_json(text).items())
 
 
 def known_revisions(db: sqlite3.Connection) -> list[KnownRevision]:
@@ -104,8 +113,10 @@ def loaded(db: sqlite3.Connection, boot_id: str, numbers: Iterable[int], *, alon
     jobs: list[tuple[JobRow, JobPlan]] = []
     tasks: list[TaskRow] = []
     members: list[MemberRow] = []
+    tokens: list[TokenRow] = []
     with no_collector():
         for number in numbers:
+            tokens += map(token_row, db.execute(statements.TOKENS_OF_RUN, (number,)).fetchall())
             for *run, plan in db.execute(statements.RUN, (number,)).fetchall():
                 runs.append((run_row(run), whole(plans.run_plan, plan)))
             for *job, plan in db.execute(statements.JOBS_OF_RUN, (number,)).fetchall():
@@ -119,7 +130,7 @@ def loaded(db: sqlite3.Connection, boot_id: str, numbers: Iterable[int], *, alon
                 if jobs[-1][1].spec.members is not None:
                     members += map(member_row, db.execute(statements.MEMBERS_OF_LIVE_TASKS, (job[0],)).fetchall())
             tasks += task_rows(db.execute(statements.TASKS_ALONE).fetchone())
-    return Loaded(life, same_boot_since, next_run, next_job, runs, jobs, tasks, members=members)
+    return Loaded(life, same_boot_since, next_run, next_job, runs, jobs, tasks, members=members, tokens=tokens)
 
 
 def environment_row(row: Columns) -> EnvironmentRow:

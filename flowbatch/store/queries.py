@@ -159,6 +159,28 @@ ORDER BY task.job, count(*) DESC, min(task.idx)
 LIMIT ?
 """
 
+# --- consumable resources
+
+TOKENS: Final = """
+SELECT name, kind, total, declared, run, tags, created_at
+FROM token
+WHERE run IS NULL OR run IN (SELECT no FROM run INDEXED BY run_open WHERE status = 0)
+ORDER BY name
+"""
+
+# What the live tasks of open runs hold. A job of a run that has ended has none.
+LIVE_WITH_TOKENS: Final = """
+SELECT job_plan.plan -> '$.spec.tokens', count(*)
+FROM run INDEXED BY run_open
+CROSS JOIN job
+JOIN job_plan ON job_plan.job = job.no
+CROSS JOIN task
+WHERE run.status = 0 AND job.run = run.no AND job.status < 5
+  AND json_array_length(job_plan.plan, '$.spec.tokens') > 0
+  AND task.job = job.no AND task.status IN (3, 4)
+GROUP BY job.no
+"""
+
 # --- job definitions
 
 # `max` makes the other bare columns those of its row.

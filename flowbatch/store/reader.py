@@ -16,6 +16,7 @@ from flowbatch.model.jobspec import JobPlan, RunPlan, Stage
 from flowbatch.model.rows import EnvironmentRow, QueueRow, ShelfRow
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.model.stimuli import EndedJob
+from flowbatch.model.tokens import TokenRow
 from flowbatch.store import access, loading, lookup, plans, queries, statements, views
 from flowbatch.store.results import AttemptView, Event, FailureGroup, Found, JobView, MemberView, RunView, TaskView
 from flowbatch.store.session import Session
@@ -160,6 +161,20 @@ class Reader(Session):
                 alike.append(FailureGroup(job.id, job.name, job.size, None, None, reason, resting, None))
             groups += alike
         return groups
+
+    # --- consumable resources
+
+    def tokens(self) -> list[TokenRow]:
+        """Everybody's, and those of open runs, by name."""
+        return [loading.token_row(row) for row in self.rows(queries.TOKENS)]
+
+    def tokens_in_use(self) -> dict[str, int]:
+        """What the attempts that are STARTING or RUNNING hold."""
+        found: dict[str, int] = {}
+        for demand, count in self.rows(queries.LIVE_WITH_TOKENS):
+            for name, quantity in from_json(demand):
+                found[name] = found.get(name, 0) + quantity * count
+        return found
 
     # --- job definitions
 

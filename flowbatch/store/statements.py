@@ -200,6 +200,13 @@ SELECT sink, seq, 0, 0, error FROM dead WHERE sink = ?
 """
 DROP_DEAD: Final = "DELETE FROM dead WHERE sink = ?"
 
+DROP_TOKEN: Final = "DELETE FROM token WHERE name = ?"
+
+PUT_TOKENS: Final = """
+INSERT OR REPLACE INTO token (name, kind, total, declared, run, tags, created_at)
+SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?)) LIMIT ?
+"""
+
 # --- the start of a life
 
 KEYS: Final = "SELECT id, name, generation, policies, created_at, expires_at, revoked_at FROM access_key ORDER BY id"
@@ -305,6 +312,8 @@ WHERE task.job = ? AND task.status IN (3, 4)
   AND member.job = task.job AND member.idx = task.idx AND member.attempt = task.attempt
 ORDER BY member.idx, member.member
 """
+SHARED_TOKENS: Final = "SELECT name, kind, total, declared, run, tags, created_at FROM token WHERE run IS NULL"
+TOKENS_OF_RUN: Final = "SELECT name, kind, total, declared, run, tags, created_at FROM token WHERE run = ?"
 
 # --- collecting what ended long ago
 
@@ -335,4 +344,5 @@ DROP_GAPS_OF_RUN: Final = "DELETE FROM gap WHERE sink IN (SELECT key FROM sink W
 DROP_DEAD_OF_RUN: Final = "DELETE FROM dead WHERE sink IN (SELECT key FROM sink WHERE run = ?)"
 DROP_PARKED_OF_RUN: Final = "DELETE FROM parked WHERE sink IN (SELECT key FROM sink WHERE run = ?)"
 DROP_SINKS_OF_RUN: Final = "DELETE FROM sink WHERE run = ?"
+DROP_TOKENS: Final = "DELETE FROM token WHERE run = ?"
 DROP_RUN: Final = "DELETE FROM run WHERE no = ?"

@@ -31,6 +31,7 @@ JOBS: Final = Bulk(statements.PUT_JOBS, 17, enums=(4, 5, 9, 10, 11))
 JOB_PLANS: Final = Bulk(statements.PUT_JOB_PLANS, 6)
 TASKS: Final = Bulk(statements.PUT_TASKS, 19, enums=(2, 9, 16, 18))
 ATTEMPTS: Final = Bulk(statements.PUT_ATTEMPTS, 10, enums=(9,))
+TOKENS: Final = Bulk(statements.PUT_TOKENS, 7, enums=(1,))
 DEFINITIONS: Final = Bulk(statements.PUT_DEFINITIONS, 8, enums=(2,))
 MEMBERS: Final = Bulk(statements.PUT_MEMBERS, 16, enums=(4, 6, 15))
 USAGE: Final = Bulk(statements.PUT_USAGE, 5)
@@ -107,8 +108,10 @@ def begin_life(db: sqlite3.Connection, boot_id: str, pid: int, now: Millis) -> L
     db.execute(statements.BEGIN_LIFE, (boot_id, pid, now))
     db.execute(statements.DROP_OLD_USAGE, (now - USAGE_KEPT_MS,))
     open_runs = [number for (number,) in db.execute(statements.OPEN_RUNS).fetchall()]
+    shared = list(map(loading.token_row, db.execute(statements.SHARED_TOKENS).fetchall()))
+    loaded = loading.loaded(db, boot_id, open_runs, alone=True)
     return replace(
-        loading.loaded(db, boot_id, open_runs, alone=True),
+        loaded,
         definitions=loading.known_revisions(db),
         environments=[loading.environment_row(row) for row in db.execute(statements.ENVIRONMENTS).fetchall()],
         queues=[loading.queue_row(row) for row in db.execute(statements.QUEUES).fetchall()],
@@ -116,6 +119,7 @@ def begin_life(db: sqlite3.Connection, boot_id: str, pid: int, now: Millis) -> L
         policies=[access.policy_row(row) for row in db.execute(statements.POLICIES).fetchall()],
         usage=loading.usage(db),
         heads=loading.heads(db),
+        tokens=shared + loaded.tokens,
     )
 
 
@@ -146,6 +150,12 @@ def write(db: sqlite3.Connection, writes: Writes) -> None:
     MEMBERS.write(db, list(writes.members.values()))
     sinks.write(db, writes)
     EVENTS.write(db, writes.events)
+    for name, token in writes.tokens.items():
+        if token is None:
+            db.execute(statements.DROP_TOKEN, (name,))
+    tokens = [token for token in writes.tokens.values() if token is not None]
+    if tokens:
+        TOKENS.write(db, [(*row[:5], to_json(dict(row.tags)).decode(), *row[6:]) for row in tokens])
     if writes.definitions:
         DEFINITIONS.write(db, [(*row[:5], to_json(dict(row.tags)).decode(), *row[6:]) for row in writes.definitions])
     for name, revision, at in writes.deregistered:

@@ -17,6 +17,7 @@ from flowbatch.model.jobspec import Condition, RunPlan, Stage, When
 from flowbatch.model.resources import Resources
 from flowbatch.model.rows import AttemptRow, MemberRow, TaskRow, Writes
 from flowbatch.model.status import TRANSITIONS, RunStatus, Status
+from flowbatch.model.tokens import TokenKind
 from tests.sim import reference
 from tests.sim.backend import SimBackend
 from tests.sim.share_laws import ShareLaws
@@ -43,6 +44,39 @@ def has_ready(group: Group) -> bool:
     )
 
 
+def free_tokens(state: State, name: str) -> int:
+    """Counted from what is live."""
+    token = state.tokens.held.get(name)
+    if token is None:
+        return 0
+    if token.kind is TokenKind.NON_REPLENISHABLE:
+        return token.total
+    return token.total - sum(dict(live.job.spec.tokens).get(name, 0) for live in state.live.values())
+
+
+def waiting_for(state: State, name: str, now: int) -> list[Group]:
+    """Who has waited for that so long that it may keep a share."""
+    return [
+        group
+        for queue in state.queues.values()
+        for group in queue.groups.values()
+        if group.token_since is not None
+        and now - group.token_since >= RESERVE_AFTER_MS
+        and any(each == name for each, _ in group.key.tokens)
+        and has_ready(group)
+    ]
+
+
+def may_keep_tokens(state: State, group: Group) -> bool:
+    """What could never start keeps none from others."""
+    places = state.places_of(next(group.entries()).job)
+    fits = any(place.spec.enabled and group.key.shape.fits(place.spec.capacity) for place, _ in places)
+    return fits and all(
+        (token := state.tokens.held.get(name)) is not None and quantity <= token.total
+        for name, quantity in group.key.tokens
+    )
+
+
 class Laws:
     def __init__(self, store: DictStore, backends: dict[str, SimBackend]) -> None:
         self.store = store
@@ -58,6 +92,11 @@ class Laws:
         self.capacity: dict[str, Resources] = {}
         self.plans: dict[RunId, RunPlan] = {}  # as they are submitted
         self.registering = False  # in this turn somebody registers, changed or not
+        self.tokens_held: dict[str, int] = {}  # of replenishable ones, by live rows
+        self.tokens_next: dict[str, int] = {}  # likewise, once the turn is durable
+        self.tokens_changed = False  # in this turn an operator changes totals
+        self.tokens_kept: dict[str, tuple[int, int, Group]] = {}  # (queue's priority, negated; since; whose)
+        self.tokens_since: dict[tuple[str, GroupKey], int] = {}
         self.kept: dict[str, Share] = {}
         self.since: dict[tuple[str, GroupKey], int] = {}
         self.edition = 0  # of the places, before this turn
@@ -73,6 +112,7 @@ class Laws:
         self.look_at_events(writes, reopened, reopened_runs)
         if writes.definitions or writes.new_jobs:
             self.look_at_definitions(writes)
+        self.look_at_tokens(writes)
         for (no, idx), task in writes.tasks.items():
             plan = self.store.job_plans.get(no)
             if no in reopened and not task.status.terminal:
@@ -131,6 +171,43 @@ class Laws:
             if (no, idx) in told:
                 assert told[no, idx] == task.status, f"task {no}:{idx} is {task.status.name}, its events say otherwise"
 
+    def look_at_tokens(self, writes: Writes) -> None:
+        """By the rows alone: what live tasks hold stays within the total, unless an operator lowered that; of what is used up,
+        each new attempt takes its share once and nothing comes back by itself."""
+        store = self.store
+        self.tokens_next = {}
+        if not store.tokens and not writes.tokens:
+            return
+        rows = {**store.tokens, **writes.tokens}
+        totals = {name: row for name, row in rows.items() if row is not None}
+        plans = store.job_plans | {no: plan for no, _, plan in writes.new_jobs}
+        begun: dict[str, int] = {}
+        freed: dict[str, int] = {}
+        for (no, idx), row in writes.tasks.items():
+            before = store.tasks[no].get(idx)
+            was = before.attempt if before is not None and before.status.live else None
+            for name, quantity in plans[no].spec.tokens:
+                if row.status.live and was != row.attempt:
+                    begun[name] = begun.get(name, 0) + quantity
+                if was is not None and not (row.status.live and was == row.attempt):
+                    freed[name] = freed.get(name, 0) + quantity
+        assert all(name in totals for name in begun), f"{begun} taken of {list(totals)}"
+        for name, token in totals.items():
+            old = store.tokens.get(name)
+            taken = begun.get(name, 0)
+            if token.kind is TokenKind.REPLENISHABLE:
+                held = self.tokens_held.get(name, 0)
+                now = held + taken - freed.get(name, 0)
+                assert now >= 0, f"{name}: {now} in use"
+                assert now <= max(token.total, held), f"{name}: {now} in use of {token.total}, {held} were before"
+                self.tokens_next[name] = now
+            elif old is not None and not self.tokens_changed:
+                assert token.total == old.total - taken, f"{name}: {old.total} - {taken} is not {token.total}"
+
+    def tokens_stored(self) -> None:
+        """The turn is durable."""
+        self.tokens_held |= self.tokens_next
+
     def look_at_definitions(self, writes: Writes) -> None:
         """Numbers count up and are never given twice; every job is pinned to a revision that says what its file asked for; what
         has not changed gets no new number."""
@@ -147,8 +224,10 @@ class Laws:
                 name, _, revision = stored[job.id].partition(":")
                 assert name == job.spec.definition, f"{job.id} was made from {stored[job.id]}"
                 assert not name or known[name, int(revision)].digest == digests[name], f"{job.id}: {stored[job.id]}"
+        gone = {(name, revision) for name, revision, _ in writes.deregistered}
+        active = [each for each in self.store.definitions.values() if each.active and each[:2] not in gone]
         for row in () if self.registering else writes.definitions:
-            before = [each for (name, _), each in self.store.definitions.items() if name == row.name and each.active]
+            before = [each for each in active if each.name == row.name]
             changed = not before or max(before, key=lambda each: each.revision).digest != row.digest
             assert changed or len(writes.new_runs) > 1, f"{row.id} says what the revision before it says"
 
@@ -421,6 +500,24 @@ class Laws:
                             tied.add(environment.name)
         for name in tied:  # which of them holds it is the core's own affair
             del self.kept[name]
+        self.note_kept_tokens(state, now)
+
+    def note_kept_tokens(self, state: State, now: int) -> None:
+        """Likewise of each of the tokens; whose demand can never be met, or runs nowhere, keeps none."""
+        self.tokens_kept = {}
+        self.tokens_since = {}
+        for name, token in state.tokens.held.items():
+            found: list[tuple[int, int, Group]] = []
+            for queue in state.queues.values():
+                for group in queue.groups.values():
+                    if group not in waiting_for(state, name, now) or group.token_since is None:
+                        continue
+                    self.tokens_since[queue.spec.name, group.key] = group.token_since
+                    if may_keep_tokens(state, group):
+                        found.append((-queue.spec.priority, group.token_since, group))
+            found.sort(key=lambda each: each[:2])
+            if found and (len(found) == 1 or found[0][:2] != found[1][:2]):
+                self.tokens_kept[token.name] = found[0]
 
     def look_at_placement(self, state: State, launches: list[Launch], now: int) -> None:
         if state.edition == self.edition:  # else what was kept may be kept no more
@@ -430,17 +527,36 @@ class Laws:
                 share = self.kept.get(launch.environment)
                 if share is not None and share.group.blocked_since == share.since and has_ready(share.group):
                     self.look_at_share(state, launch, share)
+        if self.tokens_kept and not self.tokens_changed:
+            for launch in launches:
+                for name, _ in launch.spec.tokens:
+                    if launch.place is None and name in self.tokens_kept:
+                        self.look_at_kept_tokens(state, launch, name)
         if not state.draining:
             for job in state.jobs.values():
                 if job.counts[Status.RUNNABLE] and not job.held:
                     self.look_at_waiting(state, job, now)
+
+    def look_at_kept_tokens(self, state: State, launch: Launch, name: str) -> None:
+        """As `look_at_share`: whoever waits for tokens gets them in the end, however many others want only a few."""
+        priority, waited_since, group = self.tokens_kept[name]
+        spec = launch.spec
+        queue = state.queues[spec.queue].spec
+        since = self.tokens_since.get(
+            (queue.name, GroupKey(0 if queue.policy else spec.priority, launch.resources, spec.kind, spec.tokens))
+        )
+        if -queue.priority < priority or (since is not None and since <= waited_since):
+            return
+        if group.token_since == waited_since and has_ready(group):
+            free, share = free_tokens(state, name), dict(group.key.tokens)[name]
+            assert free >= share, f"{launch.key.id}: took {name} that was kept: {free} are left, {share} are waited for"
 
     def look_at_share(self, state: State, launch: Launch, share: Share) -> None:
         """Who does not come from a higher queue, and has not waited as long, leaves the holder's share alone."""
         spec = launch.spec
         queue = state.queues[spec.queue].spec
         priority = spec.priority if queue.policy is None else 0
-        since = self.since.get((queue.name, GroupKey(priority, launch.resources, spec.kind)))
+        since = self.since.get((queue.name, GroupKey(priority, launch.resources, spec.kind, spec.tokens)))
         if -queue.priority < share.priority or (since is not None and since <= share.since):
             return
         free = state.environments[launch.environment].free()
@@ -458,6 +574,8 @@ class Laws:
             waits = odd.not_before is not None and odd.not_before > now
             if job.status_of(index) == Status.RUNNABLE and not waits:
                 shapes.add(job.resources_of(index))
+        if job.spec.tokens and self.tokens_missing(state, job, now):
+            return
         for environment, _ in state.places_of(job):
             if environment.spec.enabled:
                 free = environment.free()
@@ -466,13 +584,26 @@ class Laws:
                         kept = self.spoken_for(state, environment, shape, now)
                         assert kept, f"{job.id} waits for {shape}, and {environment.name} has {free}"
 
+    def tokens_missing(self, state: State, job: Job, now: int) -> bool:
+        """There are too few, or another job has waited so long for them that this one would touch its share."""
+        for name, quantity in job.spec.tokens:
+            free = free_tokens(state, name)
+            if free < quantity:
+                return True
+            for group in waiting_for(state, name, now):
+                others = may_keep_tokens(state, group) and all(entry.job is not job for entry in group.entries())
+                if others and free - dict(group.key.tokens)[name] < quantity:
+                    return True
+        return False
+
     def spoken_for(self, state: State, environment: EnvironmentState, shape: Resources, now: int) -> bool:
         """Some job holds a reservation, and this one would touch it."""
         for queue in state.queues.values():
             for group in queue.groups.values():
                 since = group.blocked_since
                 able = group.key.shape.fits(environment.spec.capacity)
-                if since is not None and now - since >= RESERVE_AFTER_MS and able and has_ready(group):
+                lacking = any(free_tokens(state, name) < quantity for name, quantity in group.key.tokens)
+                if since is not None and now - since >= RESERVE_AFTER_MS and able and has_ready(group) and not lacking:
                     left = environment.free().minus(group.key.shape)
                     if any(need > have for need, have in zip(shape, left, strict=True) if need):
                         return True

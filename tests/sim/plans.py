@@ -29,6 +29,7 @@ from flowbatch.model.jobspec import (
 )
 from flowbatch.model.queues import JOB_REQUIREMENT, MAX_RESOURCE, FairShare, TimeLimit, reason_code
 from flowbatch.model.resources import Resources
+from flowbatch.model.tokens import Demand, Token, TokenKind
 
 TIMEOUT_MS: Final = 40_000
 WHENS: Final = (When.SUCCESS,) * 6 + (When.FAILURE, When.DONE, When.DONE)
@@ -127,6 +128,19 @@ class Scripts:
 class Places:
     environments: tuple[Environment, ...]
     queues: tuple[Queue, ...]
+    tokens: tuple[Token, ...] = ()
+
+
+def make_tokens(rng: random.Random, *, calm: bool) -> tuple[Token, ...]:
+    """Of half of the worlds. What is used up lasts to the end only where the world is calm."""
+    if rng.random() < 0.5:
+        return ()
+    budget = 100_000 if calm else rng.choice((5, 20, 60))
+    return (
+        Token("licence", rng.choice((1, 2, 3, 5))),
+        Token("link", rng.choice((2, 4))),
+        Token("budget", budget, TokenKind.NON_REPLENISHABLE),
+    )
 
 
 def make_places(rng: random.Random, dice: random.Random) -> Places:
@@ -188,6 +202,7 @@ class Author:
         return RunPlan(
             RunId(f"run{number}"), "flow", tuple(plans), deadline_ms=deadline, environments=self.places.environments,
             queues=self.places.queues, definitions=definitions,
+            tokens=(Token(own_token(f"r{number}j"), 2),) if self.places.tokens else (),
         )  # fmt: skip
 
     def define(self, plans: list[JobPlan]) -> tuple[tuple[Registration, ...], list[JobPlan]]:
@@ -215,6 +230,7 @@ class Author:
             endless=(60 if timeout else 0) if self.calm else 90 if timeout or long else 0,
             loses=0 if self.calm or draw() < 0.7 else 60,
         )
+        tokens = self.tokens(key)
         job = JobId(key)
         self.scripts.habits[job] = (len(self.scripts.habits), habit)
         queues = self.places.queues
@@ -236,6 +252,7 @@ class Author:
             timeout_ms=timeout,
             retry=self.retry(),
             share=None if queue.policy is None else self.dice.choice(SHARES),
+            tokens=tokens,
         )
         if draw() < 0.2:
             members = self.members(spec)
@@ -315,7 +332,8 @@ class Author:
             made = self.job(f"a{index}", [], Stage.MAIN)
             others = [each for each in (*before[-8:], *found[-4:]) if each.stage is Stage.MAIN]
             needs = tuple(self.needs_alone(others, made.spec.size))
-            spec = replace(made.spec, needs=needs, max_running=None, tolerate=0, priority=0)
+            shared = tuple(each for each in made.spec.tokens if not each[0].endswith("/own"))
+            spec = replace(made.spec, needs=needs, max_running=None, tolerate=0, priority=0, tokens=shared)
             found.append(replace(made, spec=spec))
         return found
 
@@ -328,6 +346,16 @@ class Author:
                     yield Need(other.id, index=int(draw() * other.spec.size))
                 else:
                     yield Need(other.id, each=size is not None and other.spec.size == size and draw() < 0.7)
+
+    def tokens(self, key: str) -> Demand:
+        """Never more than there is at first; of the run's own one at most."""
+        draw = self.rng.random
+        if not self.places.tokens or draw() < 0.6:
+            return ()
+        found = {token.name: 1 + int(draw() * min(token.total, 3)) for token in self.places.tokens if draw() < 0.5}
+        if draw() < 0.3:
+            found[own_token(key)] = 1
+        return tuple(sorted(found.items()))
 
     def needs(self, before: list[JobPlan], size: int | None) -> tuple[Need, ...]:
         draw = self.rng.random
@@ -345,3 +373,8 @@ class Author:
         first = (0, 0, 2000, 10_000)[int(draw() * 4)]
         free = 0 if draw() < 0.7 else 1
         return RetryPolicy(1 + int(draw() * 3), first, first * 4, RULES[int(draw() * len(RULES))], free)
+
+
+def own_token(key: str) -> str:
+    """Of the run whose job has this key (`r0j3`): what its file declares is named so."""
+    return f"{key[:2]}/own"

@@ -16,10 +16,11 @@ from flowbatch.model.queues import BLOCKED, INVALID, JOB_REQUIREMENT, MAX_RESOUR
 from flowbatch.model.resources import Resources
 from flowbatch.model.rows import Writes
 from flowbatch.model.status import Status
+from flowbatch.model.tokens import Demand
 from tests.sim.fair import Book, Interval
 from tests.sim.store import DictStore
 
-Class = tuple[Resources, str]
+Class = tuple[Resources, str, Demand]  # shape, kind, tokens
 LATE_MS = 20_000  # a window of the shell, in which it is not woken
 
 
@@ -70,7 +71,7 @@ class ShareLaws:
             active = book.active(shares_with_jobs(state, spec.queue), now)
             ours = book.key(share, now, active)
             for other, its_class in waiting[spec.queue]:
-                if its_class == (need, spec.kind) and other != share:
+                if its_class == (need, spec.kind, spec.tokens) and other != share:
                     theirs = book.key(other, now, active)
                     assert ours <= theirs, f"{key.id}: share {share} at {ours} before {other} at {theirs}"
             self.open[key] = book.place(share, need.vcpus_milli, now)
@@ -159,7 +160,7 @@ def shares_with_jobs(state: State, queue: str) -> set[str]:
 
 
 def shares_waiting(state: State, queue: QueueState) -> Iterator[tuple[str, Class]]:
-    """Each share that has work left which could have been placed, by shape and kind. `head` looks at no entry but the first."""
+    """Each share that has work left which could have been placed, by shape, kind and tokens. `head` looks at no entry but the first."""
     found: set[tuple[str, Class]] = set()
     for group in queue.groups.values():
         for entry in group.entries():
@@ -169,5 +170,5 @@ def shares_waiting(state: State, queue: QueueState) -> Iterator[tuple[str, Class
             live = state.jobs.get(JobId(job.id)) is job
             able = live and not held and (limit is None or job.running < limit)
             if able and first_ready(job, entry.lo, entry.hi, group.key.shape) >= 0:
-                found.add((job.spec.share or "", (group.key.shape, job.spec.kind)))
+                found.add((job.spec.share or "", (group.key.shape, job.spec.kind, job.spec.tokens)))
     yield from found

@@ -165,7 +165,7 @@ class Shell:
                 run.held = True
             self.at(self.now + int(self.rng.random() * 20_000), self.deliver, self.epoch, Resume(0))
         self.machine = Machine(state)
-        self.inbox.append(Configure(self.places.environments, self.places.queues))
+        self.inbox.append(Configure(self.places.environments, self.places.queues, self.places.tokens))
         for ticket, command in list(self.waiting.items()):
             if isinstance(command, SubmitRun) and self.store.has_ended(command.plan.id):
                 del self.waiting[
@@ -235,6 +235,7 @@ class Shell:
             return
         self.laws.look_at_writes(outcome.writes)
         self.store.commit(outcome.writes)
+        self.laws.tokens_stored()
         self.look_at_state(outcome, now)
         if (
             crash is None and self.rng.random() < 0.05

@@ -26,6 +26,7 @@ from flowbatch.model.rows import (
 )
 from flowbatch.model.status import RunStatus
 from flowbatch.model.stimuli import EndedJob
+from flowbatch.model.tokens import TokenRow
 
 
 class DictStore:
@@ -43,6 +44,7 @@ class DictStore:
         self.attempts: dict[tuple[int, int, int], AttemptRow] = {}
         self.members: dict[tuple[int, int, int, int], MemberRow] = {}
         self.events: list[EventRow] = []
+        self.tokens: dict[str, TokenRow] = {}
         self.definitions: dict[tuple[str, int], DefinitionRow] = {}
         self.environments: dict[str, EnvironmentRow] = {}
         self.queues: dict[str, QueueRow] = {}
@@ -76,6 +78,11 @@ class DictStore:
             self.attempts[key] = attempt
         self.members.update(writes.members)
         self.events += writes.events
+        for name, token in writes.tokens.items():
+            self.tokens.pop(name, None)
+            if token is not None:
+                assert token.run is None or token.run in self.runs, f"{name} is of no run"
+                self.tokens[name] = token
         for new in writes.definitions:
             assert (new.name, new.revision) not in self.definitions, f"{new.id} is stored twice"
             self.definitions[new.name, new.revision] = new
@@ -125,6 +132,7 @@ class DictStore:
         known = [
             KnownRevision(each.name, each.revision, each.active, each.digest) for each in self.definitions.values()
         ]
+        shared = [row for row in self.tokens.values() if row.run is None]
         return replace(
             loaded,
             definitions=sorted(known),
@@ -132,6 +140,7 @@ class DictStore:
             queues=[self.queues[name] for name in sorted(self.queues)],
             usage=list(self.usage.values()),
             heads=list(self.heads.values()),
+            tokens=shared + loaded.tokens,
         )
 
     def has_ended(self, run: RunId) -> bool:
@@ -166,6 +175,7 @@ class DictStore:
             [(self.jobs[no], self.job_plans[no]) for no in jobs],
             tasks,
             members=self.live_members(set(jobs)),
+            tokens=[row for row in self.tokens.values() if row.run in runs],
         )
 
     def live_members(self, jobs: set[int]) -> list[MemberRow]:

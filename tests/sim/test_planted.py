@@ -33,6 +33,7 @@ from flowbatch.core import (
     shares,
     state,
     submission,
+    tokens,
 )
 from flowbatch.core.state import EnvironmentState
 from flowbatch.errors import FlowbatchError
@@ -202,6 +203,31 @@ BUGS = {
         state.State.add_queue, "queue.stuck = self.past_heads.pop(queue.spec.name, None)", "pass", 200
     ),
     "a cancelled job is tried again": Bug(lifecycle.decide, "job.cancelled or job.terminated", "False", 400),
+    "tokens are not given back": Bug(
+        lifecycle.release, "state.tokens.give_back(job.spec.tokens)", "pass"
+    ),
+    "tokens of what lives on are free after a crash": Bug(
+        recovery.restore_live, "state.tokens.hold(job.spec.tokens)", "pass"
+    ),
+    "what is used up comes back with a crash": Bug(
+        tokens.TokenBook.take, "out.tokens[name] = token", "pass"
+    ),
+    "a retry uses up nothing": Bug(
+        scheduler.start, "if job.spec.tokens:", "if job.spec.tokens and attempt == 1:", 200
+    ),
+    "tokens are counted for one task of a range": Bug(
+        scheduler.place_entry, "room = min(room, state.tokens.room(group))", "pass"
+    ),
+    "what waits for tokens keeps capacity": Bug(
+        scheduler.serve, "heapq.heappop(heads)\n        return group in reserved.values()", "heapq.heappop(heads)", 1500
+    ),
+    "nobody keeps tokens": Bug(
+        tokens.reserve, "book.kept = {name: group for name, (_, group) in best.items()}", "pass", 400
+    ),
+    "what can never start keeps tokens": Bug(
+        tokens.reserve, "or not may_keep(state, group)", "", 1500
+    ),
+    "what was kept is kept for good": Bug(scheduler.serve, "state.tokens.served(group)", "pass", 1500),
     "an unchanged definition is registered again": Bug(
         definitions.pin, "revisions.active[latest] != registration.digest", "True"
     ),

@@ -17,6 +17,8 @@ from flowbatch.model.stimuli import (
     Cancel,
     Census,
     Configure,
+    CreateToken,
+    DeleteToken,
     DeregisterDefinition,
     Drain,
     Interrupt,
@@ -29,9 +31,11 @@ from flowbatch.model.stimuli import (
     SubmitRun,
     Target,
     Terminate,
+    UpdateToken,
 )
+from flowbatch.model.tokens import Token, TokenOperation
 from tests.sim import reference
-from tests.sim.plans import Author, make_places
+from tests.sim.plans import Author, make_places, make_tokens
 from tests.sim.shell import Crash, Shell
 
 STEPS: Final = 600
@@ -44,7 +48,9 @@ class World(Shell):
     def __init__(self, seed: int, *, trace: Callable[[str], None] | None = None) -> None:
         rng = random.Random(seed)
         calm = rng.random() < 0.4
-        super().__init__(rng, make_places(rng, random.Random(seed ^ 0xFA17)), calm=calm, trace=trace)
+        places = make_places(rng, random.Random(seed ^ 0xFA17))
+        places.tokens = make_tokens(rng, calm=calm)
+        super().__init__(rng, places, calm=calm, trace=trace)
         author = Author(rng, seed, self.places, calm=calm)
         self.dice = author.dice
         self.scripts = author.scripts
@@ -82,10 +88,11 @@ class World(Shell):
         if self.calm:
             return
         for _ in range(rng.choice((1, 2, 3, 4, 5))):
-            kind = rng.choice(
-                ("cancel", "terminate", "terminate", "retry", "retry", "retry", "configure", "register", "deregister")
-            )
+            kind = rng.choice(("cancel", "terminate", "terminate", "retry", "retry", "retry", "configure"))
             self.at(self.now + int(rng.random() * 80_000), self.order, kind, None)
+        for kind in ("register", "deregister", "tokens", "tokens"):
+            if rng.random() < 0.4:
+                self.at(self.now + int(rng.random() * 80_000), self.order, kind, None)
         if rng.random() < 0.25:
             self.at(self.now + int(rng.random() * 60_000), self.leave, rng.random() < 0.7)
 
@@ -105,6 +112,9 @@ class World(Shell):
         self.laws.asked |= {
             each.target.job for each in stimuli if isinstance(each, Cancel) and each.target.job and each.target.indices
         }
+        self.laws.tokens_changed = any(
+            isinstance(each, CreateToken | UpdateToken | DeleteToken | Configure) for each in stimuli
+        )
         self.laws.registering = any(isinstance(each, RegisterDefinition) for each in stimuli)
         if crash is Crash.BEFORE_COMMIT or len(stimuli) != 1:
             return
@@ -154,6 +164,8 @@ class World(Shell):
             return SubmitRun(ticket, plan)
         if kind == "configure":
             return self.toggle()
+        if kind == "tokens":
+            return self.change_tokens(ticket)
         if kind == "register":
             digest = f"digest{int(self.rng.random() * 2)}"
             return RegisterDefinition(ticket, Registration(f"d{int(self.rng.random() * 4)}", "{}", digest))
@@ -173,6 +185,18 @@ class World(Shell):
         retry = Retry(ticket, target)
         return (Reload(loaded), retry) if loaded is not None else retry
 
+    def change_tokens(self, ticket: int) -> Stimulus:
+        """An operator: totals rise and fall, also below what is in use; tokens come and go."""
+        draw = self.rng.random
+        name = ("licence", "link", "budget", "r0/own", "spare")[int(draw() * 5)]
+        kind = int(draw() * 6)
+        if kind == 0:
+            return CreateToken(ticket, Token(name, 2))
+        if kind == 1:
+            return DeleteToken(ticket, name)
+        operation = (TokenOperation.SET, TokenOperation.ADD, TokenOperation.ADD, TokenOperation.REMOVE)[kind - 2]
+        return UpdateToken(ticket, name, operation, 1 + int(draw() * 3))
+
     def toggle(self) -> Configure:
         """An environment is switched off, or a queue has only the small one; a little later all is as before."""
         places = self.places
@@ -182,10 +206,10 @@ class World(Shell):
             return Configure(places.environments, (narrow, *places.queues[1:]))
         off = replace(places.environments[0], enabled=False)
         self.at(self.now + 15_000, self.deliver_places, places)
-        return Configure((off, *places.environments[1:]), places.queues)
+        return Configure((off, *places.environments[1:]), places.queues, places.tokens)
 
     def deliver_places(self, _: object) -> None:
-        self.inbox.append(Configure(self.places.environments, self.places.queues))
+        self.inbox.append(Configure(self.places.environments, self.places.queues, self.places.tokens))
 
     def target(self) -> Target:
         draw = self.rng.random

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from flowbatch.errors import WorkflowInvalid
 from flowbatch.model.jobspec import Environment, JobSpec, Queue, SecretSource
 from flowbatch.model.resources import Resources
+from flowbatch.model.tokens import Token
 from flowbatch.spec.arrays import SourceRequest
 from flowbatch.spec.compile import Plan, nothing_registered, parse, plan
 from flowbatch.spec.definitions import Lookup
@@ -33,6 +34,7 @@ def compiled(
     only: tuple[str, ...] = (),
     absent: Callable[[SecretSource], str | None] | None = None,
     file: str = "f.yaml",
+    tokens: tuple[Token, ...] = (),
     registry: Lookup = nothing_registered,
     register: bool = False,
 ) -> Plan:
@@ -51,6 +53,7 @@ def compiled(
         guard=guard,
         only=only,
         absent=absent,
+        tokens=tokens,
         registry=registry,
         register=register,
     )

@@ -129,7 +129,7 @@ jobs:
         ("queue: 'a b'", "jobs.a.queue: 'a b' is not a name; names have 1 to 128 letters, digits, `_` or `-`"),
         ("uses: a:3", "jobs.a.uses: Job definition a:3 does not exist; `flowbatch definitions list` has those that do"),
         ("share: x", "jobs.a.share: not yet: fair-share scheduling comes with a later release; leave it out"),
-        ("tokens: {a: 1}", "jobs.a.tokens: not yet: consumable resources come with a later release; leave it out"),
+        ("tokens: {a: 1}", "jobs.a.tokens.a: unknown tokens 'a'"),
         ("containerOverrides: {instanceType: x}", "jobs.a.containerOverrides.instanceType: not yet: it belongs"),
         ("jobName: b", "jobs.a.jobName: the job's name is its key, 'a'; leave this out"),
         ("type: container", "jobs.a.type: cannot stand here: it belongs to a definition"),

@@ -87,6 +87,15 @@ def plan(db: sqlite3.Connection, sql: str) -> list[str]:
         ("EVENTS_OF_RUN", ["SEARCH event USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"]),
         ("SPAN_OF_RUN", ["SEARCH event USING INDEX event_by_run (run=?)"]),
         ("LAST_SEQ", ["SEARCH event"]),
+        ("TOKENS", ["MULTI-INDEX OR", "SEARCH token USING INDEX token_by_run (run=?)"]),
+        (
+            "LIVE_WITH_TOKENS",
+            [
+                "SCAN run USING INDEX run_open",
+                "SEARCH job USING INDEX job_by_run (run=?)",
+                "SEARCH task USING PRIMARY KEY (job=?)",
+            ],
+        ),
         ("LATEST_DEFINITIONS", ["SEARCH definition USING PRIMARY KEY (name>?)"]),
         ("REVISIONS", ["SEARCH definition USING PRIMARY KEY (name=?)"]),
         ("LATEST_REVISION", ["SEARCH definition USING PRIMARY KEY (name=?)"]),
@@ -173,6 +182,10 @@ def test_readers(db: sqlite3.Connection, sql: str, steps: list[str]) -> None:
         ("DROP_EVENTS_ALONE", ["SEARCH event USING INDEX event_of_job_alone (job=?)"]),
         ("DELETE_TAGS", ["SEARCH tag USING PRIMARY KEY (kind=? AND name=?)"]),
         ("LAST_AUDIT", ["SCAN audit"]),
+        ("SHARED_TOKENS", ["SEARCH token USING INDEX token_by_run (run=?)"]),
+        ("TOKENS_OF_RUN", ["SEARCH token USING INDEX token_by_run (run=?)"]),
+        ("DROP_TOKENS", ["SEARCH token USING COVERING INDEX token_by_run (run=?)"]),
+        ("DROP_TOKEN", ["SEARCH token USING PRIMARY KEY (name=?)"]),
         ("DEREGISTER", ["SEARCH definition USING PRIMARY KEY (name=? AND revision=?)"]),
         ("USAGE", ["SCAN share_usage"]),  # once a life
         ("HEADS", ["SCAN queue_head"]),

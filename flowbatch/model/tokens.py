@@ -1,0 +1,43 @@
+"""Consumable resources (aws-batch.md §6.9), `tokens` in a workflow file: what jobs hold while they run, beside vCPUs and memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import NamedTuple
+
+from flowbatch.model.ids import Millis
+
+Demand = tuple[tuple[str, int], ...]  # name and quantity of each, in the order of names; a task holds all of it or none
+
+
+class TokenKind(IntEnum):
+    REPLENISHABLE = 0  # given back when the attempt is over: a licence, a connection
+    NON_REPLENISHABLE = 1  # used up by the attempt, whatever becomes of it: a budget
+
+
+class TokenOperation(StrEnum):
+    SET = "SET"
+    ADD = "ADD"
+    REMOVE = "REMOVE"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """As settings or a workflow file declare one."""
+
+    name: str
+    total: int
+    kind: TokenKind = TokenKind.REPLENISHABLE
+
+
+class TokenRow(NamedTuple):
+    """How one stands in the store. What is in use of a replenishable one follows from the live attempts."""
+
+    name: str
+    kind: TokenKind
+    total: int  # of a non-replenishable one: what is left
+    declared: int | None  # the total that the settings said last: only another one changes ours
+    run: int | None  # RunRow.no of the run whose file declares it
+    tags: tuple[tuple[str, str], ...]
+    created_at: Millis
