@@ -133,6 +133,27 @@ class Api:
         answer: dict[str, Any] = json.loads(await self._send("GET", f"images/{reference}/json"))
         return answer
 
+    async def import_image(self, name: str, tree: bytes, change: str) -> None:
+        """Of a tar file, with one line of a Dockerfile upon it. The answer is a stream that may end in an error."""
+        repository, _, tag = name.rpartition(":")
+        params = {"fromSrc": "-", "repo": repository, "tag": tag, "changes": change}
+        answer = await self._send("POST", "images/create", params, tree, seconds=CALL_S * 2)
+        if b'"errorDetail"' in answer:
+            raise EngineError(Kind.FAILED, answer.decode("utf-8", "replace")[-300:])
+
+    async def networks(self, labels: list[str]) -> list[dict[str, Any]]:
+        params = {"filters": json.dumps({"label": labels})}
+        answer: list[dict[str, Any]] = json.loads(await self._send("GET", "networks", params))
+        return answer
+
+    async def create_network(self, name: str, labels: Mapping[str, str]) -> None:
+        body = {"Name": name, "CheckDuplicate": True, "Driver": "bridge", "Labels": dict(labels)}
+        await self._send("POST", "networks/create", data=json.dumps(body), seconds=CALL_S * 2)
+
+    async def remove_network(self, name: str) -> None:
+        """Refused while a container is in it."""
+        await self._send("DELETE", f"networks/{name}")
+
     async def volumes(self, labels: list[str]) -> list[dict[str, Any]]:
         params = {"filters": json.dumps({"label": labels})}
         return json.loads(await self._send("GET", "volumes", params)).get("Volumes") or []
@@ -183,7 +204,7 @@ class Api:
         method: str,
         path: str,
         params: dict[str, str] | None = None,
-        data: str | None = None,
+        data: str | bytes | None = None,
         *,
         seconds: float = CALL_S,
         versioned: bool = True,
@@ -200,7 +221,7 @@ class Api:
                     self._shields.discard(scope)
 
     async def _read(
-        self, method: str, path: str, params: dict[str, str] | None, data: str | None, versioned: bool
+        self, method: str, path: str, params: dict[str, str] | None, data: str | bytes | None, versioned: bool
     ) -> bytes:
         query = self._clients[0]._query(path, method, params=params, data=data, versioned_api=versioned)
         async with query as response:

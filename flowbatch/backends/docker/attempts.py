@@ -24,6 +24,7 @@ class Attempt:
     id: str = ""  # the container's, once one exists
     started_at: Millis | None = None
     stop_signal: str = "SIGTERM"
+    address: str = ""
     fact: LaunchFailed | Exited | None = None  # how it ended, as told
     told: bool = False  # that it has started
     # wishes
@@ -53,6 +54,7 @@ class Attempt:
         self.id = look.id
         self.started_at = look.started_at
         self.stop_signal = look.stop_signal
+        self.address = look.address
         self.looked_at = now
 
     def nudge(self) -> None:

@@ -69,7 +69,9 @@ class DockerBackend:
 
     @property
     def caps(self) -> Capabilities:
-        return Capabilities(durable_exit=True, reports_oom=True, enforces_timeout=False, logs_after_exit=True)
+        return Capabilities(
+            durable_exit=True, reports_oom=True, enforces_timeout=False, logs_after_exit=True, group_network=True
+        )
 
     @property
     def trouble(self) -> str | None:
@@ -111,6 +113,8 @@ class DockerBackend:
             while self._session is not None and self._session.health.trouble is None and self._untidy():
                 self._gone = anyio.Event()
                 await self._gone.wait()
+            if self._session is not None and self._session.health.trouble is None:
+                await self._session.networks.drop()
 
     def _untidy(self) -> bool:
         return bool(self._volumes_due) or any(each.forget and not each.later for each in self._attempts.values())
@@ -268,6 +272,6 @@ class DockerBackend:
 def observation(attempt: Attempt) -> Observation:
     fact = attempt.fact
     if fact is None:
-        return Observation(attempt.key, attempt.started_at, handle=attempt.id)
+        return Observation(attempt.key, attempt.started_at, handle=attempt.id, address=attempt.address)
     began = fact.started_at if isinstance(fact, Exited) else None
     return Observation(attempt.key, began, fact.at, fact.evidence, attempt.id)

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from flowbatch.backends.docker import names
 from flowbatch.model.container import Container, Cpu, Mount
+from flowbatch.model.effects import Place
+from flowbatch.model.ids import AttemptKey, node_name
 from flowbatch.ports import LaunchOrder
 
 RUN_DIR: Final = "/flowbatch/run"  # the run's scratch folder, in every container of the run
@@ -48,8 +50,35 @@ def create_body(order: LaunchOrder, container: Container, instance: str, boot: s
         body["WorkingDir"] = container.workdir
     ours = names.labels(instance, order.key, boot, order.env.get("FLOWBATCH_RUN_ID"))
     body["Labels"] = _tags(container) | ours
+    if order.place is not None:
+        _take_place(body, order.key, order.place, instance)
     body["Labels"][names.SPEC] = names.spec_hash(body)
     return body
+
+
+def on_shared_network(place: Place | None) -> bool:
+    """Nodes of multi-node jobs are: each container, or the one that holds the network of several."""
+    return place is not None and place.nodes is not None and place.holder is None
+
+
+def _take_place(body: Body, key: AttemptKey, place: Place, instance: str) -> None:
+    """Among the containers of the same attempt: on the network of all nodes, or on that of whoever holds it for this one."""
+    host = body["HostConfig"]
+    if on_shared_network(place):
+        network = names.network_name(instance)
+        host["NetworkMode"] = network
+        endpoint = {"Aliases": [node_name(key.job, place.node)]}
+        body["NetworkingConfig"] = {"EndpointsConfig": {network: endpoint}}
+    if place.holds:
+        if place.share_ipc:
+            host["IpcMode"] = "shareable"
+    elif place.holder is not None:
+        holder = f"container:{names.container_name(instance, place.holder)}"
+        host["NetworkMode"] = holder
+        if place.share_ipc:
+            host["IpcMode"] = holder
+        if place.share_pid:
+            host["PidMode"] = holder
 
 
 def _env(order: LaunchOrder, local: bool) -> tuple[list[str], str | None]:

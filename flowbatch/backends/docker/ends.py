@@ -43,6 +43,7 @@ class Look(NamedTuple):
     finished_at: Millis | None
     labels: Mapping[str, str]
     stop_signal: str = "SIGTERM"
+    address: str = ""
 
     @property
     def begun(self) -> bool:
@@ -87,7 +88,14 @@ def parse(answer: Mapping[str, Any]) -> Look:
         parse_time(state.get("FinishedAt", "")),
         answer["Config"].get("Labels") or {},
         answer["Config"].get("StopSignal") or "SIGTERM",
+        address_of(answer.get("NetworkSettings") or {}),
     )
+
+
+def address_of(settings: Mapping[str, Any]) -> str:
+    """While it runs on a network that gives one."""
+    found = (network.get("IPAddress") for network in (settings.get("Networks") or {}).values())
+    return next((str(address) for address in found if address), "")
 
 
 def parse_time(text: str) -> Millis | None:

@@ -96,7 +96,7 @@ class Follower:
                 await self._end(attempt, outcome)
             elif attempt.started_at is not None:
                 attempt.told = True
-                self._report(Started(attempt.key, attempt.started_at, outcome.id))
+                self._report(Started(attempt.key, attempt.started_at, outcome.id, attempt.address))
         attempt.order = None
 
     def _fail(self, attempt: Attempt, why: Evidence, now: Millis) -> None:

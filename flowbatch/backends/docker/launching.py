@@ -17,17 +17,18 @@ import anyio.to_thread
 from flowbatch.backends.docker import names
 from flowbatch.backends.docker.attempts import Attempt
 from flowbatch.backends.docker.binds import has_binds, prepare
-from flowbatch.backends.docker.body import Body, Unfit, create_body
+from flowbatch.backends.docker.body import Body, Unfit, create_body, on_shared_network
 from flowbatch.backends.docker.disk import is_full
 from flowbatch.backends.docker.ends import NO_CODE, Boot, Look, parse
 from flowbatch.backends.docker.errors import EngineError, Kind
-from flowbatch.model.container import Pull
+from flowbatch.model.container import HOLDER_IMAGE, Pull
 from flowbatch.model.ending import Evidence
 
 if TYPE_CHECKING:
     from flowbatch.backends.docker.api import Api
     from flowbatch.backends.docker.disk import Disk
     from flowbatch.backends.docker.health import Health
+    from flowbatch.backends.docker.networks import Networks
     from flowbatch.backends.docker.pulls import Puller
 
 STARTS: Final = 8  # at a time: runc is bound by the processor, more only take longer (D34)
@@ -52,11 +53,14 @@ class NoImage(Exception):
 
 
 class Launcher:
-    def __init__(self, api: Api, health: Health, disk: Disk, puller: Puller, instance: str, boot: Boot) -> None:
+    def __init__(
+        self, api: Api, health: Health, disk: Disk, puller: Puller, networks: Networks, instance: str, boot: Boot
+    ) -> None:
         self._api = api
         self._health = health
         self._disk = disk
         self._puller = puller
+        self._networks = networks
         self._instance = instance
         self._boot = boot
         self._local = api.socket_path is not None
@@ -83,7 +87,7 @@ class Launcher:
                     return found
                 continue  # stopped
             except NoImage:
-                if pulled or pull is Pull.NEVER:
+                if pulled or (pull is Pull.NEVER and image != HOLDER_IMAGE):
                     why = "and the job's pull policy is never" if pull is Pull.NEVER else "although it was pulled"
                     return Evidence(start_error=f"CannotPullContainerError: {image} is not present, {why}")
                 if problem := await self._pull(attempt, image):
@@ -117,6 +121,8 @@ class Launcher:
     async def _once(self, attempt: Attempt, body: Body) -> Outcome | None:
         if problem := await self._bind_problem(attempt):
             return await self._give_up(attempt, problem)
+        if attempt.order is not None and on_shared_network(attempt.order.place):
+            await self._ensure_network()
         adopted = await self._create(attempt, body)
         if adopted is not None:
             return adopted
@@ -137,6 +143,10 @@ class Launcher:
             await self._take_away(look)
             message = "it did not begin" if failure is None else failure.message
             raise Again(message, counts=failure is None or failure.kind is not Kind.UNKNOWN)
+        if not look.begun and self._networks.name in look.error:  # removed since we made it
+            self._networks.made = False
+            await self._take_away(look)
+            raise Again(look.error, counts=True)
         if not look.begun and is_full(look.error):
             await self._take_away(look)
             raise Again(look.error, counts=False)
@@ -148,6 +158,14 @@ class Launcher:
         if not self._local or container is None or not has_binds(container):
             return None
         return await anyio.to_thread.run_sync(prepare, container)
+
+    async def _ensure_network(self) -> None:
+        try:
+            await self._networks.ensure()
+        except EngineError as error:
+            if error.kind is Kind.UNKNOWN:
+                self._health.doubt()
+            raise Again(error.message, counts=error.kind is not Kind.UNKNOWN) from None
 
     async def _create(self, attempt: Attempt, body: Body) -> Outcome | None:
         """None: there is a fresh container that waits for its start, `attempt.id`."""
@@ -205,6 +223,8 @@ class Launcher:
 
     async def _pull(self, attempt: Attempt, image: str) -> str | None:
         """What went wrong; nothing where a stop ended the wait."""
+        if image == HOLDER_IMAGE:
+            return await self._networks.make_holder(image)
         error = None
         attempt.pulling = image
         with anyio.CancelScope() as attempt.waiting:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from flowbatch.model.ids import AttemptKey, RunId
+from flowbatch.model.ids import ALONE, AttemptKey, RunId
 
 INSTANCE: Final = "flowbatch.instance"
 JOB: Final = "flowbatch.job"
@@ -23,7 +23,13 @@ NO_BOOT: Final = "-"  # of a daemon elsewhere, or where the kernel does not say
 
 def container_name(instance: str, key: AttemptKey) -> str:
     """The same for every launch of an attempt: a second create conflicts instead of making a second container."""
-    return f"fb-{instance[:8]}-{key.job}-{key.idx}-{key.attempt}"
+    member = "" if key.member == ALONE else f"-{key.member}"
+    return f"fb-{instance[:8]}-{key.job}-{key.idx}-{key.attempt}{member}"
+
+
+def network_name(instance: str) -> str:
+    """Of the one that all multi-node jobs of a state folder share."""
+    return f"fb-{instance[:8]}"
 
 
 def volume_name(instance: str, run: RunId | str, name: str) -> str:

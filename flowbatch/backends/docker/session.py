@@ -20,6 +20,7 @@ from flowbatch.backends.docker.health import Health
 from flowbatch.backends.docker.host import boot_of
 from flowbatch.backends.docker.launching import Launcher
 from flowbatch.backends.docker.logs import keep_reading
+from flowbatch.backends.docker.networks import Networks
 from flowbatch.backends.docker.pulls import Puller, Tell
 from flowbatch.backends.docker.watching import Events, Rounds, listed_key
 from flowbatch.model.ids import AttemptKey, RunId
@@ -77,8 +78,9 @@ class Session:
         self._volume_news = anyio.Event()
         self._met = False
         self.disk = Disk(api, self.health, disk_free_mib)
+        self.networks = Networks(api, instance)
         puller = Puller(api, self.health, self.disk, tasks, tell_pull)
-        launcher = Launcher(api, self.health, self.disk, puller, instance, self._boot)
+        launcher = Launcher(api, self.health, self.disk, puller, self.networks, instance, self._boot)
         self.follower = Follower(api, self.health, launcher, clock, self._boot, report, self._gone)
 
     def start(self) -> None:

@@ -1,4 +1,4 @@
-"""Named volumes of runs that the store no longer knows: what `gc` removes. Kept ones stay, whatever becomes of their run."""
+"""Named volumes of runs that the store no longer knows: what `gc` removes, and a network that nobody is in. Kept ones stay, whatever becomes of their run."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from flowbatch.backends.docker.api import Api
 from flowbatch.backends.docker.checks import reach
 from flowbatch.backends.docker.errors import EngineError
 from flowbatch.backends.docker.instance import instance_file
+from flowbatch.backends.docker.networks import sweep_networks
 from flowbatch.backends.docker.session import opened
 from flowbatch.errors import BackendUnavailable
 
@@ -29,6 +30,7 @@ async def sweep_volumes(folder: Path, known: Callable[[str], bool], endpoint: st
                 marks = volume.get("Labels") or {}
                 if names.KEEP not in marks and not known(marks.get(names.RUN, "")):
                     gone += await removed(api, volume["Name"])
+            await sweep_networks(api, instance)
     except (EngineError, BackendUnavailable):
         pass
     return gone
