@@ -9,6 +9,7 @@ import click
 
 from flowbatch.cli.containers import container_object, notes_on, words_of
 from flowbatch.cli.context import ALLOW_HELP, Place
+from flowbatch.cli.members import members_object, note_on, words_on
 from flowbatch.cli.output import clean, counted, print_json, print_table
 from flowbatch.errors import InputError, Problem, WorkflowInvalid
 
@@ -101,6 +102,7 @@ def job_object(job: JobPlan, keys: dict[JobId, str]) -> dict[str, object]:
         "command": list(spec.command),
         "image": None if spec.container is None else spec.container.image,
         "container": container_object(spec.container),
+        "members": members_object(spec),
         "vcpus": spec.resources.vcpus_milli / 1000,
         "memory_mib": spec.resources.memory_mib,
         "gpus": spec.resources.gpus,
@@ -163,13 +165,16 @@ def print_plan(plan: Plan) -> None:
         needs = needs_text(node).removeprefix("← ") or ("all of the above" if node.last else "-")
         timeout = "-" if spec.timeout_ms is None else span_text(spec.timeout_ms)
         size = "-" if spec.size is None else str(spec.size)
+        size = size if spec.nodes is None else f"{spec.nodes} nodes"
         name = node.name + (" (finally)" if node.last else "")
         rows.append([name, size, str(spec.resources), where, timeout, str(spec.retry.attempts), needs])
     print_table(headers, rows)
     details = [
         (node.name, words)
         for node in ordered
-        if (words := [*words_of(specs[node.name].container), *details_of(specs[node.name])])
+        if (
+            words := [*words_of(specs[node.name].container), *words_on(specs[node.name]), *details_of(specs[node.name])]
+        )
     ]
     if details:
         click.echo()
@@ -211,7 +216,7 @@ def details_of(spec: JobSpec) -> list[str]:
 def notes(plan: Plan) -> list[str]:
     """What is legal and may surprise."""
     found = []
-    bare = [job.spec.key for job in plan.run.jobs if not job.spec.resources.memory_mib]
+    bare = [job.spec.key for job in plan.run.jobs if any(not each.resources.memory_mib for each in job.spec.programs)]
     if bare:
         found.append(f"memory is omitted in {some(bare)}: it reserves nothing and limits nothing.")
     empty = [job.spec.key for job in plan.run.jobs if job.spec.size == 0]
@@ -221,6 +226,7 @@ def notes(plan: Plan) -> list[str]:
     held = [job.spec.key for job in plan.run.jobs if job.spec.queue in disabled]
     if held:
         found.append(f"{some(held)}: the queue is disabled, so that nothing of it starts.")
+    found += [note for job in plan.run.jobs if (note := note_on(job.spec)) is not None]
     return found + notes_on([job.spec for job in plan.run.jobs])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from flowbatch.model.container import Cpu, Pull
@@ -93,21 +93,28 @@ def container_object(box: Container | None) -> dict[str, object] | None:
     }
 
 
+def alike(names: Iterable[str]) -> list[str]:
+    """Each once: a job may have several containers."""
+    return list(dict.fromkeys(names))
+
+
 def notes_on(specs: Sequence[JobSpec]) -> list[str]:
     """What is legal and may surprise."""
     from flowbatch.cli.check import some
     from flowbatch.spec.images import moves
     from flowbatch.spec.policy import KEPT_LOGS
 
-    boxes = [(spec.key, spec.container) for spec in specs if spec.container is not None]
+    boxes = [
+        (spec.key, program.container) for spec in specs for program in spec.programs if program.container is not None
+    ]
     found = []
-    if moving := [key for key, box in boxes if box.pull is not Pull.NEVER and moves(box.image)]:
+    if moving := alike(key for key, box in boxes if box.pull is not Pull.NEVER and moves(box.image)):
         found.append(f"{some(moving)}: `latest` is whatever was pulled last; a tag or a digest says which image runs.")
-    if lords := [key for key, box in boxes if box.privileged]:
+    if lords := alike(key for key, box in boxes if box.privileged):
         found.append(f"{some(lords)}: privileged, so that what runs there is root on this machine.")
-    if open_ := [key for key, box in boxes if box.network == "host"]:
+    if open_ := alike(key for key, box in boxes if box.network == "host"):
         found.append(f"{some(open_)}: the network is this machine's own, with all that listens on it.")
-    if silent := [key for key, box in boxes if box.log is not None and box.log.driver not in KEPT_LOGS]:
+    if silent := alike(key for key, box in boxes if box.log is not None and box.log.driver not in KEPT_LOGS):
         found.append(f"{some(silent)}: the log goes elsewhere, `flowbatch logs` has nothing to show.")
     passing = dict.fromkeys(m.source for _, box in boxes for m in box.mounts if m.volume and not m.keep)
     if passing:

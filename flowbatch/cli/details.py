@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowbatch.cli.check import job_object as spec_object
+from flowbatch.cli.members import member_object
 from flowbatch.cli.rows import child_object, job_object, run_object
 from flowbatch.model.ids import JobId, log_name
 
@@ -60,6 +61,7 @@ def task_details(
         **whereabouts(run, job),
         "reason": task.reason,
         "environment": task.environment,
+        "members": [member_object(each, logs) for each in reader.members(job, task.index or 0)],
         "not_before": task.not_before,
         "items": list(items_of(plan.spec, task.index)),
         "history": [attempt_object(each, logs) for each in attempts],

@@ -18,7 +18,7 @@ from typing import Final
 import click
 
 from flowbatch.cli.output import COLOURS, clean
-from flowbatch.model.jobspec import JobPlan, Stage, When
+from flowbatch.model.jobspec import JobPlan, JobSpec, Stage, When
 
 MARKS: Final = {
     None: "●", "SUCCEEDED": "✓", "FAILED": "✗", "RUNNING": "▶", "STARTING": "▶", "RUNNABLE": "◌", "PENDING": "○",
@@ -57,6 +57,7 @@ class Node:
     status: str | None = None
     counts: dict[str, int] = field(default_factory=dict)  # of an array's children
     image: str | None = None  # of a container
+    members: str | None = None  # `4 nodes`, `3 containers`
 
     @property
     def look(self) -> str | None:
@@ -67,6 +68,8 @@ class Node:
 
     @property
     def size_text(self) -> str:
+        if self.members is not None:
+            return self.members
         return "" if self.size is None else f"×{self.size}"
 
 
@@ -81,9 +84,18 @@ def nodes_of(plans: Iterable[JobPlan]) -> list[Node]:
             tuple(Edge(names[need.job], need.when, need.each) for need in plan.spec.needs if need.job in names),
             plan.stage is Stage.FINALLY,
             image=None if plan.spec.container is None else plan.spec.container.image,
+            members=crew_text(plan.spec),
         )
         for plan in plans
     ]
+
+
+def crew_text(spec: JobSpec) -> str | None:
+    if spec.members is None:
+        return None
+    if spec.members.nodes is not None:
+        return f"{spec.members.nodes} nodes"
+    return f"{'' if spec.size is None else f'×{spec.size} of '}{len(spec.programs)} containers"
 
 
 def in_order(nodes: Sequence[Node]) -> list[Node]:

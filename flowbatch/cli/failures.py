@@ -10,6 +10,7 @@ from typing import Final
 
 import click
 
+from flowbatch.cli.members import telling
 from flowbatch.cli.output import clean, one_line
 from flowbatch.core.ending import EXITED
 from flowbatch.core.state import Run
@@ -52,14 +53,14 @@ def failures(reader: Reader, run: RunView, logs: Path) -> list[Alike]:
     """All kinds of failure of the run: what failed by itself first, what failed with it last."""
     found: list[Alike] = []
     for job in reader.jobs(run):
-        found += kinds_of(job, reader.tasks(job, status=Status.FAILED), logs)
+        found += kinds_of(reader, job, reader.tasks(job, status=Status.FAILED), logs)
     return sorted(found, key=lambda group: group.example is None)
 
 
-def kinds_of(job: JobView, failed: Iterator[TaskView], logs: Path) -> list[Alike]:
+def kinds_of(reader: Reader, job: JobView, failed: Iterator[TaskView], logs: Path) -> list[Alike]:
     kinds: dict[tuple[int | None, str, str], Alike] = {}
     for looked, task in enumerate(failed):
-        key = AttemptKey(job.id, task.index or 0, task.attempts) if task.attempts else None
+        key = telling(reader, job, task) if task.attempts else None
         reason = task.reason or task.status_reason or ""
         lines = last_lines(logs / log_name(key.id), EXAMPLE_LINES) if key and looked < LOOKED_INTO_MAX else []
         last = re.sub(r"\d+", "#", lines[-1]) if lines else ""

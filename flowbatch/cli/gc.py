@@ -18,7 +18,7 @@ from flowbatch.model.ids import Millis
 
 DAY_MS: Final = 24 * 3600 * 1000
 UUID: Final = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-LOG: Final = re.compile(r"[0-9a-f]{2}/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.\d+\.\d+\.log(\.1)?")
+LOG: Final = re.compile(r"[0-9a-f]{2}/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.\d+\.\d+(\.\d+)?\.log(\.1)?")
 UNITS: Final = {"h": 3600 * 1000, "d": DAY_MS, "w": 7 * DAY_MS}
 
 

@@ -14,7 +14,7 @@ from flowbatch.model.status import Status
 
 if TYPE_CHECKING:
     from flowbatch.store.reader import Reader
-    from flowbatch.store.results import JobView, RunView, TaskView
+    from flowbatch.store.results import JobView, MemberView, RunView, TaskView
 
 JOB_HEADERS: Final = ("JOB", "STATUS", "CHILDREN", "ATTEMPTS", "EXIT", "STARTED", "TOOK", "REASON")
 RUNS_SHOWN: Final = 20
@@ -96,20 +96,29 @@ def jobs(place: Place, run: str, everything: bool, status: str | None, as_json: 
 
 
 def objects(reader: Reader, run: RunView, only: Status | None, *, everything: bool) -> Iterator[dict[str, object]]:
+    from flowbatch.cli.members import member_child
     from flowbatch.cli.rows import child_object, job_object
+    from flowbatch.store.results import MemberView
 
     for job, task in listed(reader, run, only, everything=everything):
-        yield job_object(job, task) if task is None or task.index is None else child_object(task)
+        if isinstance(task, MemberView):
+            yield member_child(job, task)
+        else:
+            yield job_object(job, task) if task is None or task.index is None else child_object(task)
 
 
 def listed(
     reader: Reader, run: RunView, only: Status | None, *, everything: bool
-) -> Iterator[tuple[JobView, TaskView | None]]:
-    """Each job with its own task where it is a single, then the array's children where they are wanted."""
+) -> Iterator[tuple[JobView, TaskView | MemberView | None]]:
+    """Each job with its own task where it is a single, then the array's children, or its nodes, where they are wanted."""
     for job in reader.jobs(run):
         if only is None or job.status is only:
             yield job, reader.task(job) if job.size is None else None
-        if everything and job.size is not None:
+        if everything and job.size is None:
+            for member in reader.members(job):
+                if only is None or member.status is only:
+                    yield job, member
+        elif everything:
             for task in reader.tasks(job, status=only):
                 yield job, task
 
@@ -127,7 +136,12 @@ def print_jobs(place: Place, reader: Reader, run: RunView, only: Status | None, 
         click.echo(f"This run was interrupted: {place.resume_hint(run)}.", err=True)
 
 
-def job_cells(job: JobView, task: TaskView | None) -> list[str]:
+def job_cells(job: JobView, task: TaskView | MemberView | None) -> list[str]:
+    from flowbatch.cli.members import member_cells
+    from flowbatch.store.results import MemberView
+
+    if isinstance(task, MemberView):
+        return member_cells(job, task)
     from flowbatch.cli.rows import counts_text, shortened, task_reason, took_text
 
     if task is None:

@@ -76,8 +76,9 @@ def load_plan(
     absent_sources = {
         mount.source: job.spec.key
         for job in reversed(made.run.jobs)
-        if job.spec.container is not None
-        for mount in job.spec.container.mounts
+        for program in job.spec.programs
+        if program.container is not None
+        for mount in program.container.mounts
         if not mount.volume and not os.path.exists(mount.source)
     }
     made.warnings.extend(

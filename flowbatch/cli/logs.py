@@ -14,11 +14,11 @@ from flowbatch.cli.context import Place
 from flowbatch.cli.loglines import Look, print_lines, printer
 from flowbatch.cli.output import clean
 from flowbatch.errors import InputError
-from flowbatch.model.ids import AttemptKey, log_name
+from flowbatch.model.ids import ALONE, AttemptKey, log_name
 
 if TYPE_CHECKING:
     from flowbatch.store.reader import Reader
-    from flowbatch.store.results import Found, JobView, TaskView
+    from flowbatch.store.results import Found, JobView, MemberView, TaskView
     from flowbatch.tasklogs import LogLine
 
 TASKS_SHOWN: Final = 100
@@ -63,10 +63,20 @@ def logs(
             raise InputError(text)
         if number > task.attempts:
             raise InputError(f"{address}: there was no attempt {number}; it has had {task.attempts}")
-        key = AttemptKey(job.id, index, number)
+        crew = reader.members(job, index, number)
+        if crew and found.member is None:
+            if follow:
+                first = (
+                    f"{example(found) if job.size is not None else example(found).partition(':')[0]}@{crew[0].label}"
+                )
+                raise InputError(f"{address}: one node or container is followed at a time, like {first}")
+            print_crew(place, crew, task, look, LINES_EACH if tail is None else tail)
+            return 0
+        key = AttemptKey(job.id, index, number, ALONE if found.member is None else found.member)
+        label = next((each.label for each in crew if each.key == key), None)
         path = place.folder.logs / log_name(key.id)
-        render = printer(look, "", about(task, number))
-        if tail is None and any(each.truncated for each in reader.attempts(job, index) if each.key == key):
+        render = printer(look, "", about(task, number, label))
+        if tail is None and any(each.truncated for each in crew or reader.attempts(job, index) if each.key == key):
             click.echo(CAPPED, err=True)
         if follow:
             if number == task.attempts and task.status.live and place.folder.holder() is None:
@@ -79,8 +89,9 @@ def logs(
     return 0
 
 
-def about(task: TaskView, number: int) -> dict[str, object]:
-    return {"job": task.job, "index": task.index, "attempt": number}
+def about(task: TaskView, number: int, member: str | None = None) -> dict[str, object]:
+    found: dict[str, object] = {"job": task.job, "index": task.index, "attempt": number}
+    return found if member is None else {**found, "member": member}
 
 
 def name_of(task: TaskView) -> str:
@@ -88,6 +99,7 @@ def name_of(task: TaskView) -> str:
 
 
 def example(found: Found) -> str:
+    """An address of one task, or of the one that is meant."""
     run = "RUN" if found.run is None else found.run.id[:8]
     if found.job is None:
         return f"{run}/JOB"
@@ -120,6 +132,10 @@ def print_several(place: Place, reader: Reader, found: Found, look: Look, count:
             left_out += 1
             continue
         shown += 1
+        crew = reader.members(job, task.index or 0)
+        if crew:
+            print_crew(place, crew, task, look, count)
+            continue
         path = place.folder.logs / log_name(AttemptKey(job.id, task.index or 0, task.attempts).id)
         render = printer(look, f"{name_of(task)}| ", about(task, task.attempts))
         print_lines(lines_of(path, count), look, render)
@@ -130,6 +146,16 @@ def print_several(place: Place, reader: Reader, found: Found, look: Look, count:
         click.echo(text, err=True)
     elif not shown:
         click.echo("No attempt has begun yet.", err=True)
+
+
+def print_crew(place: Place, crew: list[MemberView], task: TaskView, look: Look, count: int) -> None:
+    """The last lines of each node or container."""
+    for each in crew[:TASKS_SHOWN]:
+        path = place.folder.logs / log_name(each.key.id)
+        name = f"{name_of(task)}@{each.label}"
+        print_lines(lines_of(path, count), look, printer(look, f"{name}| ", about(task, each.key.attempt, each.label)))
+    if len(crew) > TASKS_SHOWN:
+        click.echo(f"{len(crew) - TASKS_SHOWN} more have logs: name one, like {name_of(task)}@{TASKS_SHOWN}.", err=True)
 
 
 def several(reader: Reader, found: Found) -> Iterator[tuple[JobView, TaskView]]:
@@ -170,13 +196,19 @@ class Over:
     size: int = field(default=-1)
 
     def __call__(self) -> bool:
+        if self.key.member != ALONE and not self.member_over():
+            return False
         task = self.reader.task(self.job, self.key.idx)
-        if task.attempts == self.key.attempt and task.status.live:
+        if self.key.member == ALONE and task.attempts == self.key.attempt and task.status.live:
             return False
         size = self.path.stat().st_size if self.path.exists() else 0
         self.steady = self.steady + 1 if size == self.size else 0
         self.size = size
         return self.steady >= STEADY_LOOKS - 1
+
+    def member_over(self) -> bool:
+        crew = self.reader.members(self.job, self.key.idx, self.key.attempt)
+        return any(each.key == self.key and each.status.terminal for each in crew)
 
 
 def followed(path: Path, count: int | None, over: Over) -> Iterator[LogLine]:
@@ -192,7 +224,8 @@ def ended_long_ago(over: Over) -> bool:
     """Its end is older than any log may lag."""
     from flowbatch.clock import SystemClock
 
-    for attempt in over.reader.attempts(over.job, over.key.idx):
+    crew = over.reader.members(over.job, over.key.idx, over.key.attempt) if over.key.member != ALONE else []
+    for attempt in crew or over.reader.attempts(over.job, over.key.idx):
         if attempt.key == over.key:
             return attempt.stopped_at is not None and SystemClock().now() - attempt.stopped_at > 5_000
     return False

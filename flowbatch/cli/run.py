@@ -18,7 +18,7 @@ from flowbatch.errors import BackendUnavailable, FlowbatchError, FolderHeld, Inp
 if TYPE_CHECKING:
     from flowbatch.app import App
     from flowbatch.core.state import Run
-    from flowbatch.model.jobspec import RunPlan
+    from flowbatch.model.jobspec import FakeScript, JobSpec, RunPlan
     from flowbatch.spec.compile import Plan
 
 DETACH_SECONDS: Final = 20.0
@@ -62,7 +62,7 @@ def run(
     plan = load_plan(place, workflow, params, only, run_id=run_id, allow=allow, register=True)
     for warning in plan.warnings:
         click.echo(f"{warning} (warning)", err=True)
-    if not dry_run and any(job.spec.container is not None for job in plan.run.jobs):
+    if not dry_run and any(job.spec.kind == "docker" for job in plan.run.jobs):
         from flowbatch.app import pinned, reach_engines
 
         anyio.run(reach_engines, place.folder, place.settings, pinned(plan.run, plan.environments, plan.queues))
@@ -181,14 +181,23 @@ def is_stored(place: Place, run_id: str) -> bool:
         )
 
 
+def fake_spec(spec: JobSpec, script: FakeScript) -> JobSpec:
+    members = spec.members
+    if members is not None:
+        groups = tuple(
+            replace(group, parts=tuple(replace(part, spec=fake_spec(part.spec, script)) for part in group.parts))
+            for group in members.groups
+        )
+        members = replace(members, groups=groups)
+    return replace(spec, secrets=(), fake=spec.fake or script, members=members)
+
+
 def as_fake(plan: Plan) -> Plan:
     """The same plan for the fake backend: what has no `x-fake` takes a second of virtual time and succeeds."""
     from flowbatch.model.jobspec import FakeScript
 
     script = FakeScript(duration_ms=DRY_RUN_TASK_MS)
-    jobs = tuple(
-        replace(job, spec=replace(job.spec, secrets=(), fake=job.spec.fake or script)) for job in plan.run.jobs
-    )
+    jobs = tuple(replace(job, spec=fake_spec(job.spec, script)) for job in plan.run.jobs)
     places = tuple(replace(place, backend="fake") for place in plan.run.environments)
     run = replace(plan.run, jobs=jobs, environments=places, notify=())  # nobody is told of a play
     return replace(plan, run=run, environments=tuple(replace(place, backend="fake") for place in plan.environments))

@@ -10,12 +10,13 @@ import click
 
 from flowbatch.cli.context import Place
 from flowbatch.cli.output import clean, print_json, print_table, status_text, time_text
+from flowbatch.core.members import layout_of
 from flowbatch.errors import InputError
 
 if TYPE_CHECKING:
     from flowbatch.model.jobspec import JobSpec
     from flowbatch.store.reader import Reader
-    from flowbatch.store.results import AttemptView, Found, JobView, RunView, TaskView
+    from flowbatch.store.results import AttemptView, Found, JobView, MemberView, RunView, TaskView
 
 FAILED_SHOWN: Final = 10
 
@@ -53,6 +54,9 @@ def show_task(place: Place, reader: Reader, found: Found, address: str, *, as_js
         raise InputError(
             f"{address}: one child is shown at a time; `{place.command('jobs', found.run_id or 'RUN', '--all')}` lists them"
         )
+    if found.member is not None:
+        show_member(place, reader, found, address, as_json=as_json)
+        return
     attempts = reader.attempts(job, index)
     if found.attempt is not None:
         attempts = [each for each in attempts if each.key.attempt == found.attempt]
@@ -69,7 +73,52 @@ def show_task(place: Place, reader: Reader, found: Found, address: str, *, as_js
     if found.attempt is None:
         print_task(reader, found.run, job, task, spec)
         click.echo()
-    print_attempts(place, attempts)
+    members = reader.members(job, index, found.attempt)
+    print_attempts(place, attempts, logs=not members)
+    if members and attempts:
+        from flowbatch.cli.members import print_members
+
+        click.echo()
+        print_members(members)
+        click.echo(f"\nlogs: {place.command('logs', example(found, members[0]))}")
+
+
+def example(found: Found, member: MemberView) -> str:
+    """The address of one of several."""
+    run = "" if found.run is None or found.job is None else f"{found.run.id[:8]}/{found.job.name}"
+    index = "" if found.job is None or found.job.size is None else f":{found.index}"
+    return f"{run}{index}@{member.label}"
+
+
+def show_member(place: Place, reader: Reader, found: Found, address: str, *, as_json: bool) -> None:
+    from flowbatch.cli.members import member_object, member_reason, one_of
+    from flowbatch.cli.rows import took_text
+    from flowbatch.model.ids import log_name
+
+    each, job = one_of(reader, found, address), found.job
+    assert job is not None
+    if as_json:
+        print_json({"kind": "node" if each.node is not None else "container", **member_object(each, place.folder.logs)})
+        return
+    layout = layout_of(reader.job_plan(job).spec)
+    assert layout is not None
+    spec = layout.parts[each.key.member].spec
+    index = "" if job.size is None else f":{each.key.idx}"
+    fields = [
+        ("node" if each.node is not None else "container", f"{job.name}{index}@{each.label} ({each.id})"),
+        ("run", "" if found.run is None else f"{found.run.id} ({found.run.workflow})"),
+        ("attempt", str(each.key.attempt)),
+        ("status", status_text(each.status.name)),
+        ("exit code", "" if each.exit_code is None else str(each.exit_code)),
+        ("reason", member_reason(each)),
+        ("address", each.address or ""),
+        ("started", time_text(each.started_at) if each.started_at else ""),
+        ("ended", time_text(each.stopped_at) if each.stopped_at else ""),
+        ("took", took_text(each.started_at, each.stopped_at) if each.stopped_at else ""),
+        ("log", str(place.folder.logs / log_name(each.key.id))),
+        *program_fields(spec),
+    ]
+    print_fields(fields)
 
 
 def had(attempts: Sequence[AttemptView]) -> str:
@@ -160,9 +209,22 @@ def item_text(spec: JobSpec, index: int | None) -> str:
     return ", ".join(shown)
 
 
+def program_fields(spec: JobSpec) -> list[tuple[str, str]]:
+    """What is run."""
+    from flowbatch.cli.containers import words_of
+
+    return [
+        ("resources", str(spec.resources)),
+        ("container", "; ".join(words_of(spec.container))),
+        ("command", shlex.join(spec.command)),
+        ("workdir", spec.workdir),
+        ("variables", " ".join(f"{name}={shlex.quote(value)}" for name, value in spec.env)),
+    ]
+
+
 def spec_fields(reader: Reader, run: RunView | None, spec: JobSpec) -> list[tuple[str, str]]:
     from flowbatch.cli.check import details_of, span_text
-    from flowbatch.cli.containers import words_of
+    from flowbatch.cli.members import words_on
     from flowbatch.model.jobspec import title_of
 
     needs = ""
@@ -175,11 +237,8 @@ def spec_fields(reader: Reader, run: RunView | None, spec: JobSpec) -> list[tupl
         ("definition", spec.definition),
         ("needs", needs),
         ("queue", title_of(spec.queue)),
-        ("resources", str(spec.resources)),
-        ("container", "; ".join(words_of(spec.container))),
-        ("command", shlex.join(spec.command)),
-        ("workdir", spec.workdir),
-        ("variables", " ".join(f"{name}={shlex.quote(value)}" for name, value in spec.env)),
+        *program_fields(spec),
+        ("members", "\n".join(words_on(spec))),
         ("parameters", ", ".join(f"{name}={value}" for name, value in spec.parameters)),
         ("attempts", f"{spec.retry.attempts} at most"),
         ("timeout", "" if spec.timeout_ms is None else f"{span_text(spec.timeout_ms)} an attempt"),
@@ -188,7 +247,8 @@ def spec_fields(reader: Reader, run: RunView | None, spec: JobSpec) -> list[tupl
     ]
 
 
-def print_attempts(place: Place, attempts: Sequence[AttemptView]) -> None:
+def print_attempts(place: Place, attempts: Sequence[AttemptView], *, logs: bool = True) -> None:
+    """`logs`: of several nodes or containers, each has its own."""
     from flowbatch.cli.rows import took_text
     from flowbatch.model.ids import log_name
 
@@ -207,6 +267,8 @@ def print_attempts(place: Place, attempts: Sequence[AttemptView]) -> None:
         for each in attempts
     ]
     print_table(["ATTEMPT", "ENVIRONMENT", "STARTED", "TOOK", "EXIT", "REASON"], rows)
+    if not logs:
+        return
     click.echo()
     for each in attempts:
         path = place.folder.logs / log_name(each.key.id)

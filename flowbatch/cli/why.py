@@ -13,7 +13,7 @@ from flowbatch.model.status import RunStatus, Status
 
 if TYPE_CHECKING:
     from flowbatch.store.reader import Reader
-    from flowbatch.store.results import JobView, RunView, TaskView
+    from flowbatch.store.results import Found, JobView, RunView, TaskView
 
 
 @click.command()
@@ -32,6 +32,8 @@ def why(place: Place, address: str, as_json: bool) -> int:
             raise InputError(f"{address}: one child is explained at a time, like {job.name}:{first_of(found.indices)}")
         else:
             child = None if job.size is None else index
+            if found.member is not None:
+                return of_member(place, reader, found, address, as_json=as_json)
             status = (job.status if child is None else reader.task(job, child).status).name
             sentence = of_job(place, reader, run, job, child)
     if as_json:
@@ -41,6 +43,31 @@ def why(place: Place, address: str, as_json: bool) -> int:
         )
     else:
         click.echo(clean(sentence).replace("\n", " "))
+    return 0
+
+
+def of_member(place: Place, reader: Reader, found: Found, address: str, *, as_json: bool) -> int:
+    from flowbatch.cli.members import member_reason, one_of
+
+    each = one_of(reader, found, address)
+    assert found.job is not None
+    name = f"{found.job.name}@{each.label}"
+    if each.status.terminal:
+        how = "ended" if each.exit_code is None else f"exited with {each.exit_code}"
+        how = how if each.started_at is not None else "never began"
+        sentence = f"{name} {each.status.name}: {how}"
+        if reason := member_reason(each):
+            sentence += f" ({reason})"
+    elif each.status is Status.RUNNABLE:
+        sentence = f"{name} waits: "
+        sentence += "for the main node to run" if each.node is not None and not each.main else "for what it depends on"
+    else:
+        sentence = f"{name} is {each.status.name}" + (f" at {each.address}" if each.address else "")
+    if as_json:
+        told = {"run": found.run_id, "job": found.job.name, "job_id": found.job_id, "index": found.index}
+        print_json({**told, "member": each.label, "status": each.status.name, "why": sentence})
+    else:
+        click.echo(clean(sentence))
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flowbatch.core import tokens
 from flowbatch.core.dependencies import satisfied
+from flowbatch.core.members import Crew
 from flowbatch.core.scheduler import RESERVE_AFTER_MS, reservations
 from flowbatch.core.state import Job, State
 from flowbatch.model.ids import Millis, TaskKey
@@ -40,10 +41,22 @@ def explain_task(state: State, job: Job, index: int, status: Status, now: Millis
         case Status.STARTING | Status.RUNNING:
             live = state.live[TaskKey(job.id, index)]
             since = "" if live.started_at is None else f" for {(now - live.started_at) / 1000:.0f} s"
+            crew = f"; {alive_text(live.crew)}" if live.crew is not None else ""
             stop = f"; it was asked to stop ({live.halt.name.lower()})" if live.halt else ""
-            return f"is {status.name}{since} in environment {title_of(live.environment.name)}, attempt {live.key.attempt}{stop}"
+            return f"is {status.name}{since} in environment {title_of(live.environment.name)}, attempt {live.key.attempt}{crew}{stop}"
         case Status.SUCCEEDED | Status.FAILED:
             return f"has ended: {status.name}, {job.status_reason or 'see `show`'}"
+
+
+def alive_text(crew: Crew) -> str:
+    """`3 of 4 nodes run`; of a task of several containers, these."""
+    layout, seats = crew.layout, crew.seats
+    shown = [member for member in range(len(seats)) if not layout.parts[member].holder]
+    running = sum(seats[member].status is Status.RUNNING for member in shown)
+    what = "nodes" if layout.nodes == len(shown) else "containers"
+    waiting = [layout.label(member) for member in shown if seats[member].status is Status.RUNNABLE]
+    waits = f", {', '.join(waiting[:3])}{' …' if len(waiting) > 3 else ''} wait" if waiting else ""
+    return f"{running} of {len(shown)} {what} run{waits}"
 
 
 def explain_pending(job: Job, index: int) -> str:

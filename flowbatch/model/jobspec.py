@@ -120,6 +120,13 @@ class JobSpec:
         return "process" if container is None else "docker"
 
     @property
+    def programs(self) -> list[JobSpec]:
+        """All that is run for one task: itself, or what its nodes and containers run, those that are alike once."""
+        if self.members is None:
+            return [self]
+        return [part.spec for group in self.members.groups for part in group.parts if not part.holder]
+
+    @property
     def nodes(self) -> int | None:
         """Of a multi-node parallel job; None for every other."""
         return None if self.members is None else self.members.nodes

@@ -17,7 +17,7 @@ from flowbatch.model.outcome import Outcome
 from flowbatch.model.rows import Writes
 from flowbatch.model.stimuli import Stimulus, SubmitRun
 from flowbatch.store.writer import SqliteStore
-from tests.core.builders import World
+from tests.core.builders import World, parse, short
 
 
 def id_of(name: str) -> str:
@@ -44,15 +44,13 @@ class History(World):
         self.tell(SubmitRun(1, replace(plan, **changes)))  # type: ignore[arg-type]
 
     def key(self, text: str, run: str = "run") -> AttemptKey:
-        """`a:3#2` as the machine knows it."""
-        rest, _, attempt = text.partition("#")
-        name, _, index = rest.partition(":")
-        return AttemptKey(JobId(id_of(f"{run}/{name}")), int(index or 0), int(attempt or 1))
+        """`a:3#2`, `a@1` as the machine knows it."""
+        key = parse(text)
+        return key._replace(job=JobId(id_of(f"{run}/{key.job}")))
 
     def name(self, text: str, run: str = "run") -> str:
         """For `start`, `end` and `refuse`."""
-        key = self.key(text, run)
-        return f"{key.job}:{key.idx}#{key.attempt}"
+        return short(self.key(text, run))
 
     def done(self, *names: str, code: int = 0, run: str = "run", at: int | None = None) -> None:
         """Attempts start and end, a second later each."""

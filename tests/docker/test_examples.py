@@ -21,7 +21,7 @@ BLOCKS = 4
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "workflows").mkdir()
-    for name in ("containers.yaml", "oom.yaml"):
+    for name in ("containers.yaml", "oom.yaml", "multinode-containers.yaml"):
         shutil.copy(WORKFLOWS / name, tmp_path / "workflows" / name)
     return tmp_path
 
@@ -67,3 +67,60 @@ def test_oom(folder: Path, raw: Raw) -> None:
         assert second["exit_code"] == 0
         assert flowbatch.ok("logs", "last/hungry#2").out.splitlines()[0] == "attempt 2 needs 48 MiB"
         assert raw.labelled(label_of(flowbatch)) == []
+
+
+def test_multinode_containers(folder: Path, raw: Raw) -> None:
+    """A main node that hands out blocks, others that count; nothing of them is left, the network included."""
+    with commands(folder) as flowbatch:
+        words = ["-p", f"image={IMAGE}", "-p", "nodes=3", "-p", "blocks=6"]
+        done = flowbatch.ok("run", "workflows/multinode-containers.yaml", *words, "--json")
+        assert done.json["jobs"]["primes"]["status"] == "SUCCEEDED"
+        lines = flowbatch.ok("logs", "last/primes@0").out.splitlines()
+        nodes = {each["label"]: each for each in flowbatch.ok("show", "last/primes", "--json").json["members"]}
+        assert raw.labelled(label_of(flowbatch)) == []
+        names = [
+            each["Name"] for each in raw.ok("GET", "/networks", filters=json.dumps({"label": [label_of(flowbatch)]}))
+        ]
+        assert names == []
+    assert lines[0] == f"{len(primes_below(6000))} primes"
+    counted = {line.split()[1]: int(line.split()[3]) for line in lines[1:]}
+    assert set(counted) <= {"1", "2"}
+    assert sum(counted.values()) == 6
+    assert len({each["address"] for each in nodes.values()}) == 3
+    assert nodes["0"]["exit_code"] == 0
+
+
+SEVERAL = """
+jobs:
+  web:
+    image: IMAGE
+    vcpus: 0.25
+    memory: 16MiB
+    volumes: ['shared:/shared']
+    containers:
+      - name: app
+        needs: [{container: init, when: success}, echo]
+        script: until echo "$(cat /shared/word)" | nc -w 2 localhost 7000; do sleep 0.1; done
+      - {name: init, essential: false, script: echo hello > /shared/word}
+      - {name: echo, essential: false, script: nc -ll -p 7000 -e cat}
+  doomed:
+    image: IMAGE
+    vcpus: 0.25
+    memory: 16MiB
+    containers:
+      - {name: app, needs: [{container: init, when: success}], script: echo never}
+      - {name: init, essential: false, script: exit 4}
+"""
+
+
+def test_several_containers(folder: Path, raw: Raw) -> None:
+    """Shared network and volume, dependencies, and a task whose dependency fails."""
+    (folder / "several.yaml").write_text(SEVERAL.replace("IMAGE", IMAGE), encoding="utf-8")
+    with commands(folder) as flowbatch:
+        jobs = flowbatch.call("run", "several.yaml", "--json").json["jobs"]
+        assert flowbatch.ok("logs", "last/web@app").out == "hello\n"
+        members = flowbatch.ok("show", "last/web", "--json").json["members"]
+        assert raw.labelled(label_of(flowbatch)) == []
+    assert (jobs["web"]["status"], jobs["doomed"]["status"]) == ("SUCCEEDED", "FAILED")
+    assert jobs["doomed"]["status_reason"] == "Task failed to start"
+    assert [each["label"] for each in members] == ["app", "init", "echo"]

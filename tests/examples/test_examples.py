@@ -16,8 +16,8 @@ from tests.app.commands import commands
 pytestmark = pytest.mark.slow
 
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
-RUN = {"hello", "retries", "census", "mandelbrot"}
-IN_CONTAINERS = {"containers", "oom"}  # these need a Docker Engine, and so do their tests
+RUN = {"hello", "retries", "census", "mandelbrot", "multinode"}
+IN_CONTAINERS = {"containers", "oom", "multinode-containers"}  # these need a Docker Engine, and so do their tests
 
 
 @pytest.fixture
@@ -110,6 +110,24 @@ def test_mandelbrot(folder: Path) -> None:
     colours = {row[1 + 3 * x : 4 + 3 * x] for row in rows for x in range(width)}
     assert len(colours) > 50, "a blank picture"
     assert not list(folder.joinpath("workflows").glob("*.png"))
+
+
+def test_multinode(folder: Path) -> None:
+    """The main node hands out blocks over a socket; each node has an address of its own."""
+    with commands(folder) as flowbatch:
+        flowbatch.ok("run", "workflows/multinode.yaml", "-p", "nodes=4", "-p", "blocks=9")
+        lines = flowbatch.ok("logs", "last/primes@0").out.splitlines()
+        nodes = flowbatch.ok("show", "last/primes", "--json").json["members"]
+    sieve = bytearray([1]) * 180_000
+    sieve[:2] = b"\0\0"
+    for n in range(2, 425):
+        sieve[n * n :: n] = bytes(len(range(n * n, 180_000, n)))
+    assert lines[0] == f"{sum(sieve)} primes below 180000"
+    counted = {line.split()[1]: int(line.split()[3]) for line in lines[1:]}
+    assert set(counted) <= {"1", "2", "3"}
+    assert sum(counted.values()) == 9
+    assert len({each["address"] for each in nodes}) == 4
+    assert all(each["address"].startswith("127.") for each in nodes)
 
 
 def decoded(png: bytes) -> tuple[int, int, list[bytes]]:
