@@ -141,10 +141,10 @@ BUGS = {
         "shape = shape._replace(vcpus_milli=min(shape.vcpus_milli, 500)); self.held[shape] = self.held.get(shape, 0) + count",
     ),
     "a non-essential end stops its node": Bug(
-        members.node_over, "(parts[member].essential or seats[member].gave_up)", "True"
+        members.node_over, "(parts[member].essential or seats[member].gave_up)", "True", 200
     ),
     "SUCCESS is COMPLETE": Bug(
-        members.answer, "seat.status is Status.SUCCEEDED if seat.ended else None", "True if seat.ended else None"
+        members.answer, "seat.status is Status.SUCCEEDED if seat.ended else None", "True if seat.ended else None", 400
     ),
     "what can never begin waits": Bug(members.answer, "if seat.ended and not seat.begun:", "if False:", 200),
     "one that never begins is not told on": Bug(members.look_at_node, "again |= try_member", "again = False and try_member", 400),
