@@ -11,7 +11,7 @@ from flowbatch.cli.containers import container_object, notes_on, words_of
 from flowbatch.cli.context import ALLOW_HELP, Place
 from flowbatch.cli.members import members_object, note_on, words_on
 from flowbatch.cli.output import clean, counted, print_json, print_table
-from flowbatch.errors import InputError, Problem, WorkflowInvalid
+from flowbatch.errors import Problem, WorkflowInvalid
 
 if TYPE_CHECKING:
     from flowbatch.model.ids import JobId
@@ -27,7 +27,9 @@ NAMED_MAX: Final = 5  # jobs that a note names before it counts them
 @click.option("--only", multiple=True, metavar="JOB", help="This job and what it needs; may be repeated.")
 @click.option("--allow", multiple=True, metavar="WHAT", help=ALLOW_HELP)
 @click.option("--json", "as_json", is_flag=True, help="The plan, or the problems, as one JSON object.")
-@click.option("--aws", is_flag=True, help="What AWS Batch would treat otherwise (not yet).")
+@click.option(
+    "--aws", is_flag=True, help="Name each line that AWS Batch would treat otherwise; exit code 1 where there are any."
+)
 @click.pass_obj
 def check(
     place: Place,
@@ -44,14 +46,14 @@ def check(
     """
     from flowbatch.cli.load import load_plan
 
-    if aws:
-        raise InputError("check --aws: not yet; without it, the workflow itself is checked")
     try:
         plan = load_plan(place, workflow, params, only, allow=allow)
     except WorkflowInvalid as error:
         if as_json:
             print_json({"valid": False, "problems": [problem_object(problem) for problem in error.problems]})
         raise
+    if aws:
+        return compare(plan, as_json=as_json)
     if as_json:
         print_json(plan_object(plan))
         return 0
@@ -59,6 +61,20 @@ def check(
     for warning in plan.warnings:
         click.echo(f"{warning} (warning)", err=True)
     return 0
+
+
+def compare(plan: Plan, *, as_json: bool) -> int:
+    """Line by line, as a compiler's warnings are; 1 where AWS Batch would treat anything otherwise."""
+    from flowbatch.spec.parity import differences, summary
+
+    found = differences(plan)
+    if as_json:
+        print_json({"same": not found, "differences": [problem_object(each) for each in found]})
+    else:
+        for each in found:
+            click.echo(clean(str(each)))
+        click.echo(summary(len(found)), err=True)
+    return 1 if found else 0
 
 
 def problem_object(problem: Problem) -> dict[str, object]:

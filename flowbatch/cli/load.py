@@ -6,6 +6,7 @@ import glob
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
@@ -13,6 +14,7 @@ from uuid import uuid4
 from flowbatch.cli.context import Place
 from flowbatch.engine.secrets import absent
 from flowbatch.errors import InputError, Problem
+from flowbatch.model.resources import Resources
 
 if TYPE_CHECKING:
     from flowbatch.model.definition import DefinitionRow
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from flowbatch.spec.compile import Plan, SourceRequest
     from flowbatch.spec.policy import Guard
 
+BOUNDLESS: Final = Resources(10**9, 2**31, 1024)
 SOURCE_BYTES: Final = 16 * 1024 * 1024
 DAEMON_FILE: Final = Path("/etc/docker/daemon.json")
 FILE_BYTES: Final = 1024 * 1024 + 1  # one more than a workflow may have, so that the loader sees that it is too long
@@ -34,11 +37,12 @@ def load_plan(
     run_id: str | None = None,
     allow: Sequence[str] | None = (),
     register: bool = False,
+    anywhere: bool = False,
 ) -> Plan:
     """Raises WorkflowInvalid with everything that is wrong in the file, InputError where it cannot be read.
 
     `allow`: what containers may ask for beside what the settings say; None holds them against nothing. `register`: the plan
-    brings the file's definitions.
+    brings the file's definitions. `anywhere`: it is not for this machine, whose size judges nothing then.
     """
     path = Path(file)
     for word in (str(path.absolute()), *params):
@@ -54,6 +58,8 @@ def load_plan(
     with no_plugins():
         from flowbatch.spec.compile import parse, plan
     environments, queues = place.places
+    if anywhere:
+        environments = tuple(replace(each, capacity=BOUNDLESS) for each in environments)
     folder = str(path.absolute().parent)
     made = plan(
         parse(text, file),
@@ -69,7 +75,7 @@ def load_plan(
         guard=None if allow is None else guard(place, folder, allow),
         only=tuple(only),
         absent=None if allow is None else absent,
-        tokens=shared_tokens(place),
+        tokens=lambda: shared_tokens(place),
         registry=lambda name, revision: stored(place, name, revision),
         register=register,
     )

@@ -21,6 +21,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "run": ("flowbatch.cli.run", "Run a workflow to its end, with live progress."),
     "submit": ("flowbatch.cli.submit", "Queue one job and print its id."),
     "check": ("flowbatch.cli.check", "Validate a workflow and print its plan; nothing starts."),
+    "export": ("flowbatch.cli.export", "Print a workflow as calls of AWS Batch."),
     "graph": ("flowbatch.cli.graph", "Draw the jobs of a workflow or a run: ascii, mermaid, dot."),
     "runs": ("flowbatch.cli.lists", "List runs, the newest first."),
     "jobs": ("flowbatch.cli.lists", "List the jobs of a run."),

@@ -24,7 +24,7 @@ from flowbatch.spec.definitions import Lookup
 from flowbatch.spec.drafts import draft
 from flowbatch.spec.expressions import Scope, Value, expand
 from flowbatch.spec.findings import Findings
-from flowbatch.spec.needs import kept
+from flowbatch.spec.needs import Draft, kept
 from flowbatch.spec.places import Places, Surroundings, judge_places
 from flowbatch.spec.policy import Guard
 from flowbatch.spec.positions import Positions, in_order
@@ -76,6 +76,8 @@ class Plan:
     queues: tuple[Queue, ...]
     schedule: Schedule | None = None  # when `serve` runs it
     manual: bool = False  # `serve` runs it only when it is asked to
+    written: tuple[WorkflowModel, Positions] | None = None  # the file itself, for what is said of its lines
+    drafts: tuple[Draft, ...] = ()  # the jobs as they were merged, in the order of the run's
 
 
 def nothing_registered(name: str, revision: int | None) -> DefinitionRow | None:
@@ -111,7 +113,7 @@ def plan(
     guard: Guard | None,
     only: tuple[str, ...] = (),
     absent: Callable[[SecretSource], str | None] | None = None,
-    tokens: tuple[Token, ...] = (),
+    tokens: Callable[[], Iterable[Token]] = tuple,
     registry: Lookup = nothing_registered,
     register: bool = False,
 ) -> Plan:
@@ -120,7 +122,7 @@ def plan(
     `available` and `queues` are the engine's own, used where the file has none. `read_source` may raise OSError. `root`:
     flowbatch may run jobs as other users. `guard`: what containers may ask for; None judges nothing, for a picture.
     `absent`: why a secret cannot be there; None asks nobody.
-    `tokens`: those that all runs share.
+    `tokens`: those that all runs share; asked for only where a job needs some.
     `registry`: the definitions that are stored. `register`: the plan carries the file's own, to be stored with the run.
     """
     findings = Findings(document.positions)
@@ -145,7 +147,8 @@ def plan(
     volumes = model.volumes or {}
     own_tokens = tokens_of(model.tokens)
     sure = not any(path[:1] == ("tokens",) for path in checked.broken)
-    known_tokens = {token.name: token for token in tokens} | own_tokens if sure else None
+    shared = tokens() if any(job.layer.tokens for job in jobs) else ()
+    known_tokens = {token.name: token for token in shared} | own_tokens if sure else None
     maker = SpecMaker(
         ids,
         model.secrets or {},
@@ -185,6 +188,8 @@ def plan(
         tuple(places.queues.values()),
         _schedule(model),
         model.start == "manual",
+        (model, document.positions),
+        tuple(jobs),
     )
 
 

@@ -16,12 +16,13 @@ from flowbatch.spec.schema import ParamModel
 from flowbatch.spec.validation import did_you_mean
 
 VALUE_MAX: Final = 4_096  # bounds what an author's pattern can be made to chew on
+VARIABLE: Final = "FLOWBATCH_PARAM_"
 _KINDS: Final = {"string": "text", "integer": "a whole number", "number": "a number", "boolean": "true or false"}
 
 
 def variable(name: str) -> str:
     """The environment variable that carries a parameter to every job."""
-    return "FLOWBATCH_PARAM_" + name.upper().replace("-", "_")
+    return VARIABLE + name.upper().replace("-", "_")
 
 
 def judge(params: Mapping[str, ParamModel], findings: Findings) -> None:

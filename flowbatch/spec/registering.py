@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from flowbatch.model.definition import Registration
 from flowbatch.model.jobspec import FakeScript, RetryPolicy
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from flowbatch.spec.needs import Draft
     from flowbatch.spec.places import Surroundings
 
-Body = dict[str, object]
+Body = dict[str, Any]  # JSON, as AWS has it
 _WORDS: Final = {letter: word for word, letter in PERMISSIONS.items()}
 
 

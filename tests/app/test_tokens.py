@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from tests.app.commands import Commands
@@ -76,3 +79,15 @@ def test_wrong_words(flowbatch: Commands) -> None:
         f"{flowbatch.folder}/w.yaml:1:30: jobs.a.tokens.licence: needs 3 of tokens licence, of which there are 2 in all",
         f"{flowbatch.folder}/w.yaml:1:36: jobs.a.tokens.x: unknown tokens 'x'; known: licence",
     ]
+
+
+def test_a_store_of_an_earlier_version_is_only_looked_at_where_a_file_asks(flowbatch: Commands) -> None:
+    """It is brought up to date by the run itself."""
+    flowbatch.ok("tokens", "create", "licence", "2")
+    with closing(sqlite3.connect(flowbatch.state / "flowbatch.db")) as db:
+        db.execute("DROP TABLE token")
+        db.execute("PRAGMA user_version = 10")
+    plain = flowbatch.write("plain.yaml", "jobs: {a: {script: 'true'}}")
+    flowbatch.ok("check", plain)
+    flowbatch.ok("run", plain)
+    assert flowbatch.ok("tokens", "list").out.startswith("There are no tokens here")

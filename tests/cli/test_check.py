@@ -119,7 +119,8 @@ def test_problems_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "message"),
     [
         (["check", "nowhere.yaml"], "nowhere.yaml: the workflow cannot be read: No such file or directory"),
-        (["check", "nowhere.yaml", "--aws"], "not yet"),
+        (["check", "nowhere.yaml", "--aws"], "nowhere.yaml: the workflow cannot be read: No such file or directory"),
+        (["export", "film.yaml"], "Missing option '--aws'"),
         (["check"], "Missing argument"),
     ],
 )
@@ -161,3 +162,34 @@ def test_a_name_that_is_nearly_right(capsys: pytest.CaptureFixture[str]) -> None
     assert "cannot be read: No such file or directory (did you mean 'film.yaml'?)" in capsys.readouterr().err
     assert run(["check", "nothing-like-it.yaml"]) == 2
     assert "did you mean" not in capsys.readouterr().err
+
+
+PLAIN = "jobs: {a: {image: 'busybox:1', memory: 64, command: [echo, hi]}, b: {image: 'x:1', memory: 64, needs: a}}"
+
+
+def test_what_aws_would_treat_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(PLAIN, "--aws") == 0
+    assert capsys.readouterr() == ("", "AWS Batch would do the same with every line.\n")
+    assert check(PLAIN.replace("needs: a", "needs: a, timeout: 5s"), "--aws") == 1
+    printed, errors = capsys.readouterr()
+    assert printed == "film.yaml:1:106: jobs.b.timeout: AWS Batch refuses a timeout below 60 s; this is 5 s\n"
+    assert errors == "1 line that AWS Batch would treat otherwise.\n"
+    assert check(FILM, "--aws", "--json") == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["same"] is False
+    assert [each["line"] for each in told["differences"] if each["path"] == "deadline"] == [3]
+
+
+def test_a_workflow_for_aws(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("film.yaml").write_text(PLAIN.replace("64,", "900GiB,"), encoding="utf-8")  # more than any machine of ours has
+    assert run(["export", "--aws", "film.yaml"]) == 0
+    printed, errors = capsys.readouterr()
+    assert [call["name"] for call in json.loads(printed)["calls"]] == ["film--a", "a", "film--b", "b"]
+    assert errors == ""
+    assert run(["export", "--aws", "--shell", "film.yaml"]) == 0
+    assert capsys.readouterr().out.startswith("#!/bin/sh\n")
+    Path("film.yaml").write_text("jobs: {a: {script: x}}", encoding="utf-8")
+    assert run(["export", "--aws", "film.yaml"]) == 2
+    assert capsys.readouterr().err == (
+        "flowbatch: film.yaml: no `image` in a, and AWS Batch runs containers alone; --image names one for them\n"
+    )

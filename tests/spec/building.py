@@ -53,7 +53,7 @@ def compiled(
         guard=guard,
         only=only,
         absent=absent,
-        tokens=tokens,
+        tokens=lambda: tokens,
         registry=registry,
         register=register,
     )
