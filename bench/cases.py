@@ -115,6 +115,17 @@ def latency(report: Report) -> None:
     report.add("a free slot to the next start, 100,000 waiting", "p99 <= 20 ms", was, p99, held=p99 <= 20)
 
 
+def gangs(report: Report) -> None:
+    found = module("gangs", 100, 30)
+    placed, worst = found["placed_ms"], found["placed_worst_ms"]
+    was = f"{placed:.1f} ms, at worst {worst:.1f} ms"
+    report.add("a gang of 100 nodes, submitted to all ordered", "<= 10 ms", was, placed, held=placed <= 10)
+    large = module("gangs", 1000, 10)
+    ratio = large["placed_ms"] / placed
+    was = f"{large['placed_ms']:.1f} ms: {ratio:.1f} x"
+    report.add("a gang of 1,000 nodes", "<= 12 x of 100", was, ratio, held=ratio <= 12)
+
+
 def command_line(report: Report) -> None:
     flowbatch = str(Path(sys.executable).parent / "flowbatch")
 
@@ -141,6 +152,7 @@ ALL: dict[str, Callable[[Report], None]] = {
     "recovery": recovery,
     "latency": latency,
     "fakes": fakes,
+    "gangs": gangs,
     "containers": containers,
     "sleepers": sleepers,
 }

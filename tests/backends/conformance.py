@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 from uuid import uuid4
 
@@ -279,6 +279,31 @@ async def the_next_engine_finds_everything(world: World) -> None:
     assert (await world.facts.exited(alive.key)).evidence.exit_code == 128 + 15
 
 
+def as_member(order: LaunchOrder, member: int) -> LaunchOrder:
+    key = order.key.of_member(member)
+    return replace(order, key=key, log=order.log.replace(order.key.id, key.id))
+
+
+async def members_are_told_apart(world: World) -> None:
+    """Of one attempt, and of an attempt that has none; over a change of engines too."""
+    first, second = as_member(world.order(0, endless=True), 0), as_member(world.order(0, exit_code=6), 1)
+    alone = world.order(1, endless=True)
+    world.backend.launch([first, second, alone])
+    assert (await world.facts.exited(second.key)).evidence.exit_code == 6
+    await world.settled(first.key)
+    await world.settled(alone.key)
+    await world.next_life()
+    census = {each.key: each for each in await world.backend.census()}
+    assert set(census) == {first.key, second.key, alone.key}
+    assert census[first.key].evidence is None
+    world.backend.forget([second.key])
+    world.backend.stop(first.key, LONG_MS, Halt.TERMINATE)
+    assert (await world.facts.exited(first.key)).evidence.exit_code == 128 + 15
+    assert {each.key for each in await world.backend.census()} == {first.key, alone.key}
+    world.backend.stop(alone.key, 0, Halt.TERMINATE)
+    await world.facts.exited(alone.key)
+
+
 CASES: list[Callable[[World], Awaitable[None]]] = [
     an_attempt_starts_then_ends,
     an_exit_code_is_kept,
@@ -297,4 +322,5 @@ CASES: list[Callable[[World], Awaitable[None]]] = [
     a_log_holds_the_output,
     another_attempt_is_another_start,
     the_next_engine_finds_everything,
+    members_are_told_apart,
 ]

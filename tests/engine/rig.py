@@ -55,6 +55,21 @@ jobs:
   after: {needs: broken}
   unused: {needs: [{job: first, when: failure}]}
   long: {timeout: 200ms, x-fake: {duration: 1h}}
+  gang:
+    attempts: 2
+    vcpus: 0.5
+    nodes:
+      count: 3
+      main: 1
+      groups:
+        - {range: ':', x-fake: {duration: 1h}}
+        - {range: 1, x-fake: {duration: 60ms, by_attempt: {'1': {exit: 4}}}}
+  crew:
+    vcpus: 0.5
+    containers:
+      - {name: app, needs: [{container: init, when: success}, side], x-fake: {duration: 20ms}}
+      - {name: init, essential: false, x-fake: {duration: 15ms}}
+      - {name: side, essential: false, x-fake: {duration: 1h, ignores_term: true}, stop_grace: 30ms}
   gone: {attempts: 2, x-fake: {by_attempt: {'1': {lost: true, duration: 40ms}}}}
   empty: {array: 0, needs: wide}
   last: {needs: [each, flaky, chain, narrow, empty]}
@@ -104,7 +119,8 @@ class Memory(FakeBackend):
                 if isinstance(fact, Started):
                     self.starts[fact.key] += 1
                     self._running.add(fact.key)
-                    assert len({key.task for key in self._running}) == len(self._running), "two lives of one task"
+                    lives = {(key.task, key.attempt) for key in self._running}
+                    assert len({task for task, _ in lives}) == len(lives), "two lives of one task"
                     assert sum(self._resources[key].vcpus_milli for key in self._running) <= VCPUS * 1000
                 elif isinstance(fact, Exited):
                     self._running.discard(fact.key)
@@ -188,7 +204,11 @@ class Rig:
                     index = task.index or 0
                     attempts = reader.attempts(job, index)
                     assert [each.key.attempt for each in attempts] == list(range(1, task.attempts + 1))
-                    starts.update(each.key for each in attempts if each.started_at is not None)
+                    for each in attempts:
+                        crew = reader.members(job, index, each.key.attempt)
+                        starts.update(one.key for one in crew if one.started_at is not None)
+                        if not crew and each.started_at is not None:
+                            starts[each.key] += 1
                     found[job.name, index] = (task.status, task.exit_code)
         assert starts == self.backend.starts, "every attempt was started once, and is known"
         return found

@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from flowbatch.engine.orders import OrderDesk
-from flowbatch.model.effects import Launch
+from flowbatch.model.effects import Launch, Place
 from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId, log_name
-from flowbatch.model.jobspec import JobSpec, RunFacts
+from flowbatch.model.jobspec import JobSpec, Part, RunFacts
 from flowbatch.model.resources import Resources
+from flowbatch.ports import LaunchOrder
 from flowbatch.spec.references import STATUS
 
 RUN = RunFacts(RunId("run-1"), "flow", Millis(0))
@@ -98,3 +99,33 @@ def test_items(tmp_path: Path) -> None:
     assert "FLOWBATCH_ITEM_LEARNING_RATE" not in plain.env
     chunked = one_desk.order(launch(spec(size=4, items=tuple("abcdefg"), chunk=2)))
     assert Path(chunked.env["FLOWBATCH_ITEMS_FILE"]).read_text(encoding="utf-8") == "g\n"
+
+
+def test_a_node_is_told_where_it_stands(tmp_path: Path) -> None:
+    program = spec(size=None, command=("node",), env=(("B", "2"),), timeout_ms=None)
+    whole = spec(size=None, command=("whole",), timeout_ms=9000)
+
+    def node(number: int, **fields: str) -> LaunchOrder:
+        key = AttemptKey(JobId("job-1"), 0, 1, number)
+        place = Place(Part("", program), str(number), number, 4, 2, **fields)  # type: ignore[arg-type]
+        return desk(tmp_path).order(replace(launch(whole, key), place=place))
+
+    order = node(3, address="127.1.0.4", main_address="127.1.0.3")
+    assert order.command == ("node",)
+    assert {
+        name: value for name, value in order.env.items() if "NODE" in name or name in ("AWS_BATCH_JOB_ID", "B")
+    } == {
+        "AWS_BATCH_JOB_ID": "job-1#3",
+        "AWS_BATCH_JOB_NODE_INDEX": "3",
+        "AWS_BATCH_JOB_NUM_NODES": "4",
+        "AWS_BATCH_JOB_MAIN_NODE_INDEX": "2",
+        "AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS": "127.1.0.3",
+        "FLOWBATCH_NODE_ADDRESS": "127.1.0.4",
+        "B": "2",
+    }
+    assert order.env["FLOWBATCH_ATTEMPT_ID"] == "job-1.0.1.3"
+    assert order.timeout_ms is None
+    main = node(2)
+    assert "AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS" not in main.env  # as in AWS
+    assert main.env["FLOWBATCH_NODE_ADDRESS"] == "node-2.job-1"  # a backend with a network of its own has names
+    assert main.timeout_ms == 9000
