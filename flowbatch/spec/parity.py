@@ -177,11 +177,10 @@ def of_job(spec: JobSpec, plan: Plan) -> Iterator[str]:
     """Of the whole of it, wherever its parts were written."""
     if not spec.key[0].isalnum():
         yield "the name of a job begins with a letter or a digit in AWS Batch"
-    if spec.members is None:
-        if spec.container is None:
-            yield "has no `image`, and AWS Batch runs containers alone"
-        if not spec.resources.memory_mib:
-            yield "has no `memory`, which AWS Batch requires"
+    if any(program.container is None for program in spec.programs):
+        yield "has no `image`, and AWS Batch runs containers alone"
+    if any(not program.resources.memory_mib for program in spec.programs):
+        yield "has no `memory`, which AWS Batch requires"
     queue = next((each for each in plan.queues if each.name == spec.queue), None)
     if spec.priority and queue is not None and queue.policy is None:
         yield "`priority` orders nothing in a FIFO queue of AWS Batch: the order of submission does"

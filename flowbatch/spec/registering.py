@@ -107,7 +107,7 @@ def program_body(layer: Layer, around: Surroundings) -> Body:
 def nodes_body(layer: Layer, nodes: NodesLayer, around: Surroundings) -> Body:
     groups: list[Body] = []
     for group in nodes.groups:
-        over, each = merged(group.layer, plain(layer)), dict[str, object](targetNodes=group.text)
+        over, each = merged(group.layer, plain(layer)), dict[str, object](targetNodes=aws_range(group.text))
         if group.task is not None:
             each |= task_body(group.task, over, around)
         else:
@@ -116,6 +116,11 @@ def nodes_body(layer: Layer, nodes: NodesLayer, around: Surroundings) -> Body:
             each |= program
         groups.append(each)
     return {"numNodes": nodes.count, "mainNode": nodes.main, "nodeRangeProperties": groups}
+
+
+def aws_range(text: str) -> str:
+    """AWS writes a single node as a range too."""
+    return text if ":" in text else f"{text}:{text}"
 
 
 def task_body(task: TaskLayer, under: Layer, around: Surroundings) -> Body:
