@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import anyio
 
@@ -36,6 +37,8 @@ from flowbatch.ports import Backend, Clock, Store
 from flowbatch.settings import Settings
 from flowbatch.store.writer import SqliteStore
 
+PASSED_ON: Final = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "TZ", "USER"})  # to the processes of others
+
 __all__ = ["App", "boot_id", "open_app", "pinned"]
 
 
@@ -61,6 +64,7 @@ async def open_app(
     fake_only: bool = False,
     durable: bool = True,
     starting: Starting | None = None,
+    for_others: bool = False,
 ) -> AsyncIterator[App]:
     """Holds the folder, opens the store, recovers, and runs the engine while the body runs.
 
@@ -68,6 +72,7 @@ async def open_app(
     `fake_only`: no process is ever started; every environment is taken for a fake one (`--dry-run`).
     `durable`: off, a turn is on disk only at the end: for a folder that is thrown away.
     `starting`: the supervisor, where it was started ahead of us.
+    `for_others`: processes get little of our own environment (semantics.md 24).
     Raises FolderHeld, StoreError; leaves running tasks alone when the body ends.
     """
     clock = clock or SystemClock()
@@ -75,7 +80,9 @@ async def open_app(
         sqlite = await SqliteStore.open(folder.database, boot_id=boot_id(), pid=os.getpid(), now=clock.now())
         store = sqlite if durable else gathering(sqlite)
         try:
-            backends = make_backends(folder, settings, clock, fake_only=fake_only, starting=starting)
+            backends = make_backends(
+                folder, settings, clock, fake_only=fake_only, starting=starting, for_others=for_others
+            )
             enforcing = frozenset(name for name, backend in backends.items() if backend.caps.enforces_timeout)
             loaded = await store.load()
             networking = frozenset(name for name, backend in backends.items() if backend.caps.group_network)
@@ -128,11 +135,14 @@ def make_backends(
     *,
     fake_only: bool = False,
     starting: Starting | None = None,
+    for_others: bool = False,
 ) -> Mapping[str, Backend]:
     fake = FakeBackend(clock)
     if fake_only:
         return {"fake": fake}
     base_env = {name: value for name, value in os.environ.items() if not name.startswith(("FLOWBATCH_", "AWS_BATCH_"))}
+    if for_others:
+        base_env = {name: value for name, value in base_env.items() if name in PASSED_ON or name.startswith("LC_")}
     return {
         "process": ProcessBackend(folder.supervisor, base_env, starting),
         "docker": DockerBackend(

@@ -34,6 +34,9 @@ class StateFolder:
         self.supervisor = self.path / "supervisor"
         self.docker = self.path / "docker"
         self.engine_log = self.path / "engine.log"
+        self.http_socket = self.path / "http.sock"
+        self.master_key = self.path / "master.key"
+        self.admin_key = self.path / "admin.key"
 
     def exists(self) -> bool:
         """Whether a store is here. Raises InputError where one may not even look."""

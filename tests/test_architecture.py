@@ -28,8 +28,9 @@ FLOORS: dict[str, int] = {
     "http": 4,
     "library": 4,
     "app": 5,
-    "cli": 6,
-    "__main__": 7,
+    "serve": 6,
+    "cli": 7,
+    "__main__": 8,
     "__init__": 0,
 }
 PURE = {"model", "core"}

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
+from uuid import uuid4
 
 from flowbatch.core.state import Job
 from flowbatch.core.why import explain
 from flowbatch.engine.loop import Engine
 from flowbatch.errors import InputError
+from flowbatch.model.access import AuditRow, KeyRow, PolicyRow
 from flowbatch.model.definition import Registration
-from flowbatch.model.ids import JobId, RunId
+from flowbatch.model.ids import JobId, Millis, RunId
 from flowbatch.model.stimuli import (
+    Audited,
     Cancel,
     CreateToken,
+    DeletePolicy,
     DeleteToken,
     DeregisterDefinition,
+    PutKey,
+    PutPolicy,
     RegisterDefinition,
     Resume,
     Retry,
@@ -28,12 +36,14 @@ from flowbatch.model.stimuli import (
 from flowbatch.model.tokens import Token, TokenKind, TokenOperation
 
 Arguments = Mapping[str, Any]  # as they came over the socket: every verb checks its own
+PARAMS_MAX: Final = 4096  # characters of a command that the audit log keeps
 Verb = Callable[[Arguments], Awaitable[object]]
 
 
 class Verbs:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.owner: str | None = None  # whose calls these are, where they are recorded
         self.table: dict[str, Verb] = {
             "ping": self.ping,
             "cancel": self.cancel,
@@ -48,6 +58,10 @@ class Verbs:
             "create_token": self.create_token,
             "update_token": self.update_token,
             "delete_token": self.delete_token,
+            "put_key": self.put_key,
+            "keys": self.keys,
+            "put_policy": self.put_policy,
+            "delete_policy": self.delete_policy,
         }
 
     async def call(self, verb: str, arguments: Arguments) -> object:
@@ -146,11 +160,51 @@ class Verbs:
         name = needed(arguments, "name")
         return await self._ask(lambda ticket: DeleteToken(ticket, name))
 
+    async def keys(self, _: Arguments) -> object:
+        return [key._asdict() for key in self._engine.machine.state.keys.values()]
+
+    async def put_key(self, arguments: Arguments) -> object:
+        """A key as it is from now on; one that is there keeps what is not given."""
+        key_id, state, now = needed(arguments, "id"), self._engine.machine.state, self._engine.clock.now()
+        known = state.keys.get(key_id)
+        if known is None:
+            known = KeyRow(key_id, needed(arguments, "name"), 1, (), now, None, None)
+        policies = arguments.get("policies")
+        expires_at = arguments.get("expires_at")
+        row = known._replace(
+            policies=known.policies if policies is None else tuple(map(str, policies)),
+            expires_at=known.expires_at if expires_at is None else Millis(int(expires_at)),
+            generation=known.generation + (1 if arguments.get("rotate") else 0),
+            revoked_at=now if arguments.get("revoke") else known.revoked_at,
+        )
+        await self._ask(lambda ticket: PutKey(ticket, row))
+        return row._asdict()
+
+    async def put_policy(self, arguments: Arguments) -> object:
+        """The document was judged by who asks; the engine keeps it."""
+        made = PolicyRow(needed(arguments, "name"), needed(arguments, "document"), self._engine.clock.now())
+        return await self._ask(lambda ticket: PutPolicy(ticket, made))
+
+    async def delete_policy(self, arguments: Arguments) -> object:
+        name = needed(arguments, "name")
+        return await self._ask(lambda ticket: DeletePolicy(ticket, name))
+
     async def _ask(self, command: Callable[[int], Stimulus]) -> object:
-        answer = await self._engine.ask(command)
+        """What the folder's owner changes by the command line is in the audit log as any other call is."""
+        answer = await self._engine.ask(lambda ticket: self._recorded(command(ticket)))
         if answer.error is not None:
             raise InputError(answer.error)
         return answer.value
+
+    def _recorded(self, command: Stimulus) -> Stimulus:
+        if self.owner is None or isinstance(command, Retry):  # a Retry is looked at by the engine before its turn
+            return command
+        text = repr(command)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        action, now = f"flowbatch:{type(command).__name__}", self._engine.clock.now()
+        shown = None if len(text) > PARAMS_MAX else json.dumps(text)
+        row = AuditRow(now, self.owner, None, None, "flowbatch", action, "*", True, None, str(uuid4()), shown, digest)
+        return Audited(command, row)
 
 
 def target_of(arguments: Arguments) -> Target:

@@ -14,6 +14,21 @@ NOWHERE: Final[Spot] = -1  # the file as a whole
 _COLUMNS: Final = 1 << 21  # more than the longest file has
 
 
+def nowhere(file: str, root: object) -> Positions:
+    """Of a value that came without positions, a request's: paths are told, lines are not."""
+    found = Positions(file, root)
+    left = [root]
+    while left:
+        node = left.pop()
+        if isinstance(node, dict):
+            found.keys[id(node)] = found.values[id(node)] = dict.fromkeys(node, NOWHERE)
+            left += node.values()
+        elif isinstance(node, list):
+            found.values[id(node)] = [NOWHERE] * len(node)
+            left += node
+    return found
+
+
 class Mark(Protocol):
     """0-based, as libyaml counts."""
 

@@ -280,6 +280,23 @@ FROM job
 JOIN job_plan ON job_plan.job = job.no
 WHERE job.no = ?
 """
+# A single's own task comes with it: a page of a thousand is one step for its reader.
+JOBS_OF_PAGE: Final = """
+SELECT job.no, job.id, job.run, job.stage, job.status, job.rest, job.rest_reason, job.rest_at, job.generation,
+  job.cancelled, job.terminated, job.skipped, job.status_reason, job.created_at, job.started_at, job.stopped_at,
+  job_plan.name, job_plan.size, job_plan.definition, task.exit_code, task.reason, task.status_reason
+FROM json_each(?) AS page
+JOIN job ON job.no = page.value
+JOIN job_plan ON job_plan.job = job.no
+LEFT JOIN task ON task.job = job.no AND task.idx = 0 AND job_plan.size IS NULL
+ORDER BY page.id
+"""
+COUNTS_OF_PAGE: Final = """
+SELECT task.job, task.status, count(*)
+FROM json_each(?) AS page
+JOIN task ON task.job = page.value
+GROUP BY task.job, task.status
+"""
 STATUSES_OF_JOB: Final = "SELECT idx, status FROM task WHERE job = ?"
 HAS_JOB: Final = "SELECT 1 FROM job WHERE id = ?"
 

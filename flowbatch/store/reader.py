@@ -191,6 +191,20 @@ class Reader(Session):
                 return
             last = rows[-1][:2]
 
+    def revisions_after(self, name: str | None, last: str, revision: int) -> Iterator[DefinitionRow]:
+        """Every revision there is, or of that name, behind one of them, by name and number. Read a window at a time."""
+        while True:
+            if name is not None and last != name:
+                last, revision = name, 0
+            rows = self.rows(queries.ALL_REVISIONS, last, revision, WINDOW)
+            for row in map(loading.definition_row, rows):
+                if name is not None and row.name != name:
+                    return
+                yield row
+            if len(rows) < WINDOW:
+                return
+            last, revision = rows[-1][:2]
+
     def revisions(self, name: str, *, limit: int = WINDOW) -> list[DefinitionRow]:
         """The newest first."""
         return [loading.definition_row(row) for row in self.rows(queries.REVISIONS, name, limit)]
@@ -241,7 +255,7 @@ class Reader(Session):
     def last_audit(self) -> int:
         return int(self.rows(queries.LAST_AUDITED)[0][0])
 
-    def keys(self) -> list[KeyRow]:
+    def access_keys(self) -> list[KeyRow]:
         return [access.key_row(row) for row in self.rows(statements.KEYS)]
 
     def policies(self) -> list[PolicyRow]:

@@ -121,6 +121,15 @@ def plan(db: sqlite3.Connection, sql: str) -> list[str]:
             "LISTED_BY_DEFINITIONS",
             ["SEARCH job_plan USING COVERING INDEX job_plan_by_definition (queue=? AND definition>? AND definition<?)"],
         ),
+        (
+            "JOBS_OF_PAGE",
+            [
+                "SCAN page VIRTUAL TABLE INDEX 1:",
+                "SEARCH job USING INTEGER PRIMARY KEY (rowid=?)",
+                "SEARCH job_plan USING INTEGER PRIMARY KEY (rowid=?)",
+            ],
+        ),
+        ("COUNTS_OF_PAGE", ["SCAN page VIRTUAL TABLE INDEX 1:", "SEARCH task USING PRIMARY KEY (job=?)"]),
         ("HAS_JOB", ["SEARCH job USING COVERING INDEX job_by_id (id=?)"]),
         ("STATUSES_OF_JOB", ["SEARCH task USING PRIMARY KEY (job=?)"]),
         ("TAGS", ["SEARCH tag USING PRIMARY KEY (kind=? AND name=?)"]),

@@ -1,0 +1,150 @@
+"""A request on its way through the server: who sent it, what it may, and the record that is made of it."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic_core import to_json
+
+from flowbatch.http.failures import AccessDenied, ClientFailure, Failure
+from flowbatch.http.policies import Decision, Policy, Target, authorize
+from flowbatch.model.access import AuditRow
+from flowbatch.model.ids import Millis
+from flowbatch.model.stimuli import Audited, Stimulus
+
+if TYPE_CHECKING:
+    from flowbatch.http.service import Service
+
+PARAMS_MAX: Final = 4096  # characters of a request that the audit log keeps
+HIDDEN: Final = frozenset({"environment", "secrets"})
+Answer = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """As it came, whole. Header names are in lower case, `path` and `query` undecoded."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes
+    address: str | None  # of the caller; None: over the unix socket
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who somebody is, and what policies say about them."""
+
+    arn: str
+    name: str
+    key_id: str | None
+    policies: tuple[Policy, ...]
+
+
+@dataclass(slots=True)
+class Call:
+    """One request of one principal. `allow` comes before anything that it asks of the engine."""
+
+    service: Service
+    request: Request
+    request_id: str
+    principal: Principal
+    action: str
+    given: Mapping[str, Any]  # the body, or what stands for it
+    decision: Decision | None = None
+    resource: str = "*"
+    recorded: bool = False
+
+    def allow(self, *targets: Target) -> None:
+        """Raises AccessDenied unless all of them are allowed. Without a target the action has no resource."""
+        checked = targets or (self.target("*"),)
+        self.resource = checked[0].arn
+        self.decision = decision = authorize(self.principal.policies, self.action, checked)
+        if not decision.allowed:
+            raise self.denied(decision)
+
+    def allows(self, target: Target, action: str | None = None) -> bool:
+        return authorize(self.principal.policies, action or self.action, (target,)).allowed
+
+    def denied(self, decision: Decision, action: str | None = None) -> AccessDenied:
+        """As AWS says it (aws-batch.md §13.3)."""
+        name = action or self.action
+        return AccessDenied(
+            f"User: {self.principal.arn} is not authorized to perform: {name} on resource: {decision.resource} "
+            f"{decision.because.replace('allows it', f'allows the {name} action')}"
+        )
+
+    def also(self, action: str, *targets: Target) -> None:
+        """A second action that the call comes to (batch:TagResource of a tagged creation). Raises AccessDenied."""
+        decision = authorize(self.principal.policies, action, targets)
+        if not decision.allowed:
+            raise self.denied(decision, action)
+
+    def target(self, arn: str, context: Mapping[str, Sequence[str]] | None = None) -> Target:
+        """With what every request has, and what this resource has beside it."""
+        known: dict[str, Sequence[str]] = {"aws:username": (self.principal.name,)}
+        if self.request.address is not None:
+            known["aws:sourceip"] = (self.request.address,)
+        if context:
+            known.update(context)
+        return Target(arn, known)
+
+    async def ask(self, command: Callable[[int], Stimulus]) -> Any:
+        """The engine's answer, durable with its record. Raises ClientFailure where it refuses."""
+        if self.decision is None or not self.decision.allowed:
+            raise AssertionError(f"{self.action}: asked of the engine before it was allowed")
+        self.recorded = True
+        answer = await self.service.engine.ask(lambda ticket: Audited(command(ticket), self.row()))
+        if answer.error is not None:
+            raise ClientFailure(answer.error)
+        return answer.value
+
+    def row(self, error: Failure | None = None) -> AuditRow:
+        shown = to_json(without_values(self.given)).decode()
+        return AuditRow(
+            Millis(self.service.now()),
+            self.principal.arn,
+            self.principal.key_id,
+            self.request.address,
+            self.request.headers.get("user-agent", "")[:256] or None,
+            self.action,
+            self.resource,
+            self.decision is not None and self.decision.allowed,
+            None if self.decision is None else self.decision.statement,
+            self.request_id,
+            shown if len(shown) <= PARAMS_MAX else None,
+            hashlib.sha256(self.request.body).hexdigest(),
+            error=None if error is None else f"{error.code}: {error}"[:1024],
+        )
+
+
+def without_values(value: Any) -> Any:
+    """The request without what may be secret: the values of variables."""
+    if isinstance(value, Mapping):
+        return {
+            key: [{"name": each.get("name")} for each in item if isinstance(each, Mapping)]
+            if key in HIDDEN and isinstance(item, list)
+            else without_values(item)
+            for key, item in value.items()
+        }
+    return [without_values(each) for each in value] if isinstance(value, list) else value
+
+
+def on_loopback(address: str | None) -> bool:
+    return address is None or ipaddress.ip_address(address).is_loopback
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An operation: what it is called, which action it needs, and the function that does it."""
+
+    name: str
+    action: str
+    act: Callable[[Call], Awaitable[Answer]]
+    reads: bool = False
+    body_max: int = 256 * 1024

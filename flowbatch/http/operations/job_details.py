@@ -1,0 +1,215 @@
+"""A stored job as AWS's JobDetail and JobSummary (aws-batch.md §1, §2, §14.5, appendix B)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from flowbatch.model.ids import AttemptKey, Millis
+from flowbatch.model.jobspec import JobSpec
+from flowbatch.model.resources import Resources, vcpus_exact
+from flowbatch.model.status import Status
+from flowbatch.spec.registering import retry_strategy
+
+if TYPE_CHECKING:
+    from flowbatch.http.service import Service
+    from flowbatch.store.pages import Listed
+    from flowbatch.store.results import AttemptView, JobView, TaskView
+
+Json = dict[str, Any]
+
+LISTS: Final = ("volumes", "mountPoints", "ulimits", "secrets")
+STREAM_NAME_MAX: Final = 200
+
+
+def stream_name(definition: str, key: AttemptKey, container: str = "default") -> str:
+    """Where CloudWatch Logs has the attempt's output: the last part is the attempt itself."""
+    return f"{definition.partition(':')[0][:STREAM_NAME_MAX]}/{container}/{key.id}"
+
+
+def task_arn(service: Service, key: AttemptKey, environment: str | None) -> str:
+    account, digest = service.account, hashlib.md5(key.id.encode(), usedforsecurity=False).hexdigest()
+    return f"arn:{account.partition}:ecs:{account.region}:{account.number}:task/{environment or 'default'}/{digest}"
+
+
+def summary_of(counts: Mapping[Status, int]) -> dict[str, int]:
+    return {status.name: counts.get(status, 0) for status in Status}
+
+
+def detail(service: Service, job: JobView, index: int | None) -> Json:
+    """Of a single, an array's parent, or the child `index` of one."""
+    spec = service.plan(job).spec
+    row = job.row
+    account = service.account
+    shown = job.id if index is None else f"{job.id}:{index}"
+    tags = service.tags("job", job.id, lambda: dict(spec.tags)) if index is None else {}
+    found: Json = {
+        "jobArn": account.arn("job", shown),
+        "jobName": job.name,
+        "jobId": shown,
+        "jobQueue": account.arn("job-queue", spec.queue),
+        "status": row.status.name,
+        "attempts": [],
+        "createdAt": row.created_at,
+        "retryStrategy": {"evaluateOnExit": [], **retry_strategy(spec.retry)},
+        "dependsOn": depends_on(spec),
+        "jobDefinition": account.arn("job-definition", spec.definition) if spec.definition else "",
+        "parameters": dict(spec.parameters),
+        "tags": dict(tags),
+        "propagateTags": bool(spec.container is not None and spec.container.labels),
+        "platformCapabilities": [],
+        "isCancelled": row.cancelled,
+        "isTerminated": row.terminated,
+        "container": container(service, spec),
+    }
+    if spec.timeout_ms is not None:
+        found["timeout"] = {"attemptDurationSeconds": spec.timeout_ms // 1000}
+    if spec.priority:
+        found["schedulingPriority"] = spec.priority
+    if job.size is not None and index is None:
+        found["arrayProperties"] = {
+            "size": job.size,
+            "statusSummary": summary_of(job.counts),
+            "statusSummaryLastUpdatedAt": row.stopped_at or service.now(),
+        }
+        put(found, statusReason=row.status_reason, startedAt=row.started_at, stoppedAt=row.stopped_at)
+        return found
+    if index is not None:
+        found["arrayProperties"] = {"index": index, "statusSummary": {}}
+    add_task(service, found, job, spec, service.reader.task(job, index or 0), service.reader.attempts(job, index or 0))
+    return found
+
+
+def add_task(
+    service: Service, found: Json, job: JobView, spec: JobSpec, task: TaskView, attempts: Sequence[AttemptView]
+) -> None:
+    found["status"] = task.status.name
+    found["attempts"] = [attempt(service, spec, each) for each in attempts if each.stopped_at is not None]
+    last = attempts[-1] if attempts else None
+    reason = task.status_reason or (job.row.status_reason if task.index is None else None)
+    put(found, statusReason=reason, startedAt=task.started_at, stoppedAt=task.stopped_at)
+    box = found["container"]
+    if last is not None:
+        put(box, exitCode=last.exit_code, reason=last.reason)
+        box["taskArn"] = task_arn(service, last.key, last.environment)
+        box["containerInstanceArn"] = instance_arn(service, last.environment)
+        if last.started_at is not None:
+            box["logStreamName"] = stream_name(spec.definition or spec.key, last.key)
+
+
+def instance_arn(service: Service, environment: str | None) -> str:
+    account, place = service.account, environment or "default"
+    digest = hashlib.md5(place.encode(), usedforsecurity=False).hexdigest()
+    return f"arn:{account.partition}:ecs:{account.region}:{account.number}:container-instance/{place}/{digest}"
+
+
+def attempt(service: Service, spec: JobSpec, each: AttemptView) -> Json:
+    box: Json = {
+        "containerInstanceArn": instance_arn(service, each.environment),
+        "taskArn": task_arn(service, each.key, each.environment),
+        "networkInterfaces": [],
+    }
+    put(box, exitCode=each.exit_code, reason=each.reason)
+    if each.started_at is not None:
+        box["logStreamName"] = stream_name(spec.definition or spec.key, each.key)
+    found: Json = {"container": box, "taskProperties": []}
+    put(found, startedAt=each.started_at, stoppedAt=each.stopped_at, statusReason=each.status_reason)
+    return found
+
+
+def container(service: Service, spec: JobSpec) -> Json:
+    """The definition's, with what the submission laid over it; `command` before the substitution of parameters."""
+    name, _, revision = spec.definition.partition(":")
+    row = service.stored(name, int(revision)) if revision.isdigit() else None
+    box: Json = {}
+    if row is not None:
+        stored = service.body(row).get("containerProperties")
+        box = dict(stored) if isinstance(stored, Mapping) else {}
+    for key in ("vcpus", "memory"):
+        box.pop(key, None)
+    if spec.container is not None:
+        box["image"] = spec.container.image
+    box["command"] = list(spec.command)
+    box["environment"] = [{"name": key, "value": value} for key, value in spec.env]
+    box["resourceRequirements"] = requirements(spec.resources)
+    box["networkInterfaces"] = []
+    for key in LISTS:
+        box.setdefault(key, [])
+    return box
+
+
+def requirements(resources: Resources) -> list[Json]:
+    found = [{"type": "VCPU", "value": vcpus_exact(resources.vcpus_milli)}]
+    if resources.memory_mib:
+        found.append({"type": "MEMORY", "value": str(resources.memory_mib)})
+    if resources.gpus:
+        found.append({"type": "GPU", "value": str(resources.gpus)})
+    return found
+
+
+def depends_on(spec: JobSpec) -> list[Json]:
+    found: list[Json] = []
+    for need in spec.needs:
+        entry: Json = {"jobId": need.job if need.index is None else f"{need.job}:{need.index}"}
+        if need.each:
+            entry["type"] = "N_TO_N"
+        found.append(entry)
+    if spec.sequential:
+        found.append({"type": "SEQUENTIAL"})
+    return found
+
+
+def summary(service: Service, each: Listed) -> Json:
+    job, row = each.job, each.job.row
+    found: Json = {
+        "jobArn": service.account.arn("job", job.id),
+        "jobId": job.id,
+        "jobName": job.name,
+        "createdAt": row.created_at,
+        "status": row.status.name,
+    }
+    if each.definition:
+        found["jobDefinition"] = service.account.arn("job-definition", each.definition)
+    put(
+        found,
+        statusReason=each.status_reason or row.status_reason or row.rest_reason,
+        startedAt=row.started_at,
+        stoppedAt=row.stopped_at,
+        isCancelled=row.cancelled or None,
+        isTerminated=row.terminated or None,
+    )
+    if job.size is not None:
+        found["arrayProperties"] = {
+            "size": job.size,
+            "statusSummary": summary_of(job.counts),
+            "statusSummaryLastUpdatedAt": row.stopped_at or service.now(),
+        }
+    box: Json = {}
+    put(box, exitCode=each.exit_code, reason=each.reason)
+    if box:
+        found["container"] = box
+    return found
+
+
+def child_summary(service: Service, job: JobView, definition: str, task: TaskView) -> Json:
+    found: Json = {
+        "jobArn": service.account.arn("job", task.id),
+        "jobId": task.id,
+        "jobName": job.name,
+        "createdAt": task.created_at,
+        "status": task.status.name,
+        "arrayProperties": {"index": task.index},
+        "jobDefinition": service.account.arn("job-definition", definition),
+    }
+    put(found, statusReason=task.status_reason, startedAt=task.started_at, stoppedAt=task.stopped_at)
+    box: Json = {}
+    put(box, exitCode=task.exit_code, reason=task.reason)
+    if box:
+        found["container"] = box
+    return found
+
+
+def put(found: Json, **values: str | int | Millis | None) -> None:
+    """What is not known is left out."""
+    found.update({key: value for key, value in values.items() if value is not None})

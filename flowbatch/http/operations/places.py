@@ -1,0 +1,122 @@
+"""DescribeJobQueues and DescribeComputeEnvironments (aws-batch.md §9.1, §10.1)."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any, Final
+
+from pydantic import Field
+
+from flowbatch.core.queues import QueueState
+from flowbatch.core.state import EnvironmentState
+from flowbatch.http.calls import Answer, Call
+from flowbatch.http.operations.shapes import Shape, Token, read
+from flowbatch.http.pages import page_size
+from flowbatch.http.service import Service
+from flowbatch.model.places import is_of_run
+
+NAMES_MAX: Final = 100
+Names = Annotated[list[str], Field(max_length=NAMES_MAX)]
+
+
+class QueuesInput(Shape):
+    jobQueues: Names | None = None
+    maxResults: int | None = None
+    nextToken: Token | None = None
+
+
+class EnvironmentsInput(Shape):
+    computeEnvironments: Names | None = None
+    maxResults: int | None = None
+    nextToken: Token | None = None
+
+
+async def describe_job_queues(call: Call) -> Answer:
+    given = read(QueuesInput, call.given)
+    call.allow()
+    service = call.service
+    known = {name: queue for name, queue in service.state.queues.items() if not is_of_run(name)}
+    names, answer = page(call, "job-queue", given.jobQueues, sorted(known), given.maxResults, given.nextToken)
+    return {"jobQueues": [queue_detail(service, known[name]) for name in names], **answer}
+
+
+async def describe_compute_environments(call: Call) -> Answer:
+    given = read(EnvironmentsInput, call.given)
+    call.allow()
+    service = call.service
+    known = {name: place for name, place in service.state.environments.items() if not is_of_run(name)}
+    names, answer = page(
+        call, "compute-environment", given.computeEnvironments, sorted(known), given.maxResults, given.nextToken
+    )
+    return {"computeEnvironments": [environment_detail(service, known[name]) for name in names], **answer}
+
+
+def page(
+    call: Call, kind: str, asked: list[str] | None, known: list[str], most: int | None, token: str | None
+) -> tuple[list[str], dict[str, str]]:
+    """The names to show, unknown ones silently missing, and the token of the next page where there is one."""
+    service = call.service
+    size = page_size(most)
+    names = known
+    if asked:
+        wanted = dict.fromkeys(service.account.name_of(kind, text) for text in asked)
+        names = [name for name in wanted if name in known]
+    question = [kind, asked]
+    if token is not None:
+        last = str(service.pages.cursor(question, token)[0])
+        names = names[names.index(last) + 1 :] if last in names else [name for name in names if name > last]
+    shown = names[:size]
+    return shown, {"nextToken": service.pages.token(question, [shown[-1]])} if len(names) > size else {}
+
+
+def queue_detail(service: Service, queue: QueueState) -> dict[str, Any]:
+    spec, account = queue.spec, service.account
+    return {
+        "jobQueueName": spec.name,
+        "jobQueueArn": account.arn("job-queue", spec.name),
+        "state": "ENABLED" if spec.enabled else "DISABLED",
+        "status": queue.status.value,
+        "statusReason": "JobQueue Healthy",
+        "priority": spec.priority,
+        "computeEnvironmentOrder": [
+            {"order": at, "computeEnvironment": account.arn("compute-environment", name)}
+            for at, name in enumerate(spec.environments, 1)
+        ],
+        "serviceEnvironmentOrder": [],
+        "jobQueueType": "ECS",
+        "tags": dict(service.tags("job-queue", spec.name, dict)),
+        "jobStateTimeLimitActions": [],
+    }
+
+
+def environment_detail(service: Service, place: EnvironmentState) -> dict[str, Any]:
+    spec, account = place.spec, service.account
+    total = -(-spec.total().vcpus_milli // 1000)
+    own = hashlib.md5(spec.name.encode(), usedforsecurity=False).hexdigest()
+    uuid = f"{own[:8]}-{own[8:12]}-4{own[13:16]}-8{own[17:20]}-{own[20:]}"
+    found: dict[str, Any] = {
+        "computeEnvironmentName": spec.name,
+        "computeEnvironmentArn": account.arn("compute-environment", spec.name),
+        "ecsClusterArn": f"arn:{account.partition}:ecs:{account.region}:{account.number}:cluster/{spec.name}_Batch_{uuid}",
+        "uuid": uuid,
+        "type": spec.type.value,
+        "state": "ENABLED" if spec.enabled else "DISABLED",
+        "status": place.status.value,
+        "statusReason": "ComputeEnvironment Healthy",
+        "containerOrchestrationType": "ECS",
+        "tags": dict(service.tags("compute-environment", spec.name, dict)),
+    }
+    if spec.managed:
+        found["computeResources"] = {
+            "type": "SPOT" if spec.spot else "EC2",
+            "minvCpus": spec.min_vcpus_milli // 1000,
+            "maxvCpus": total,
+            "desiredvCpus": max(spec.min_vcpus_milli // 1000, -(-place.used.vcpus_milli // 1000)),
+            "instanceTypes": ["optimal"],
+            "subnets": [],
+            "securityGroupIds": [],
+            "tags": {},
+        }
+    else:
+        found["unmanagedvCpus"] = total
+    return found

@@ -1,0 +1,56 @@
+"""Every operation with its place and the action that it needs. What is not here does not exist."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from flowbatch.http.calls import Route
+from flowbatch.http.operations import control, definitions, jobs, places, refused, submission, tags
+
+_READS: Final = ("Describe", "List", "Get")
+TAGS_PATH: Final = "/v1/tags/"
+
+OPERATIONS: Final = {
+    "CancelJob": control.cancel_job,
+    "CancelJobs": control.cancel_jobs,
+    "TerminateJob": control.terminate_job,
+    "TerminateJobs": control.terminate_jobs,
+    "SubmitJob": submission.submit_job,
+    "DescribeJobs": jobs.describe_jobs,
+    "ListJobs": jobs.list_jobs,
+    "RegisterJobDefinition": definitions.register_job_definition,
+    "DescribeJobDefinitions": definitions.describe_job_definitions,
+    "DeregisterJobDefinition": definitions.deregister_job_definition,
+    "DescribeJobQueues": places.describe_job_queues,
+    "DescribeComputeEnvironments": places.describe_compute_environments,
+    **dict.fromkeys(refused.SAGEMAKER, refused.sagemaker),
+}
+OF_ONE: Final = {
+    "CancelJobs": "CancelJob",
+    "TerminateJobs": "TerminateJob",
+    "TerminateServiceJobs": "TerminateServiceJob",
+}
+BODIES: Final = {"SubmitJob": submission.SUBMIT_SIZE_MAX, "RegisterJobDefinition": definitions.SIZE_MAX}
+
+
+def routes() -> dict[tuple[str, str], Route]:
+    """POST /v1/submitjob and the like."""
+    found = {}
+    for name, act in OPERATIONS.items():
+        action = f"batch:{OF_ONE.get(name, name)}"  # there are no actions of the bulk operations
+        route = Route(name, action, act, name.startswith(_READS))
+        if name in BODIES:
+            route = Route(name, action, act, route.reads, BODIES[name])
+        found["POST", f"/v1/{name.lower()}"] = route
+    return found
+
+
+def prefixed() -> dict[tuple[str, str], Route]:
+    """Those whose path ends with an ARN."""
+    return {
+        ("GET", TAGS_PATH): Route(
+            "ListTagsForResource", "batch:ListTagsForResource", tags.list_tags_for_resource, True
+        ),
+        ("POST", TAGS_PATH): Route("TagResource", "batch:TagResource", tags.tag_resource),
+        ("DELETE", TAGS_PATH): Route("UntagResource", "batch:UntagResource", tags.untag_resource),
+    }

@@ -1,0 +1,388 @@
+"""The server: connections with limits, and each request by gate, authentication, rate, operation, record and answer.
+
+Nothing of a request is looked at before the gate has let it in, and nothing of its body before its sender is known. An answer
+of AWS's kind is JSON with `x-amzn-requestid`, an error has its name in `x-amzn-errortype`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import uuid
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
+
+import anyio
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+from pydantic_core import from_json, to_json
+
+from flowbatch.http.authentication import Authenticator, claimed_key
+from flowbatch.http.calls import Call, Principal, Request, Route
+from flowbatch.http.failures import ClientFailure, Failure, NotAuthentic, ServerFailure, TooManyRequests
+from flowbatch.http.gate import Gate
+from flowbatch.http.service import READS_FLUSHED_MS, Service
+from flowbatch.logs import Logger
+from flowbatch.model.stimuli import Audit
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskStatus
+
+log = Logger(__name__)
+
+HEADER_BYTES: Final = 16 * 1024
+HEADERS_MAX: Final = 100
+BODY_BYTES: Final = 1024 * 1024
+DEPTH_MAX: Final = 32
+READ_S: Final = 10.0  # for the head of a request, and for its body
+IDLE_S: Final = 75.0
+CONNECTIONS_MAX: Final = 1024
+REPLAYS_MAX: Final = 20_000
+JSON: Final = "application/json"
+UNMODELLED: Final = ("x-content-type-options", "nosniff")
+
+Plain = Callable[[], Awaitable[tuple[str, bytes]]]  # a page without authentication: its type and its body
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    status: int
+    body: bytes
+    error: str | None = None
+    retry_after_s: float | None = None
+
+
+class Connection(RequestHandler):
+    """Closed where the head of a request does not come within its time: nobody may hold a connection with half a line."""
+
+    __slots__ = ("_head_timer",)
+    _head_timer: asyncio.TimerHandle | None
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._messages or self._current_request is not None:
+            self._drop_timer()
+        elif getattr(self, "_head_timer", None) is None:
+            self._head_timer = self._loop.call_later(READ_S, self._too_slow)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._drop_timer()
+        super().connection_lost(exc)
+
+    def _drop_timer(self) -> None:
+        timer = getattr(self, "_head_timer", None)
+        if timer is not None:
+            timer.cancel()
+        self._head_timer = None
+
+    def _too_slow(self) -> None:
+        self._head_timer = None
+        self.force_close()
+
+
+class Turnstile(asyncio.Protocol):
+    """What a connection gets where there are too many: a word, and its end."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        transport.write(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        transport.close()
+
+
+class Listener(web.Server):
+    """aiohttp's, with our connections and their number bounded."""
+
+    def __call__(self) -> Any:
+        if len(self._connections) >= CONNECTIONS_MAX:
+            return Turnstile()
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+
+class Bucket:
+    """Calls of one key: as many at once as a second brings."""
+
+    __slots__ = ("at_ms", "left", "rate")
+
+    def __init__(self, rate: float, now: int) -> None:
+        self.rate, self.left, self.at_ms = rate, max(rate, 1.0), now
+
+    def take(self, now: int) -> bool:
+        self.left = min(max(self.rate, 1.0), self.left + (now - self.at_ms) * self.rate / 1000)
+        self.at_ms = now
+        if self.left < 1:
+            return False
+        self.left -= 1
+        return True
+
+
+class Server:
+    """`routes`: by method and path; those of tags by method and the path's beginning. `plain`: pages for everybody."""
+
+    def __init__(
+        self,
+        service: Service,
+        authenticator: Authenticator,
+        gate: Gate,
+        routes: dict[tuple[str, str], Route],
+        prefixed: dict[tuple[str, str], Route],
+        targets: dict[str, Route],
+        plain: Mapping[str, Plain],
+    ) -> None:
+        self.service = service
+        self.authenticator = authenticator
+        self.gate = gate
+        self.routes = routes
+        self.prefixed = prefixed
+        self.targets = targets
+        self.plain = plain
+        self.calls: dict[tuple[str, int], int] = {}  # (operation, status) → how many
+        self.requests_under_way = 0
+        self._buckets: dict[str, Bucket] = {}
+        self._replays: OrderedDict[str, Reply] = OrderedDict()
+
+    # --- listening
+
+    async def run(
+        self,
+        sockets: list[Any],
+        tls: ssl.SSLContext | None = None,
+        *,
+        task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Never returns. `sockets`: bound; those of the unix family are the owner's. Cancelled, it answers what is under way."""
+        loop = asyncio.get_running_loop()
+        listener = Listener(
+            self.handle,
+            access_log=None,
+            max_line_size=HEADER_BYTES,
+            max_field_size=HEADER_BYTES,
+            max_headers=HEADERS_MAX,
+            keepalive_timeout=IDLE_S,
+            auto_decompress=False,
+        )
+        servers = []
+        for each in sockets:
+            if each.family.name == "AF_UNIX":
+                servers.append(await loop.create_unix_server(listener, sock=each, backlog=1024))
+            else:
+                servers.append(await loop.create_server(listener, sock=each, ssl=tls, backlog=1024))
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self.write_down, name="audit of reads")
+                task_status.started()
+                await anyio.sleep_forever()
+        finally:
+            for server in servers:
+                server.close()
+            with anyio.CancelScope(shield=True), anyio.move_on_after(5):
+                listener.pre_shutdown()
+                await listener.shutdown(3.0)
+            self.flush()
+
+    async def write_down(self) -> None:
+        """Reads and denials become rows a few times a second, together."""
+        while True:
+            await anyio.sleep(READS_FLUSHED_MS / 1000)
+            self.flush()
+
+    def flush(self) -> None:
+        rows = self.service.noted()
+        if rows:
+            self.service.engine.post(Audit(rows))
+
+    # --- one request
+
+    async def handle(self, raw: web.BaseRequest) -> web.StreamResponse:
+        request_id = str(uuid.uuid4())
+        self.requests_under_way += 1
+        name = "-"
+        try:
+            headers = joined(raw)
+            path, _, query = raw.raw_path.partition("?")
+            address = raw.remote if raw.transport is None or raw.transport.get_extra_info("peername") else None
+            refused = self.gate.refusal(raw.method, headers, has_body=raw.can_read_body) if address else None
+            if refused is not None:
+                reply = failed(refused.status, refused.code, refused.message)
+            elif path in self.plain and raw.method == "GET":
+                kind, body = await self.plain[path]()
+                return web.Response(body=body, content_type=kind, charset="utf-8", headers=dict([UNMODELLED]))
+            else:
+                body = await self.read(raw, headers)
+                request = Request(raw.method, path, query, headers, body, address)
+                route, resource = self.route(request)
+                name = route.name
+                reply = await self.answer(request, route, resource, request_id)
+        except Failure as error:
+            reply = of_failure(error, request_id)
+        except Exception as error:
+            log.error("request_failed", request=request_id, operation=name, error=f"{type(error).__name__}: {error}")
+            reply = failed(500, "ServerException", f"An internal error; the server's log has it as {request_id}")
+        finally:
+            self.requests_under_way -= 1
+        self.calls[name, reply.status] = self.calls.get((name, reply.status), 0) + 1
+        return respond(reply, request_id)
+
+    async def read(self, raw: web.BaseRequest, headers: dict[str, str]) -> bytes:
+        """The body, bounded in size and time. Raises Failure."""
+        if not raw.can_read_body:
+            return b""
+        if int(headers.get("content-length") or 0) > BODY_BYTES:
+            raise TooLarge(f"A request has at most {BODY_BYTES} bytes")
+        try:
+            with anyio.fail_after(READ_S):
+                return await raw.read()
+        except TimeoutError:
+            raise TooSlow(f"The body did not come within {READ_S:g} s") from None
+        except web.HTTPRequestEntityTooLarge:
+            raise TooLarge(f"A request has at most {BODY_BYTES} bytes") from None
+
+    def route(self, request: Request) -> tuple[Route, str]:
+        """And the resource that the path names, decoded. Raises ClientFailure."""
+        target = request.headers.get("x-amz-target")
+        if request.path == "/" and target is not None:
+            found = self.targets.get(target)
+            if found is None:
+                raise UnknownOperation(f"{target[:128]} is no operation of this server")
+            return found, ""
+        known = self.routes.get((request.method, request.path))
+        if known is not None:
+            return known, ""
+        for (method, prefix), route in self.prefixed.items():
+            if method == request.method and request.path.startswith(prefix):
+                return route, unquote(request.path.removeprefix(prefix))
+        raise UnknownOperation(f"There is no operation at {request.method} {request.path[:128]}")
+
+    async def answer(self, request: Request, route: Route, resource: str, request_id: str) -> Reply:
+        """Raises Failure."""
+        now = self.service.now()
+        try:
+            principal = self.authenticator.principal(request, now)
+        except NotAuthentic as error:
+            self.note_stranger(request, route, request_id, error)
+            raise
+        self.limit(principal, now)
+        signature = None if route.reads or principal.key_id is None else request.headers.get("authorization")
+        if signature is not None and (known := self._replays.get(signature)) is not None:
+            return known
+        call = Call(self.service, request, request_id, principal, route.action, {})
+        try:
+            call.given = parsed(request, route, resource)
+            value = await route.act(call)
+            if call.decision is None:
+                raise AssertionError(f"{route.name} was answered, and nobody asked whether it may")
+        except Failure as error:
+            if not call.recorded:
+                self.service.note(call.row(error))
+            raise
+        if not call.recorded:
+            self.service.note(call.row())
+        reply = Reply(200, to_json(value))
+        if signature is not None and signature.startswith("AWS4") and route.name != "SubmitJob":
+            self._replays[signature] = reply  # a submission has an id of its own, which outlives this process
+            if len(self._replays) > REPLAYS_MAX:
+                self._replays.popitem(last=False)
+        return reply
+
+    def limit(self, principal: Principal, now: int) -> None:
+        rate = self.service.limits.calls_per_s
+        if rate is not None and principal.key_id is not None:
+            bucket = self._buckets.get(principal.key_id)
+            if bucket is None:
+                bucket = self._buckets[principal.key_id] = Bucket(rate, now)
+            if not bucket.take(now):
+                raise TooManyRequests("Too Many Requests", 1 / rate)
+
+    def note_stranger(self, request: Request, route: Route, request_id: str, error: Failure) -> None:
+        """A request that nobody is known to have sent; the failures of an address are bounded, and so are these."""
+        nobody = Principal("-", "-", claimed_key(request.headers), ())
+        self.service.note(Call(self.service, request, request_id, nobody, route.action, {}).row(error))
+
+
+class UnknownOperation(Failure):
+    status = 404
+    code = "UnknownOperationException"
+
+
+class TooLarge(Failure):
+    status = 413
+    code = "RequestEntityTooLargeException"
+
+
+class TooSlow(Failure):
+    status = 408
+    code = "RequestTimeoutException"
+
+
+def joined(raw: web.BaseRequest) -> dict[str, str]:
+    """By names in lower case; of a header that is there twice both values, so that a second one cannot stand for the first."""
+    found: dict[str, str] = {}
+    for key, value in raw.headers.items():
+        name = key.lower()
+        found[name] = f"{found[name]},{value}" if name in found else value
+    return found
+
+
+def parsed(request: Request, route: Route, resource: str) -> dict[str, Any]:
+    """The body as an object; of a path with a resource, that too. Raises ClientFailure."""
+    if len(request.body) > route.body_max:
+        said = f"{route.name} takes at most {route.body_max >> 10} KiB, got {-(-len(request.body) // 1024)} KiB"
+        if route.name in ("SubmitJob", "RegisterJobDefinition"):
+            what = "Job" if route.name == "SubmitJob" else "Job definition"
+            said = f"{what} size must be less than {route.body_max >> 10} KiB, got {-(-len(request.body) // 1024)} KiB"
+        raise ClientFailure(said)
+    given: dict[str, Any] = {}
+    if request.body:
+        try:
+            found = from_json(request.body, allow_inf_nan=False)
+        except ValueError as error:
+            raise ClientFailure(f"The body is no JSON: {error}") from None
+        if not isinstance(found, dict):
+            raise ClientFailure("The body is a JSON object")
+        given = found
+        if request.body.count(b"{") + request.body.count(b"[") > DEPTH_MAX and too_deep(given):
+            raise ClientFailure(f"The body is nested deeper than {DEPTH_MAX}")
+    if resource:
+        given = {**given, "resourceArn": resource}
+    if request.query:
+        from urllib.parse import parse_qs
+
+        given = {**given, **parse_qs(request.query, keep_blank_values=True, max_num_fields=100)}
+    return given
+
+
+def too_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(DEPTH_MAX):
+        level = [
+            each
+            for one in level
+            for each in (one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())
+            if isinstance(each, (dict, list))
+        ]
+        if not level:
+            return False
+    return True
+
+
+def of_failure(error: Failure, request_id: str) -> Reply:
+    message = str(error)
+    if type(error) in (ClientFailure, ServerFailure):
+        message = f"Error executing request, Exception : {message}, RequestId: {request_id}"
+    retry = error.retry_after_s if isinstance(error, TooManyRequests) else None
+    return failed(error.status, error.code, message, retry)
+
+
+def failed(status: int, code: str, message: str, retry_after_s: float | None = None) -> Reply:
+    return Reply(status, to_json({"__type": code, "message": message}), code, retry_after_s)
+
+
+def respond(reply: Reply, request_id: str) -> web.Response:
+    headers = {"x-amzn-requestid": request_id, "content-type": JSON, UNMODELLED[0]: UNMODELLED[1]}
+    if reply.error is not None:
+        headers["x-amzn-errortype"] = reply.error
+    if reply.retry_after_s is not None:
+        headers["retry-after"] = str(max(1, round(reply.retry_after_s)))
+    return web.Response(body=reply.body, status=reply.status, headers=headers)

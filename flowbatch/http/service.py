@@ -1,0 +1,181 @@
+"""What the operations work with: the engine to change things, a reader of the store to look at them, and whose resources they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import anyio
+from pydantic_core import from_json
+
+from flowbatch.http.arns import Account
+from flowbatch.http.failures import ClientFailure
+from flowbatch.http.pages import Pages
+from flowbatch.model.jobspec import JobPlan
+from flowbatch.spec.definitions import Reference
+from flowbatch.spec.places import Surroundings
+from flowbatch.spec.policy import Guard, Policy
+from flowbatch.spec.submitting import Base, SubmissionRefused, base_of
+from flowbatch.store.reader import Reader
+
+if TYPE_CHECKING:
+    from flowbatch.core.state import State
+    from flowbatch.engine.loop import Engine
+    from flowbatch.model.access import AuditRow
+    from flowbatch.model.definition import DefinitionRow
+    from flowbatch.store.results import JobView
+
+BASES_MAX: Final = 1000  # revisions whose layers are kept
+PLANS_MAX: Final = 5000
+READS_FLUSHED_MS: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """None: none. `strict`: AWS's own limits hold, as for its API they do unless the settings say otherwise."""
+
+    strict: bool = True
+    calls_per_s: float | None = None  # of one key
+    jobs_open: int = 1_000_000
+
+
+class Service:
+    """`folder`: where a process runs that says nothing of it. Use it in a `with`: it holds a connection to the store."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        database: Path,
+        logs: Path,
+        master: bytes,
+        *,
+        account: Account | None = None,
+        policy: Policy | None = None,
+        folder: str = "/",
+        limits: Limits | None = None,
+    ) -> None:
+        self.engine = engine
+        self.account = account or Account()
+        self.limits = limits or Limits()
+        self.logs = logs
+        self.master = master
+        self.pages = Pages(master)
+        self.reader = Reader(database)
+        self.around = Surroundings(folder, os.path.expanduser("~"), root=os.geteuid() == 0)
+        self.guard = Guard(policy or Policy(), os.path.realpath)
+        self.submitting: dict[str, anyio.Event] = {}  # jobs whose first submission is under way
+        self.tagging = anyio.Lock()
+        self._bases: dict[str, Base] = {}
+        self._bodies: dict[str, Mapping[str, Any]] = {}
+        self._plans: dict[int, JobPlan] = {}
+        self._reads: list[AuditRow] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.reader.close()
+
+    @property
+    def state(self) -> State:
+        return self.engine.machine.state
+
+    def now(self) -> int:
+        return self.engine.clock.now()
+
+    # --- definitions
+
+    def revision(self, text: str) -> DefinitionRow:
+        """What `name`, `name:3` or an ARN means now; INACTIVE ones too where they are named. Raises ClientFailure."""
+        try:
+            reference = Reference.parse(text)
+        except ValueError as error:
+            raise ClientFailure(str(error)) from None
+        if text.startswith("arn:"):
+            self.account.parse(text)
+        number = reference.revision
+        if number is None:
+            known = self.state.definitions.get(reference.name)
+            number = None if known is None else known.latest
+        row = None if number is None else self.stored(reference.name, number)
+        if row is None:
+            raise ClientFailure(f"Job definition {reference} does not exist")
+        return row
+
+    def stored(self, name: str, revision: int) -> DefinitionRow | None:
+        """A revision, from what is kept where it is."""
+        held = self._bases.get(f"{name}:{revision}")
+        return held.row if held is not None else self.reader.revision(name, revision)
+
+    def body(self, row: DefinitionRow) -> Mapping[str, Any]:
+        """As it was registered, without name and tags."""
+        held = self._bases.get(row.id)
+        if held is not None:
+            return held.body
+        body = self._bodies.get(row.id)
+        if body is None:
+            if len(self._bodies) >= BASES_MAX:
+                self._bodies.clear()
+            body = self._bodies[row.id] = from_json(row.body)
+        return body
+
+    def base(self, row: DefinitionRow) -> Base:
+        """Raises ClientFailure."""
+        held = self._bases.get(row.id)
+        if held is None:
+            try:
+                held = base_of(row, self.around, self.guard)
+            except SubmissionRefused as error:
+                raise ClientFailure(f"Job definition {row.id}: {error}") from None
+            if len(self._bases) >= BASES_MAX:
+                self._bases.clear()
+            self._bases[row.id] = held
+        return held
+
+    def active(self, row: DefinitionRow) -> bool:
+        known = self.state.definitions.get(row.name)
+        return known is not None and row.revision in known.active
+
+    # --- jobs
+
+    def plan(self, job: JobView) -> JobPlan:
+        held = self._plans.get(job.no)
+        if held is None:
+            held = self.reader.job_plan(job)
+            if len(self._plans) >= PLANS_MAX:
+                self._plans.clear()
+            self._plans[job.no] = held
+        return held
+
+    # --- tags
+
+    def tags(self, kind: str, name: str, made_with: Callable[[], Mapping[str, str]]) -> Mapping[str, str]:
+        """As they are now: those that it was made with, unless they were changed."""
+        changed = self.reader.tags(kind, name)
+        return made_with() if changed is None else changed
+
+    # --- the record of what changed nothing
+
+    def note(self, row: AuditRow) -> None:
+        self._reads.append(row)
+
+    def noted(self) -> tuple[AuditRow, ...]:
+        """Takes them."""
+        rows, self._reads = tuple(self._reads), []
+        return rows
+
+
+def context_of_tags(tags: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """What conditions may ask of a resource's tags."""
+    return {f"aws:resourcetag/{key}".casefold(): (value,) for key, value in tags.items()}
+
+
+def context_of_request(tags: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    found = {f"aws:requesttag/{key}".casefold(): (value,) for key, value in tags.items()}
+    return {**found, "aws:tagkeys": tuple(tags)} if tags else {}

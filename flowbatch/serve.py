@@ -1,0 +1,216 @@
+"""The long-running server: an engine, and the ways to it over HTTP, in one root task group.
+
+What listens for others is put together here and nowhere else; the engine below is the one that `run` has.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final
+
+import anyio
+
+from flowbatch.app import App, open_app
+from flowbatch.errors import FlowbatchError, InputError
+from flowbatch.folder import StateFolder, short_socket_path
+from flowbatch.http import keys
+from flowbatch.http.arns import Account
+from flowbatch.http.authentication import ADMINISTRATOR, EVERYTHING, Authenticator
+from flowbatch.http.gate import make_gate
+from flowbatch.http.health import Health
+from flowbatch.http.operations import logs, table
+from flowbatch.http.server import Server
+from flowbatch.http.service import Limits, Service
+from flowbatch.logs import Logger
+from flowbatch.model.access import KeyRow, PolicyRow
+from flowbatch.model.stimuli import Configure, PutKey, PutPolicy
+from flowbatch.settings import Settings
+
+log = Logger(__name__)
+
+PORT: Final = 7070
+EXIT_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where the server is reached, and how far it trusts whoever reaches it."""
+
+    addresses: tuple[tuple[str, int], ...] = (("127.0.0.1", PORT),)
+    names: tuple[str, ...] = ()  # what else it is called
+    open_to_all: bool = False
+    certificate: tuple[Path, Path] | None = None  # of TLS: the chain and its key
+    behind_proxy: bool = False  # which speaks TLS for us
+    account: Account = field(default_factory=Account)
+    limits: Limits = field(default_factory=Limits)
+
+    def judge(self) -> None:
+        """Raises InputError: what would hand this machine to the network is refused (security.md §3)."""
+        beyond = [host for host, _ in self.addresses if not ip_address(host).is_loopback]
+        if beyond and self.open_to_all:
+            raise InputError(
+                f"--listen {beyond[0]} with --insecure-no-auth: everybody who reaches this machine could run programs on it; "
+                "without keys only a loopback address is listened on"
+            )
+        if beyond and self.certificate is None and not self.behind_proxy:
+            raise InputError(
+                f"--listen {beyond[0]}: beyond this machine requests must be encrypted; give --tls-cert and --tls-key, or "
+                "--behind-proxy where something else does it"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A server that runs."""
+
+    app: App
+    server: Server
+    service: Service
+    urls: tuple[str, ...]
+    administrator: KeyRow | None  # made in this start, or found
+    secret: str | None
+
+
+@asynccontextmanager
+async def serving(folder: StateFolder, settings: Settings, listening: Listening) -> AsyncIterator[Serving]:
+    """Everything runs while the body does; tasks go on when it ends. Raises InputError, FolderHeld, StoreError."""
+    listening.judge()
+    tls = make_tls(listening.certificate)
+    async with open_app(folder, settings, for_others=True) as app:
+        master = keys.read_master(folder.master_key)
+        authenticator = Authenticator(
+            lambda: app.engine.machine.state, master, listening.account, open_to_all=listening.open_to_all
+        )
+        administrator = await bootstrap(app, folder, master)
+        app.verbs.owner = authenticator.user_arn("owner")
+        service = Service(
+            app.engine, folder.database, folder.logs, master, account=listening.account, policy=settings.policy,
+            folder=os.getcwd(), limits=listening.limits,
+        )  # fmt: skip
+        health = Health(service)
+        with ExitStack() as held, service:
+            sockets = [held.enter_context(bound(host, port)) for host, port in listening.addresses]
+            gate = make_gate([host for host, _ in listening.addresses], listening.names)
+            server = Server(
+                service, authenticator, gate, table.routes(), table.prefixed(), logs.targets(), health.pages()
+            )
+            health.server = server
+            sockets.append(held.enter_context(owners_socket(folder)))
+            scheme = "http" if tls is None else "https"
+            urls = tuple(url(scheme, each) for each in sockets if each.family.name != "AF_UNIX")
+            async with anyio.create_task_group() as tasks:
+                await tasks.start(server.run, sockets, tls, name="http")
+                secret = (
+                    None
+                    if administrator is None
+                    else keys.secret_of(master, administrator.id, administrator.generation)
+                )
+                yield Serving(app, server, service, urls, administrator, secret)
+                tasks.cancel_scope.cancel()
+
+
+async def run(
+    folder: StateFolder,
+    settings: Settings,
+    listening: Listening,
+    read_again: Callable[[], Settings],
+    started: Callable[[Serving], None],
+) -> int:
+    """Until SIGTERM or SIGINT: intake stops, what is asked is answered, tasks are left running. SIGHUP reads the settings again."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async with serving(folder, settings, listening) as running:
+            started(running)
+            async for number in signals:
+                if number != signal.SIGHUP:
+                    break
+                try:
+                    fresh = read_again()
+                except FlowbatchError as error:
+                    log.error("settings_refused", error=str(error))  # the old ones stay in force
+                else:
+                    running.app.engine.post(Configure(fresh.environments, fresh.queues))
+                    log.info("settings_read", file=fresh.file)
+    return 0
+
+
+def make_tls(certificate: tuple[Path, Path] | None) -> ssl.SSLContext | None:
+    if certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(*certificate)
+    except (OSError, ssl.SSLError) as error:
+        raise InputError(f"{certificate[0]}, {certificate[1]}: no certificate with its key: {error}") from error
+    return context
+
+
+@contextmanager
+def bound(host: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ip_address(host).version == 6 else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            made.bind((host, port))
+        except OSError as error:
+            raise InputError(
+                f"--listen {host}:{port}: {error.strerror}; choose another port, or stop who has it"
+            ) from error
+        yield made
+    finally:
+        made.close()
+
+
+@contextmanager
+def owners_socket(folder: StateFolder) -> Iterator[socket.socket]:
+    """Whoever opens it is the folder's owner: it lies in a folder of theirs alone (0700), and is 0600 itself."""
+    folder.http_socket.unlink(missing_ok=True)
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with short_socket_path(folder.http_socket) as path:
+            made.bind(path)
+        os.chmod(folder.http_socket, 0o600)
+        yield made
+    finally:
+        made.close()
+        folder.http_socket.unlink(missing_ok=True)
+
+
+def url(scheme: str, bound_to: socket.socket) -> str:
+    host, port, *_ = bound_to.getsockname()
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+async def bootstrap(app: App, folder: StateFolder, master: bytes) -> KeyRow | None:
+    """The administrator's key: made where there is no key at all, and written where its file is not there (semantics.md 32)."""
+    state = app.engine.machine.state
+    now = app.engine.clock.now()
+    found = next((key for key in state.keys.values() if key.name == ADMINISTRATOR and key.valid(now)), None)
+    if not state.keys:
+        await app.engine.ask(lambda ticket: PutPolicy(ticket, PolicyRow(ADMINISTRATOR, EVERYTHING, now)))
+        made = KeyRow(keys.new_id(), ADMINISTRATOR, 1, (ADMINISTRATOR,), now, None, None)
+        await app.engine.ask(lambda ticket: PutKey(ticket, made))
+        found = made
+    if found is not None and not folder.admin_key.exists():
+        write_key(folder.admin_key, found, keys.secret_of(master, found.id, found.generation))
+    return found
+
+
+def write_key(path: Path, key: KeyRow, secret: str) -> None:
+    """As the AWS tools read it (AWS_SHARED_CREDENTIALS_FILE), for its owner alone."""
+    text = (
+        f"# The key of {key.name}. As a bearer token: {keys.token(key.id, secret)}\n"
+        f"[default]\naws_access_key_id = {keys.PREFIX}{key.id}\naws_secret_access_key = {secret}\n"
+    )
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(text)

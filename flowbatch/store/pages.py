@@ -1,0 +1,87 @@
+"""Jobs by queue, a page at a time: ListJobs of the server. Each page goes by an index from where the one before ended."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from pydantic_core import to_json
+
+from flowbatch.model.status import Status
+from flowbatch.store import queries, views
+from flowbatch.store.results import JobView
+from flowbatch.store.session import Session
+
+FOR_EVER: Final = 2**62
+HIGHEST: Final = "\U0010ffff"
+
+
+class Listed(NamedTuple):
+    """A job of a page; of a single with how its task stands."""
+
+    job: JobView
+    definition: str
+    exit_code: int | None
+    reason: str | None
+    status_reason: str | None
+
+
+def by_status(session: Session, queue: str, status: Status, before: int | None, limit: int) -> list[int]:
+    """Numbers of jobs, the newest first, below `before`."""
+    return [no for (no,) in session.rows(queries.LISTED, queue, status, before or FOR_EVER, limit)]
+
+
+def created_before(
+    session: Session, queue: str, at: int, before: tuple[int, int] | None, limit: int
+) -> list[tuple[int, int]]:
+    """Numbers and times, the newest first, of what was created before `at`; `before`: the last of the page before, as (time, number)."""
+    return [(no, made) for no, made in session.rows(queries.LISTED_BEFORE, queue, *(before or (at, 0)), limit)]
+
+
+def created_after(
+    session: Session, queue: str, at: int, before: tuple[int, int] | None, limit: int
+) -> list[tuple[int, int]]:
+    last = before or (FOR_EVER, FOR_EVER)
+    return [(no, made) for no, made in session.rows(queries.LISTED_AFTER, queue, at, *last, limit)]
+
+
+def by_name(session: Session, queue: str, name: str, before: int | None, limit: int) -> list[int]:
+    """Whatever its letters' case; the newest first."""
+    return [no for (no,) in session.rows(queries.LISTED_BY_NAME, queue, name, before or FOR_EVER, limit)]
+
+
+def by_name_prefix(
+    session: Session, queue: str, prefix: str, after: tuple[str, int] | None, limit: int
+) -> list[tuple[int, str]]:
+    """Grouped by name."""
+    name, no = after or (prefix, 0)
+    return [
+        (each, found)
+        for each, found in session.rows(queries.LISTED_BY_NAME_PREFIX, queue, name, prefix + HIGHEST, name, no, limit)
+    ]
+
+
+def by_definition(session: Session, queue: str, revision: str, before: int | None, limit: int) -> list[int]:
+    return [no for (no,) in session.rows(queries.LISTED_BY_DEFINITION, queue, revision, before or FOR_EVER, limit)]
+
+
+def by_definitions(
+    session: Session, queue: str, first: str, beyond: str, after: tuple[str, int] | None, limit: int
+) -> list[tuple[int, str]]:
+    """Of all revisions from `first` on and before `beyond`."""
+    name, no = after or (first, 0)
+    return [
+        (each, found)
+        for each, found in session.rows(queries.LISTED_BY_DEFINITIONS, queue, name, beyond, name, no, limit)
+    ]
+
+
+def listed(session: Session, numbers: list[int]) -> list[Listed]:
+    """In the order of the numbers."""
+    with session.snapshot():
+        rows = session.rows(queries.JOBS_OF_PAGE, to_json(numbers).decode())
+        arrays = [row[0] for row in rows if row[17] is not None]
+        counts: dict[int, dict[Status, int]] = {}
+        if arrays:
+            for job, status, count in session.rows(queries.COUNTS_OF_PAGE, to_json(arrays).decode()):
+                counts.setdefault(job, {})[Status(status)] = count
+    return [Listed(views.job_view(row[:18], counts), *row[18:]) for row in rows]
