@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from pydantic_core import to_json
 
 from flowbatch.model.status import Status
-from flowbatch.store import queries, views
+from flowbatch.store import server_queries, views
 from flowbatch.store.results import JobView
 from flowbatch.store.session import Session
 
@@ -27,26 +27,26 @@ class Listed(NamedTuple):
 
 def by_status(session: Session, queue: str, status: Status, before: int | None, limit: int) -> list[int]:
     """Numbers of jobs, the newest first, below `before`."""
-    return [no for (no,) in session.rows(queries.LISTED, queue, status, before or FOR_EVER, limit)]
+    return [no for (no,) in session.rows(server_queries.LISTED, queue, status, before or FOR_EVER, limit)]
 
 
 def created_before(
     session: Session, queue: str, at: int, before: tuple[int, int] | None, limit: int
 ) -> list[tuple[int, int]]:
     """Numbers and times, the newest first, of what was created before `at`; `before`: the last of the page before, as (time, number)."""
-    return [(no, made) for no, made in session.rows(queries.LISTED_BEFORE, queue, *(before or (at, 0)), limit)]
+    return [(no, made) for no, made in session.rows(server_queries.LISTED_BEFORE, queue, *(before or (at, 0)), limit)]
 
 
 def created_after(
     session: Session, queue: str, at: int, before: tuple[int, int] | None, limit: int
 ) -> list[tuple[int, int]]:
     last = before or (FOR_EVER, FOR_EVER)
-    return [(no, made) for no, made in session.rows(queries.LISTED_AFTER, queue, at, *last, limit)]
+    return [(no, made) for no, made in session.rows(server_queries.LISTED_AFTER, queue, at, *last, limit)]
 
 
 def by_name(session: Session, queue: str, name: str, before: int | None, limit: int) -> list[int]:
     """Whatever its letters' case; the newest first."""
-    return [no for (no,) in session.rows(queries.LISTED_BY_NAME, queue, name, before or FOR_EVER, limit)]
+    return [no for (no,) in session.rows(server_queries.LISTED_BY_NAME, queue, name, before or FOR_EVER, limit)]
 
 
 def by_name_prefix(
@@ -56,12 +56,16 @@ def by_name_prefix(
     name, no = after or (prefix, 0)
     return [
         (each, found)
-        for each, found in session.rows(queries.LISTED_BY_NAME_PREFIX, queue, name, prefix + HIGHEST, name, no, limit)
+        for each, found in session.rows(
+            server_queries.LISTED_BY_NAME_PREFIX, queue, name, prefix + HIGHEST, name, no, limit
+        )
     ]
 
 
 def by_definition(session: Session, queue: str, revision: str, before: int | None, limit: int) -> list[int]:
-    return [no for (no,) in session.rows(queries.LISTED_BY_DEFINITION, queue, revision, before or FOR_EVER, limit)]
+    return [
+        no for (no,) in session.rows(server_queries.LISTED_BY_DEFINITION, queue, revision, before or FOR_EVER, limit)
+    ]
 
 
 def by_definitions(
@@ -71,17 +75,17 @@ def by_definitions(
     name, no = after or (first, 0)
     return [
         (each, found)
-        for each, found in session.rows(queries.LISTED_BY_DEFINITIONS, queue, name, beyond, name, no, limit)
+        for each, found in session.rows(server_queries.LISTED_BY_DEFINITIONS, queue, name, beyond, name, no, limit)
     ]
 
 
 def listed(session: Session, numbers: list[int]) -> list[Listed]:
     """In the order of the numbers."""
     with session.snapshot():
-        rows = session.rows(queries.JOBS_OF_PAGE, to_json(numbers).decode())
+        rows = session.rows(server_queries.JOBS_OF_PAGE, to_json(numbers).decode())
         arrays = [row[0] for row in rows if row[17] is not None]
         counts: dict[int, dict[Status, int]] = {}
         if arrays:
-            for job, status, count in session.rows(queries.COUNTS_OF_PAGE, to_json(arrays).decode()):
+            for job, status, count in session.rows(server_queries.COUNTS_OF_PAGE, to_json(arrays).decode()):
                 counts.setdefault(job, {})[Status(status)] = count
     return [Listed(views.job_view(row[:18], counts), *row[18:]) for row in rows]

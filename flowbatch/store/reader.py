@@ -17,7 +17,7 @@ from flowbatch.model.rows import EnvironmentRow, QueueRow, ShelfRow
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.model.stimuli import EndedJob
 from flowbatch.model.tokens import TokenRow
-from flowbatch.store import access, loading, lookup, plans, queries, statements, views
+from flowbatch.store import access, loading, lookup, plans, queries, server_queries, statements, views
 from flowbatch.store.results import AttemptView, Event, FailureGroup, Found, JobView, MemberView, RunView, TaskView
 from flowbatch.store.session import Session
 
@@ -224,10 +224,10 @@ class Reader(Session):
     # --- jobs, as the server asks for them
 
     def has_job(self, job_id: str) -> bool:
-        return bool(self.rows(queries.HAS_JOB, job_id))
+        return bool(self.rows(server_queries.HAS_JOB, job_id))
 
     def job_by_no(self, no: int) -> JobView | None:
-        for row in self.rows(queries.JOB_BY_NO, no):
+        for row in self.rows(server_queries.JOB_BY_NO, no):
             return views.job_view(row, self._counts(queries.COUNTS_OF_JOB, no) if row[-1] is not None else {})
         return None
 
@@ -238,22 +238,22 @@ class Reader(Session):
             if job is None or not job.status.terminal:
                 return None
             cells = bytearray([job.row.rest]) * job.tasks
-            for index, status in self.rows(queries.STATUSES_OF_JOB, job.no):
+            for index, status in self.rows(server_queries.STATUSES_OF_JOB, job.no):
                 cells[index] = status
         return EndedJob(job.id, job.name, job.status, job.size, bytes(cells), job.row.stage is Stage.FINALLY)
 
     def tags(self, kind: str, name: str) -> dict[str, str] | None:
         """None: never changed."""
-        for (text,) in self.rows(queries.TAGS, kind, name):
+        for (text,) in self.rows(server_queries.TAGS, kind, name):
             return {str(key): str(value) for key, value in from_json(text).items()}
         return None
 
     def audit(self, *, after: int = 0, limit: int = 1000) -> list[tuple[int, AuditRow, str]]:
         """Number, row and hash, in their order."""
-        return [access.audit_row(row) for row in self.rows(queries.AUDITED, after, limit)]
+        return [access.audit_row(row) for row in self.rows(server_queries.AUDITED, after, limit)]
 
     def last_audit(self) -> int:
-        return int(self.rows(queries.LAST_AUDITED)[0][0])
+        return int(self.rows(server_queries.LAST_AUDITED)[0][0])
 
     def access_keys(self) -> list[KeyRow]:
         return [access.key_row(row) for row in self.rows(statements.KEYS)]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flowbatch.store import queries, statements
+from flowbatch.store import queries, server_queries, statements
 from flowbatch.store.migrate import opened
 
 pytestmark = pytest.mark.slow  # for its rows
@@ -149,7 +149,8 @@ def plan(db: sqlite3.Connection, sql: str) -> list[str]:
     ],
 )
 def test_readers(db: sqlite3.Connection, sql: str, steps: list[str]) -> None:
-    check(plan(db, getattr(queries, sql)), steps)
+    module = queries if hasattr(queries, sql) else server_queries
+    check(plan(db, getattr(module, sql)), steps)
 
 
 @pytest.mark.parametrize(
@@ -237,5 +238,5 @@ def test_every_query_is_looked_at() -> None:
     free = {"PRAGMAS", "FILE", "QUICK_CHECK", "LIVES", "INSTANCE", "BEFORE_FIRST_TABLE", "WAL", "BEGIN", "COMMIT", "ROLLBACK",
             "INCREMENTAL_VACUUM", "BEGIN_LIFE", "KEYS", "POLICIES", "DELETE_POLICY"}  # fmt: skip
     by_key = {"JOB_BY_NO", "LAST_AUDITED", "RUN_BY_NO", "PLAN_OF_RUN", "PLAN_OF_JOB", "DROP_RUN_PLAN", "DROP_JOB_PLAN"}
-    names = {name for module in (queries, statements) for name in vars(module) if name.isupper()}
+    names = {name for module in (queries, server_queries, statements) for name in vars(module) if name.isupper()}
     assert {name for name in names if not name.startswith("PUT_")} == looked_at | free | by_key

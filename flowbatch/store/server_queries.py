@@ -1,0 +1,93 @@
+"""The SQL of what the server alone asks for: pages of jobs, tags, the audit log. As in `queries`, nothing may scan `task`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# --- jobs by queue (ListJobs)
+
+# Each page goes by an index from where the last one ended; `no` is the order of submission.
+LISTED: Final = """
+SELECT job.no FROM job INDEXED BY job_by_queue_status
+WHERE job.queue = ? AND job.status = ? AND job.no < ?
+ORDER BY job.no DESC
+LIMIT ?
+"""
+LISTED_BEFORE: Final = """
+SELECT job.no, job.created_at FROM job INDEXED BY job_by_queue_time
+WHERE job.queue = ? AND (job.created_at, job.no) < (?, ?)
+ORDER BY job.created_at DESC, job.no DESC
+LIMIT ?
+"""
+LISTED_AFTER: Final = """
+SELECT job.no, job.created_at FROM job INDEXED BY job_by_queue_time
+WHERE job.queue = ? AND job.created_at > ? AND (job.created_at, job.no) < (?, ?)
+ORDER BY job.created_at DESC, job.no DESC
+LIMIT ?
+"""
+LISTED_BY_NAME: Final = """
+SELECT job_plan.job FROM job_plan INDEXED BY job_plan_by_name
+WHERE job_plan.queue = ? AND job_plan.name = ? COLLATE NOCASE AND job_plan.job < ?
+ORDER BY job_plan.job DESC
+LIMIT ?
+"""
+LISTED_BY_NAME_PREFIX: Final = """
+SELECT job_plan.job, job_plan.name FROM job_plan INDEXED BY job_plan_by_name
+WHERE job_plan.queue = ? AND job_plan.name >= ? COLLATE NOCASE AND job_plan.name < ? COLLATE NOCASE
+  AND (job_plan.name <> ? COLLATE NOCASE OR job_plan.job > ?)
+ORDER BY job_plan.name COLLATE NOCASE, job_plan.job
+LIMIT ?
+"""
+LISTED_BY_DEFINITION: Final = """
+SELECT job_plan.job FROM job_plan INDEXED BY job_plan_by_definition
+WHERE job_plan.queue = ? AND job_plan.definition = ? AND job_plan.job < ?
+ORDER BY job_plan.job DESC
+LIMIT ?
+"""
+LISTED_BY_DEFINITIONS: Final = """
+SELECT job_plan.job, job_plan.definition FROM job_plan INDEXED BY job_plan_by_definition
+WHERE job_plan.queue = ? AND job_plan.definition >= ? AND job_plan.definition < ?
+  AND (job_plan.definition <> ? OR job_plan.job > ?)
+ORDER BY job_plan.definition, job_plan.job
+LIMIT ?
+"""
+JOB_BY_NO: Final = """
+SELECT job.no, job.id, job.run, job.stage, job.status, job.rest, job.rest_reason, job.rest_at, job.generation,
+  job.cancelled, job.terminated, job.skipped, job.status_reason, job.created_at, job.started_at, job.stopped_at,
+  job_plan.name, job_plan.size
+FROM job
+JOIN job_plan ON job_plan.job = job.no
+WHERE job.no = ?
+"""
+# A single's own task comes with it: a page of a thousand is one step for its reader.
+JOBS_OF_PAGE: Final = """
+SELECT job.no, job.id, job.run, job.stage, job.status, job.rest, job.rest_reason, job.rest_at, job.generation,
+  job.cancelled, job.terminated, job.skipped, job.status_reason, job.created_at, job.started_at, job.stopped_at,
+  job_plan.name, job_plan.size, job_plan.definition, task.exit_code, task.reason, task.status_reason
+FROM json_each(?) AS page
+JOIN job ON job.no = page.value
+JOIN job_plan ON job_plan.job = job.no
+LEFT JOIN task ON task.job = job.no AND task.idx = 0 AND job_plan.size IS NULL
+ORDER BY page.id
+"""
+COUNTS_OF_PAGE: Final = """
+SELECT task.job, task.status, count(*)
+FROM json_each(?) AS page
+JOIN task ON task.job = page.value
+GROUP BY task.job, task.status
+"""
+STATUSES_OF_JOB: Final = "SELECT idx, status FROM task WHERE job = ?"
+HAS_JOB: Final = "SELECT 1 FROM job WHERE id = ?"
+
+# --- tags, keys, audit
+
+TAGS: Final = "SELECT tags FROM tag WHERE kind = ? AND name = ?"
+AUDITED: Final = """
+SELECT seq, at, principal, key_id, address, agent, action, resource, allowed, statement, request_id, params, digest, response,
+  error, hash
+FROM audit
+WHERE seq > ?
+ORDER BY seq
+LIMIT ?
+"""
+LAST_AUDITED: Final = "SELECT coalesce(max(seq), 0) FROM audit"
