@@ -108,6 +108,17 @@ def sleepers(report: Report) -> None:
     report.add("recovery with 200 running containers", "<= 2 s", f"{seconds:.2f} s", seconds, held=seconds <= 2)
 
 
+def queues(report: Report) -> None:
+    found = [module("placements", "depth") for _ in range(3)]
+    ratio = statistics.median(each["ratio"] for each in found)
+    was = f"{found[0]['us']:.0f} us, with 1,000 {found[0]['base_us']:.0f} us: {ratio:.2f}"
+    report.add("a placement, 1,000,000 waiting in 50 queues", "<= 1.2 x of 1,000", was, ratio, held=ratio <= 1.2)
+    found = [module("placements", "shares") for _ in range(3)]
+    ratio = statistics.median(each["ratio"] for each in found)
+    was = f"{found[0]['us']:.0f} us, FIFO {found[0]['base_us']:.0f} us: {ratio:.2f}"
+    report.add("a placement among 500 active shares", "<= 2 x FIFO", was, ratio, held=ratio <= 2)
+
+
 def latency(report: Report) -> None:
     found = module("slot_latency")
     p99 = found["p99_ms"]
@@ -151,6 +162,7 @@ ALL: dict[str, Callable[[Report], None]] = {
     "files": files,
     "recovery": recovery,
     "latency": latency,
+    "queues": queues,
     "fakes": fakes,
     "gangs": gangs,
     "containers": containers,

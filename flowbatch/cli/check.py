@@ -127,6 +127,7 @@ def job_object(job: JobPlan, keys: dict[JobId, str]) -> dict[str, object]:
         "sequential": spec.sequential,
         "max_running": spec.max_running,
         "tolerate": spec.tolerate,
+        "share": spec.share,
         "priority": spec.priority,
         "attempts": spec.retry.attempts,
         "timeout_ms": spec.timeout_ms,
@@ -149,12 +150,16 @@ def environment_object(place: Environment) -> dict[str, object]:
 
 
 def queue_object(queue: Queue) -> dict[str, object]:
+    from flowbatch.model.queues import limit_objects, policy_object
+
     return {
         "queue": queue.name,
         "priority": queue.priority,
         "environments": list(queue.environments),
         "max_running": queue.max_running,
         "enabled": queue.enabled,
+        "policy": policy_object(queue.policy),
+        "limits": limit_objects(queue.limits),
     }
 
 
@@ -213,6 +218,8 @@ def details_of(spec: JobSpec) -> list[str]:
     words = ["its children run one after the other"] if spec.sequential else []
     if spec.max_running is not None:
         words.append(f"at most {spec.max_running} run at once")
+    if spec.share is not None:
+        words.append(f"share {spec.share}")
     if spec.tolerate:
         words.append(f"{spec.tolerate} may fail")
     if spec.chunk > 1:
@@ -238,10 +245,6 @@ def notes(plan: Plan) -> list[str]:
     empty = [job.spec.key for job in plan.run.jobs if job.spec.size == 0]
     if empty:
         found.append(f"{some(empty)}: an array of 0 succeeds without an attempt, once its needs are met.")
-    disabled = {queue.name for queue in plan.queues if not queue.enabled}
-    held = [job.spec.key for job in plan.run.jobs if job.spec.queue in disabled]
-    if held:
-        found.append(f"{some(held)}: the queue is disabled, so that nothing of it starts.")
     found += [note for job in plan.run.jobs if (note := note_on(job.spec)) is not None]
     return found + notes_on([job.spec for job in plan.run.jobs])
 

@@ -33,6 +33,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "retry": ("flowbatch.cli.again", "Run again what failed, and what failed because of it."),
     "resume": ("flowbatch.cli.again", "Continue interrupted runs."),
     "events": ("flowbatch.cli.events", "Print the event log; -f follows it."),
+    "queues": ("flowbatch.cli.queues", "List job queues; show what stands at the front of one."),
     "definitions": ("flowbatch.cli.definitions", "Job definitions: list, show, register, deregister."),
     "tokens": ("flowbatch.cli.tokens", "Consumable resources: list, show, create, update, delete."),
     "serve": ("flowbatch.cli.serve", "Serve the AWS Batch API to boto3 and the AWS command line."),

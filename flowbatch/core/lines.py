@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from flowbatch.core.ready import Entry, Group
 from flowbatch.core.shares import FairShares, Share
 
-Rank = tuple[int, ...]  # (key of the share, -priority, front, job number, index)
+Rank = tuple[int, int, int]  # (key of the share, job number, index): of equal keys the earliest job
 
 
 @dataclass(slots=True, eq=False)
@@ -28,7 +28,7 @@ class Line(Group):
         """A new place in the group's order."""
         if self.heap:
             self.stamp = self.group.next_stamp()
-            self.group.place(((self.share.key, *self.heap[0][:4]), self.stamp, self))
+            self.group.place(((self.share.key, *self.heap[0][2:4]), self.stamp, self))
 
 
 @dataclass(slots=True, eq=False)
@@ -70,6 +70,16 @@ class FairGroup(Group):
             self.order = [each for each in self.order if each[1] == each[2].stamp]
             heapq.heapify(self.order)
 
+    def reorder(self) -> None:
+        """All keys are new: one heap made anew costs less than a place for each line."""
+        order: list[tuple[Rank, int, Line]] = []
+        for line in self.lines.values():
+            if line.heap:
+                line.stamp = self.next_stamp()
+                order.append(((line.share.key, *line.heap[0][2:4]), line.stamp, line))
+        heapq.heapify(order)
+        self.order = order
+
     def head(self) -> Entry | None:
         while self.order:
             rank, stamp, line = self.order[0]
@@ -81,7 +91,7 @@ class FairGroup(Group):
                 heapq.heappop(self.order)
                 self.close(line)
                 continue
-            now = (line.share.key, *entry[:4])
+            now = (line.share.key, entry.job_no, entry.lo)
             if now == rank:
                 return entry
             heapq.heapreplace(self.order, (now, stamp, line))
@@ -94,12 +104,17 @@ class FairGroup(Group):
         line.share.lines.remove(line)
 
     def take(self, entry: Entry, upto: int) -> None:
-        self.lines[entry.job.spec.share or ""].take(entry, upto)
+        line = self.lines[entry.job.spec.share or ""]
+        line.take(entry, upto)
+        line.rank()  # what comes next may be of an earlier job, where `priority` had put this one first
 
     def head_key(self, entry: Entry) -> Rank:
         share = self.lines[entry.job.spec.share or ""].share
-        return (share.key, *entry[:4])
+        return (share.key, entry.job_no, entry.lo)
 
     def rival(self) -> int | None:
         """A lower bound of the keys of the shares that come after the first; None where there are none."""
-        return min((rank[0] for rank, _, _ in self.order[1:3]), default=None)
+        order = self.order
+        if len(order) < 3:
+            return order[1][0][0] if len(order) == 2 else None
+        return min(order[1][0][0], order[2][0][0])

@@ -26,6 +26,7 @@ class QueueState:
     live: int = 0
     seq: int = 0
     fair: FairShares | None = None  # where it has a fair-share policy
+    moved_at: Millis | None = None  # when something of it was placed last, in this life
     stuck: HeadRow | None = None  # its head, where a limit runs for it
     stuck_until: Millis | None = None  # when the limit's timer comes, once it is set
     declared: Queue | None = None  # by the settings, when they were last looked at

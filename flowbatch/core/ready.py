@@ -65,7 +65,7 @@ class Group:
         heapq.heappush(self.heap, entry)
 
     def head_key(self, entry: Entry) -> tuple[int, ...]:
-        """Of its head, among those of its queue: smaller is served first. The last four are those of the entry."""
+        """Of its head, among those of its queue: smaller is served first. The last two are the job's number and the index."""
         return (-self.key.priority, entry.front, entry.job_no, entry.lo)
 
     def head(self) -> Entry | None:

@@ -27,7 +27,9 @@ RESERVE_AFTER_MS: Final = 30_000  # semantics.md 17
 
 UNLIMITED: Final = 2**31
 
-Head = tuple[int, ...]  # ([key of the share,] -priority, front, job number, index): smaller is served first
+Head = tuple[
+    int, ...
+]  # (-priority, front, job number, index), or (key of the share, job number, index): the least first
 
 
 def place(state: State, out: Turn) -> None:
@@ -56,13 +58,16 @@ def pass_over(state: State, reserved: dict[str, Group], out: Turn) -> bool:
             levels.setdefault(queue.spec.priority, []).append(QueuePass(queue))
     served = False
     for priority in sorted(levels, reverse=True):
-        passes = levels[priority]
-        while passes:  # equal priorities: the oldest head first (aws-batch.md §9.2)
-            first = passes[0] if len(passes) == 1 else min(passes, key=QueuePass.age)
+        # Equal priorities: the oldest head first (aws-batch.md §9.2).
+        oldest = [(each.age(), number, each) for number, each in enumerate(levels[priority])]
+        heapq.heapify(oldest)
+        while oldest:
+            _, number, first = oldest[0]
             if not first.heads:
-                passes.remove(first)
+                heapq.heappop(oldest)
             else:
                 served |= serve(state, first, reserved, out)
+                heapq.heapreplace(oldest, (first.age(), number, first))
     return served
 
 
@@ -130,12 +135,12 @@ def turn_of(here: QueuePass, group: Group, entry: Entry) -> int:
     fair = here.queue.fair
     if fair is None:
         return UNLIMITED
-    rivals = [key[0] for key, _, _ in here.heads[1:3]]
-    own = group.rival()
-    if own is not None:
-        rivals.append(own)
+    rival = group.rival()
+    for key, _, _ in here.heads[1:3]:
+        if rival is None or key[0] < rival:
+            rival = key[0]
     share = fair.shares[entry.job.spec.share or ""]
-    return fair.turns(share, group.key.shape.vcpus_milli, min(rivals, default=None))
+    return fair.turns(share, group.key.shape.vcpus_milli, rival)
 
 
 def note_refusal(group: Group, now: Millis) -> None:
@@ -208,7 +213,7 @@ def reservations(state: State, now: Millis) -> dict[str, Group]:
             entry = group.head()
             if entry is None:
                 continue
-            rank = (-queue.spec.priority, group.blocked_since, group.head_key(entry)[-4:])
+            rank = (-queue.spec.priority, group.blocked_since, (entry.rank - group.key.priority, *entry[1:4]))
             for environment, _ in state.places_of(entry.job):
                 if group.key.shape.fits(environment.spec.capacity):
                     held = best.get(environment.spec.name)
@@ -252,6 +257,7 @@ def start(
         index = first_ready(job, index + 1, entry.hi, shape)
     environment.hold(shape, count)
     queue.live += count
+    queue.moved_at = out.now
     job.running += count
     if queue.fair is not None:
         queue.fair.hold(job.spec.share or "", shape.vcpus_milli * count, out.now)

@@ -11,7 +11,7 @@ vCPU-seconds, and that old usage counts less; not by what curve. Here:
   that comes free at once; with it, they alternate within a minute of each other.
 - The key of a share is that sum × its weight, × the number of active shares where a prefix (`UserA*`) has it: they split it.
   The lowest key is served; of equal ones the earliest job. Keys follow every placement and release of their share, and the
-  clock once a second, so that what is looked at for a placement is what has changed and not all shares.
+  clock every five seconds, so that what is looked at for a placement is what has changed and not all shares.
 - computeReservation keeps (reservation/100)^active of the vCPUs free for shares that are not active yet. What runs alone may
   exceed it: a reservation never keeps a queue from working.
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 CELLS: Final = 60
 WINDOW_MS_MIN: Final = 600_000
-TICK_MS: Final = 1_000
+TICK_MS: Final = 5_000
 AHEAD_MS: Final = 60_000
 ACTIVE_MAX: Final = 500
 
@@ -171,7 +171,7 @@ class FairShares:
         share.trim(newest)
 
     def advance(self, now: Millis) -> None:
-        """Once a second, before a placement: what is held is counted, what is old leaves, and all keys are as of now."""
+        """Every five seconds, before a placement: what is held is counted, what is old leaves, and all keys are as of now."""
         tick = now // TICK_MS
         if tick == self.tick:
             return
@@ -180,10 +180,18 @@ class FairShares:
         for share in list(self.shares.values()):
             if share.held_milli and share.counted_at is not None and share.counted_at < at:
                 self.count(share, at)
-            share.trim(at // self.width_ms)
-            self.drop_idle(share)
+            elif share.total:
+                share.trim(at // self.width_ms)
+            if not share.jobs:
+                self.drop_idle(share)
+        groups = {}
         for share in self.shares.values():
-            self.weigh(share)
+            counted_at = share.counted_at
+            share.key = self.key_at(share, at if counted_at is None or counted_at < at else counted_at)
+            for line in share.lines:
+                groups[id(line.group)] = line.group
+        for group in groups.values():
+            group.reorder()
 
     def weigh(self, share: Share) -> None:
         """Its key anew, and its place in the order of each group."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 from flowbatch.core import tokens
 from flowbatch.core.dependencies import satisfied
 from flowbatch.core.members import Crew
-from flowbatch.core.scheduler import RESERVE_AFTER_MS, reservations
+from flowbatch.core.queues import QueueState
+from flowbatch.core.scheduler import RESERVE_AFTER_MS, reservations, vcpus_of
+from flowbatch.core.shares import FairShares
 from flowbatch.core.state import Job, State
 from flowbatch.model.ids import Millis, TaskKey
 from flowbatch.model.jobspec import Stage, title_of
+from flowbatch.model.queues import reason_code
 from flowbatch.model.resources import Resources, memory_text, vcpus_text
 from flowbatch.model.status import Status
 
@@ -117,13 +120,36 @@ def explain_runnable(state: State, job: Job, index: int, now: Millis) -> str:
         missing = None if group is None else tokens.explain(state, group, now)
         if missing is not None:
             return f"is RUNNABLE: it needs {missing}"
+    blocked = "" if job.blocked is None else f", blocked ({reason_code(job.blocked)})"
     places = [explain_place(state, environment.name, need, now) for environment, _ in state.places_of(job)]
     if not places and job.spec.nodes is not None:
         queue_name = title_of(queue.spec.name)
         return f"is RUNNABLE: a multi-node job needs a MANAGED environment that is not Spot, and queue {queue_name} has none"
     if not places:
-        return f"is RUNNABLE: no environment of queue {title_of(queue.spec.name)} can run a {job.spec.kind} job"
-    return f"is RUNNABLE: it needs {need}; {'; '.join(places)}"
+        return (
+            f"is RUNNABLE{blocked}: no environment of queue {title_of(queue.spec.name)} can run a {job.spec.kind} job"
+        )
+    shares = "" if queue.fair is None or blocked else explain_share(state, queue, queue.fair, job, need, now)
+    return f"is RUNNABLE{blocked}: it needs {need}; {'; '.join(places)}{shares}"
+
+
+def explain_share(state: State, queue: QueueState, fair: FairShares, job: Job, need: Resources, now: Millis) -> str:
+    """What the queue's policy has to do with it: its reservation, or whose turn it is."""
+    fair.advance(now)
+    share = fair.of(job.spec.share or "")
+    most = vcpus_of(state, queue)
+    if fair.room(need.vcpus_milli, most, 0) == 0:
+        return (
+            f"; queue {title_of(queue.spec.name)} keeps vCPUs for shares that are not active yet: its {len(fair.shares)} active "
+            f"shares may have {vcpus_text(fair.cap_milli(most))} of {vcpus_text(most)}, and have {vcpus_text(fair.held_milli)}"
+        )
+    before = sum(other.key < share.key for other in fair.shares.values() if other.lines)
+    first = (
+        "it is the turn of its share"
+        if not before
+        else f"{before} other share{'s come' if before > 1 else ' comes'} first"
+    )
+    return f"; share {share.name} holds {vcpus_text(share.held_milli)} vCPU, and {first}"
 
 
 def explain_place(state: State, name: str, need: Resources, now: Millis) -> str:

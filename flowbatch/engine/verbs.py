@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 from uuid import uuid4
 
+from flowbatch.core.snapshot import overview, snapshot
 from flowbatch.core.state import Job
 from flowbatch.core.why import explain
 from flowbatch.engine.loop import Engine
@@ -53,6 +54,8 @@ class Verbs:
             "why": self.why,
             "gc": self.gc,
             "submit_job": self.submit_job,
+            "queues": self.queues,
+            "queue": self.queue,
             "register_definition": self.register_definition,
             "deregister_definition": self.deregister_definition,
             "create_token": self.create_token,
@@ -117,6 +120,15 @@ class Verbs:
                 if waits is not None:
                     return f"; it waits for {waits}"
         return ""
+
+    async def queues(self, _: Arguments) -> object:
+        return overview(self._engine.machine.state)
+
+    async def queue(self, arguments: Arguments) -> object:
+        """None where there is no queue of that name, which is whole: `bulk`, or `1a2b3c4d/bulk` of a run."""
+        state = self._engine.machine.state
+        queue = state.queues.get(text_of(arguments, "queue", ""))
+        return None if queue is None else snapshot(state, queue, self._engine.clock.now())
 
     async def gc(self, arguments: Arguments) -> object:
         before = arguments.get("before")

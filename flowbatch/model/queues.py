@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -52,3 +53,18 @@ class TimeLimit:
 
     reason: str  # one of LIMITABLE
     max_ms: int  # 600..86,400 s
+
+
+def policy_object(policy: FairShare | None) -> dict[str, object] | None:
+    """As JSON shows it: weights as people write them."""
+    if policy is None:
+        return None
+    return {
+        "share_decay_ms": policy.decay_ms,
+        "compute_reservation": policy.reservation,
+        "shares": {name: weight / WEIGHT_ONE for name, weight in policy.weights},
+    }
+
+
+def limit_objects(limits: Iterable[TimeLimit]) -> list[dict[str, object]]:
+    return [{"reason": limit.reason, "max_time_ms": limit.max_ms} for limit in limits]

@@ -35,6 +35,7 @@ _SAME: Final = (
     ("needs", "depends_on"),
     ("env", "environment"),
     ("attempts", "retry", "retry_strategy"),
+    ("share", "share_identifier"),
     ("priority", "scheduling_priority", "scheduling_priority_override"),
     ("stop_grace", "stop_timeout"),
     ("tokens", "consumable_resources", "consumable_resources_override"),
@@ -76,6 +77,7 @@ class Layer:
     lost_free: int | None = None
     timeout_ms: int | None = None
     stop_grace_ms: int | None = None
+    share: str | None = None
     priority: int | None = None
     chunk: int | None = None
     tokens: dict[str, int] | None = None  # as AWS has it, the upper one replaces the lower one whole
@@ -92,7 +94,7 @@ class Layer:
 
 _MERGED: Final = (
     "uses", "queue", "array", "needs", "command", "vcpus_milli", "memory_mib", "gpus", "user", "workdir", "retry",
-    "lost_free", "timeout_ms", "stop_grace_ms", "priority", "chunk", "fake", "definition_tags", "tokens",
+    "lost_free", "timeout_ms", "stop_grace_ms", "share", "priority", "chunk", "fake", "definition_tags", "tokens",
     "nodes", "task", "node_overrides",
 )  # fmt: skip
 _MERGED_BY_NAME: Final = ("env", "secrets", "parameters", "tags")
@@ -161,6 +163,7 @@ def settle_job(model: LayerModel, layer: Layer, origin: Path, findings: Findings
     layer.timeout_ms, layer.chunk = model.timeout, model.chunk
     priorities = (model.priority, model.scheduling_priority, model.scheduling_priority_override)
     layer.priority = next((each for each in priorities if each is not None), None)
+    layer.share = model.share if model.share is not None else model.share_identifier
     if model.array_properties is not None and layer.array is None:
         layer.array = ArrayModel(size=model.array_properties.size)
     if model.attempts is not None:

@@ -10,8 +10,9 @@ from flowbatch.model.container import Cpu
 from flowbatch.model.jobspec import Environment, JobSpec, Queue
 from flowbatch.model.resources import Resources, memory_text, vcpus_text
 from flowbatch.spec.findings import Findings
-from flowbatch.spec.positions import Path
-from flowbatch.spec.schema import EnvironmentModel, QueueModel
+from flowbatch.spec.queue_schema import QueueModel
+from flowbatch.spec.queues import judge_queue, queue_of
+from flowbatch.spec.schema import EnvironmentModel
 
 DEFAULT = "default"
 
@@ -48,19 +49,6 @@ def environment_of(name: str, model: EnvironmentModel, machine: Resources) -> En
     )
 
 
-def queue_of(name: str, model: QueueModel, environments: Iterable[str]) -> Queue:
-    """`environments` are all there are, for a queue that names none."""
-    named = model.environments
-    return Queue(
-        name=name,
-        priority=model.priority,
-        environments=tuple(dict.fromkeys(environments if named is None else named)),
-        enabled=model.state is not False,
-        max_running=model.max_running,
-        title=name,
-    )
-
-
 def judge_places(
     environments: Mapping[str, EnvironmentModel],
     queues: Mapping[str, QueueModel],
@@ -75,12 +63,7 @@ def judge_places(
                 ("environments", name, "max_vcpus"), "says the same as 'vcpus'; give one of them", at_key=True
             )
     for name, queue in queues.items():
-        path: Path = ("queues", name, "environments")
-        if queue.environments == []:
-            findings.problem(path, "is empty; name an environment, or leave the key out to use all")
-        for index, environment_name in enumerate(queue.environments or ()):
-            if environment_name not in names:
-                findings.unknown((*path, index), "environment", environment_name, names)
+        judge_queue(name, queue, names, findings)
 
 
 def machine_of(available: Iterable[Environment]) -> Resources:

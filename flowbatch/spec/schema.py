@@ -18,6 +18,7 @@ from flowbatch.spec.member_schema import (
     PartModel,
 )
 from flowbatch.spec.program_schema import ProgramModel
+from flowbatch.spec.queue_schema import QueueModel, ShareName, State
 from flowbatch.spec.scalars import shown
 from flowbatch.spec.schema_parts import (
     Array,
@@ -32,7 +33,6 @@ from flowbatch.spec.token_schema import AwsDemandsModel, Quantity, Tokens
 from flowbatch.spec.values import (
     Command,
     DurationMs,
-    Listed,
     Name,
     Number,
     Plain,
@@ -49,7 +49,6 @@ class LayerModel(ProgramModel):
 
     LATER: ClassVar[dict[str, str]] = {
         "eksProperties": "pods come with a later release",
-        **dict.fromkeys(("share", "shareIdentifier"), "fair-share scheduling comes with a later release"),
     }  # fmt: skip
 
     uses: str | None = Field(None, description="The definition this job is made from.")
@@ -60,6 +59,9 @@ class LayerModel(ProgramModel):
     attempts: int | None = Field(None, ge=1, le=10, description="The total number of attempts, 1 to 10.")
     retry: RetryModel | None = Field(None, description="Attempts, backoff and rules, instead of `attempts`.")
     timeout: Timeout | None = Field(None, description="How long an attempt may run: 20m. Never retried.")
+    share: ShareName | None = Field(
+        None, description="Whose it is, in a queue that a policy divides: letters and digits."
+    )
     priority: Priority | None = Field(None, description="Before the order of submission, within its queue: 0 to 9999.")
     tags: dict[str, Text] | None = Field(None, max_length=50, description="Words of your own, kept with the job.")
     lost_attempts: LostModel | None = Field(None, description="Attempts lost with the host that do not count.")
@@ -93,6 +95,7 @@ class LayerModel(ProgramModel):
         None, alias="consumableResourcePropertiesOverride", description="AWS's `tokens`, as in SubmitJob."
     )
     retry_strategy: RetryModel | None = Field(None, alias="retryStrategy", description="AWS's spelling of `retry`.")
+    share_identifier: ShareName | None = Field(None, alias="shareIdentifier", description="AWS's spelling of `share`.")
     scheduling_priority: Priority | None = Field(None, alias="schedulingPriority", description="AWS's `priority`.")
     scheduling_priority_override: Priority | None = Field(
         None, alias="schedulingPriorityOverride", description="AWS's `priority`, as in SubmitJob."
@@ -129,12 +132,6 @@ def _backend(value: object) -> str:
     return str(value)
 
 
-def _state(value: object) -> bool:
-    if isinstance(value, str) and value.upper() in ("ENABLED", "DISABLED"):
-        return value.upper() == "ENABLED"
-    raise ValueError(f"must be enabled or disabled, found {shown(value)}")
-
-
 def _managed(value: object) -> str:
     if isinstance(value, str) and value.upper() == "MANAGED":
         return "managed"
@@ -148,9 +145,6 @@ def _not_spot(value: object) -> bool:
 
 
 Backend = Annotated[str, PlainValidator(_backend, json_schema_input_type=Literal["local", "process", "docker", "fake"])]
-State = Annotated[
-    bool, PlainValidator(_state, json_schema_input_type=Literal["enabled", "disabled", "ENABLED", "DISABLED"])
-]
 
 
 class EnvironmentModel(Strict):
@@ -172,20 +166,6 @@ class EnvironmentModel(Strict):
     state: State | None = Field(None, description="disabled: nothing new starts here.")
     type: Annotated[str, PlainValidator(_managed, json_schema_input_type=Literal["managed"])] | None = None
     spot: Annotated[bool, PlainValidator(_not_spot, json_schema_input_type=Literal[False])] | None = None
-
-
-class QueueModel(Strict):
-    """A job queue over environments, which are tried in order."""
-
-    LATER: ClassVar[dict[str, str]] = {
-        "policy": "fair-share scheduling comes with a later release",
-        "limits": "limits of a queue come with a later release",
-    }
-
-    priority: int = Field(1, ge=0, le=1_000_000, description="A higher one is served first.")
-    environments: Listed[Name] | None = Field(None, description="Tried in this order; all of the file's unless given.")
-    state: State | None = Field(None, description="disabled: nothing of it starts.")
-    max_running: int | None = Field(None, ge=1, description="At most so many attempts of it run at once.")
 
 
 def _cron(value: str) -> str:

@@ -15,8 +15,9 @@ from flowbatch.spec.findings import Findings
 from flowbatch.spec.places import Places, judge_places
 from flowbatch.spec.policy import Policy, Root, plain, root_of
 from flowbatch.spec.positions import Positions
+from flowbatch.spec.queue_schema import QueueModel
 from flowbatch.spec.scalars import shown
-from flowbatch.spec.schema import EnvironmentModel, QueueModel
+from flowbatch.spec.schema import EnvironmentModel
 from flowbatch.spec.schema_parts import Strict
 from flowbatch.spec.token_schema import Tokens
 from flowbatch.spec.values import Name, SizeMib

@@ -104,6 +104,7 @@ class SpecMaker:
             sequential=children.sequential,
             max_running=children.max_running,
             tolerate=children.tolerate,
+            share=self.share(job, queue),
             priority=layer.priority or 0,
             env=self.env + tuple(layer.env.items()) if layer.env else self.env,
             secrets=tuple((variable, self.secrets[name]) for variable, name in secrets.items() if name in self.secrets),
@@ -192,7 +193,27 @@ class SpecMaker:
             path = self.findings.positions.first(job.layer.paths("queue", "jobQueue"))
             self.findings.unknown(path, "queue", name, self.places.queues)
             return None
+        if not self.places.queues[name].enabled:
+            path = self.findings.positions.first([*job.layer.paths("queue", "jobQueue"), job.layer.origins[0]])
+            self.findings.problem(path, f"queue {name} is disabled and takes no jobs; enable it, or name another queue")
         return name
+
+    def share(self, job: Draft, queue: str) -> str | None:
+        """What `defaults` say is for the queues that have a policy."""
+        layer, findings = job.layer, self.findings
+        place = None if self.places is None else self.places.queues[queue]
+        if place is None:
+            return layer.share
+        if place.policy is None and layer.share is not None:
+            path = findings.positions.first(layer.paths("share", "shareIdentifier"))
+            if path[0] != "defaults":
+                text = f"queue {queue} has no `policy`: nothing there goes by shares; leave it out"
+                findings.problem(path, text, at_key=True)
+            return None
+        if place.policy is not None and layer.share is None:
+            text = f"queue {queue} is divided among shares by its policy: say whose this job is, such as `share: alice`"
+            findings.problem(layer.origins[0], text, at_key=True)
+        return layer.share
 
     def judge_words(self, layer: Layer) -> None:
         findings = self.findings

@@ -13,7 +13,7 @@ from flowbatch.model.access import AuditRow, KeyRow, PolicyRow
 from flowbatch.model.definition import DefinitionRow
 from flowbatch.model.ids import AttemptKey, Millis
 from flowbatch.model.jobspec import JobPlan, RunPlan, Stage
-from flowbatch.model.rows import EnvironmentRow, QueueRow, ShelfRow
+from flowbatch.model.rows import EnvironmentRow, Loaded, QueueRow, ShelfRow
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.model.stimuli import EndedJob
 from flowbatch.model.tokens import TokenRow
@@ -28,6 +28,13 @@ FOR_EVER: Final = 2**62
 
 class Reader(Session):
     """Runs, jobs, tasks, attempts and events. Use it in a `with`."""
+
+    def open_work(self) -> Loaded:
+        """As a life of the engine would find it now."""
+        from flowbatch.store.lives import open_work
+
+        with self.snapshot():
+            return self.reading(lambda db: open_work(db, ""))
 
     # --- places
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from flowbatch.errors import InputError, StoreError
 from flowbatch.store import migrate, queries
 from flowbatch.store.faults import translated
+
+Result = TypeVar("Result")
 
 DEADLINE_S: Final = 5.0
 STEPS_BETWEEN_LOOKS: Final = 20_000  # of SQLite's machine, well under a millisecond
@@ -53,6 +55,14 @@ class Session:
                 text = f"{self.path}: no answer within {self._deadline_s:g} s; ask for less (a run, a job, a limit)"
                 raise StoreError(text) from error
             raise translated(error, str(self.path)) from error
+        except sqlite3.Error as error:
+            raise translated(error, str(self.path)) from error
+
+    def reading(self, function: Callable[[sqlite3.Connection], Result]) -> Result:
+        """What the writer's own functions read, under the same deadline. Raises StoreError."""
+        self._until = time.monotonic() + self._deadline_s
+        try:
+            return function(self._db)
         except sqlite3.Error as error:
             raise translated(error, str(self.path)) from error
 

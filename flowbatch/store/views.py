@@ -7,6 +7,7 @@ from typing import Final
 from flowbatch.core.members import Layout
 from flowbatch.model.ids import AttemptKey, JobId
 from flowbatch.model.jobspec import title_of
+from flowbatch.model.queues import BLOCKED
 from flowbatch.model.rows import AttemptRow, MemberRow, TaskRow
 from flowbatch.model.status import Status
 from flowbatch.store import loading
@@ -36,8 +37,11 @@ def job_view(row: loading.Columns, counts: dict[int, dict[Status, int]]) -> JobV
 def task_view(job: JobView, index: int, row: TaskRow | None) -> TaskView:
     shown = None if job.size is None else index
     if row is None:
+        reason = job.row.rest_reason
+        if job.row.rest is Status.RUNNABLE and job.row.status_reason in BLOCKED:
+            reason = job.row.status_reason  # of an array it is on the parent alone
         return TaskView(
-            job.id, job.name, shown, job.row.rest, job.row.rest_reason, None, None, 0, None, job.row.created_at, None,
+            job.id, job.name, shown, job.row.rest, reason, None, None, 0, None, job.row.created_at, None,
             job.row.rest_at, None, False,
         )  # fmt: skip
     return TaskView(

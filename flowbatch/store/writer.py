@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final, Self, TypeVar
@@ -22,6 +21,7 @@ from flowbatch.model.rows import EnvironmentRow, Loaded, QueueRow, Writes
 from flowbatch.store import access, collection, loading, plans, sinks, statements
 from flowbatch.store.bulk import Bulk
 from flowbatch.store.connection import DEADLINE_S, Connection, connect, shielded, transaction
+from flowbatch.store.lives import open_work
 
 Result = TypeVar("Result")
 
@@ -107,20 +107,7 @@ def read_instance(db: sqlite3.Connection) -> str:
 def begin_life(db: sqlite3.Connection, boot_id: str, pid: int, now: Millis) -> Loaded:
     db.execute(statements.BEGIN_LIFE, (boot_id, pid, now))
     db.execute(statements.DROP_OLD_USAGE, (now - USAGE_KEPT_MS,))
-    open_runs = [number for (number,) in db.execute(statements.OPEN_RUNS).fetchall()]
-    shared = list(map(loading.token_row, db.execute(statements.SHARED_TOKENS).fetchall()))
-    loaded = loading.loaded(db, boot_id, open_runs, alone=True)
-    return replace(
-        loaded,
-        definitions=loading.known_revisions(db),
-        environments=[loading.environment_row(row) for row in db.execute(statements.ENVIRONMENTS).fetchall()],
-        queues=[loading.queue_row(row) for row in db.execute(statements.QUEUES).fetchall()],
-        keys=[access.key_row(row) for row in db.execute(statements.KEYS).fetchall()],
-        policies=[access.policy_row(row) for row in db.execute(statements.POLICIES).fetchall()],
-        usage=loading.usage(db),
-        heads=loading.heads(db),
-        tokens=shared + loaded.tokens,
-    )
+    return open_work(db, boot_id)
 
 
 def read_ended(db: sqlite3.Connection, boot_id: str, run: RunId) -> Loaded | None:

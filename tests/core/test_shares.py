@@ -217,18 +217,22 @@ def test_usage_is_what_the_reference_says(decay_ms: int, moves: list[tuple[int, 
 
 
 sizes = st.sampled_from((0.25, 1.0, 2.0))
-jobs_of = st.lists(st.tuples(st.sampled_from("abcd"), sizes, st.integers(1, 6)), min_size=1, max_size=12)
+priorities = st.sampled_from((0, 0, 5))
+jobs_of = st.lists(st.tuples(st.sampled_from("abcd"), sizes, st.integers(1, 6), priorities), min_size=1, max_size=12)
 
 
 @given(jobs_of, st.lists(st.tuples(times, st.integers(0, 5)), max_size=40), st.sampled_from((0, 25, 90)))
 def test_each_placement_is_of_the_share_whose_turn_it_is(
-    jobs: list[tuple[str, float, int]], ends: list[tuple[int, int]], reservation: int
+    jobs: list[tuple[str, float, int, int]], ends: list[tuple[int, int]], reservation: int
 ) -> None:
     """One shape at a time, so that nothing but the shares decides; in the same order as the reference picks."""
     policy = fair(reservation=reservation, a=1.0, b=0.5, c_=3.0, d=0.001)
     vcpus = jobs[0][1]
     world, book = world_of(policy, vcpus=4), Book(policy)
-    plans = [job(f"{share}{n}", size=count, vcpus=vcpus, share=share) for n, (share, _, count) in enumerate(jobs)]
+    plans = [
+        job(f"{share}{n}", size=count, vcpus=vcpus, share=share, priority=priority)
+        for n, (share, _, count, priority) in enumerate(jobs)
+    ]
     waiting = [(each.spec.share or "", n, each.id, each.spec.tasks) for n, each in enumerate(plans)]
     left = {each.id: each.spec.tasks for each in plans}
     running: list[tuple[str, Interval]] = []
@@ -243,7 +247,9 @@ def test_each_placement_is_of_the_share_whose_turn_it_is(
             need = round(vcpus * 1000)
             if held + need > 4_000 or (held + need > cap and held):
                 break
-            share, _, name, size = min(ready, key=lambda each: (book.key(each[0], world_now, active), each[1]))
+            ready.sort(key=lambda each: (-jobs[each[1]][3], each[1]))  # within a share
+            firsts = {share: (share, n, name, size) for share, n, name, size in reversed(ready)}.values()
+            share, _, name, size = min(firsts, key=lambda each: (book.key(each[0], world_now, active), each[1]))
             index = size - left[name]
             left[name] -= 1
             running.append((f"{name}:{index}", book.place(share, need, world_now)))

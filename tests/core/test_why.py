@@ -7,6 +7,7 @@ from dataclasses import replace
 from flowbatch.core.scheduler import RESERVE_AFTER_MS
 from flowbatch.core.why import explain
 from flowbatch.model.jobspec import RetryPolicy, Stage, When
+from flowbatch.model.queues import FairShare
 from flowbatch.model.stimuli import Configure, Drain, Interrupt, Tick
 from tests.core.builders import World, environment, job, need, queue
 
@@ -36,7 +37,10 @@ def test_what_it_waits_for() -> None:
         "a is PENDING: 2 RUNNABLE, 1 STARTING; child 1 is RUNNABLE: it needs 1 vCPU; default has 0 of 1 vCPUs free, "
         "1 tasks run there"
     )
-    assert why(world, "c") == "c is RUNNABLE: it needs 1 vCPU, 2 GiB; default will never do: it has 1 GiB in all"
+    assert why(world, "c") == (
+        "c is RUNNABLE, blocked (MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT): it needs 1 vCPU, 2 GiB; default will never do: it "
+        "has 1 GiB in all"
+    )
 
 
 def test_what_runs_and_what_has_ended() -> None:
@@ -79,7 +83,9 @@ def test_a_reservation_is_named() -> None:
 def test_places_that_cannot() -> None:
     world = World(environment(backend="docker"))
     world.submit(job("a"))
-    assert why(world, "a") == "a is RUNNABLE: no environment of queue default can run a process job"
+    assert why(world, "a") == (
+        "a is RUNNABLE, blocked (UNDETERMINED): no environment of queue default can run a process job"
+    )
     world.tell(Configure((replace(environment(), enabled=False),), (queue(),)))
     assert why(world, "a") == "a is RUNNABLE: it needs 1 vCPU; default is disabled"
 
@@ -90,3 +96,16 @@ def test_a_held_run_says_how_to_go_on() -> None:
     for run in world.state.runs.values():
         run.held = True
     assert why(world, "a", 1) == "a:1 is RUNNABLE: its run was interrupted; `flowbatch resume run` continues it"
+
+
+def test_shares_and_the_reservation_are_explained() -> None:
+    world = World(environment(vcpus=4), queues=(queue(policy=FairShare(reservation=50)),))
+    world.submit(job("a", size=9, share="ann"), job("b", size=9, share="bob"))
+    assert why(world, "a", 5) == (
+        "a:5 is RUNNABLE: it needs 1 vCPU; default has room: it starts in a moment, after those before it in the queue; queue "
+        "default keeps vCPUs for shares that are not active yet: its 2 active shares may have 3 of 4, and have 3"
+    )
+    world = World(environment(vcpus=3), queues=(queue(policy=FairShare()),))
+    world.submit(job("a", size=9, share="ann"), job("b", size=9, share="bob"))
+    assert why(world, "a", 5).endswith("3 tasks run there; share ann holds 2 vCPU, and 1 other share comes first")
+    assert why(world, "b", 5).endswith("3 tasks run there; share bob holds 1 vCPU, and it is the turn of its share")

@@ -13,7 +13,7 @@ from typing import Final
 from flowbatch.model.queues import FairShare
 
 CELLS: Final = 60
-SECOND_MS: Final = 1000
+TICK_MS: Final = 5_000
 MINUTE_MS: Final = 60_000
 
 
@@ -73,16 +73,18 @@ class Book:
         return 10_000
 
     def key(self, share: str, now: int, active: Iterable[str]) -> int:
-        """As the clock stood at the last whole second, or when the share changed last."""
-        at = max(now // SECOND_MS * SECOND_MS, self.changed(share))
+        """As the clock stood at the last five seconds, or when the share changed last."""
+        at = max(now // TICK_MS * TICK_MS, self.changed(share))
         newest = at // self.cell_ms
         usage = sum(used * (2 * (CELLS - (newest - cell)) - 1) for cell, used in self.cells(share, at).items())
         return (usage + 2 * CELLS * MINUTE_MS * self.held(share)) * self.weight(share, active)
 
     def active(self, jobs: Iterable[str], now: int) -> set[str]:
         """Those with jobs that have not ended, or with usage inside the window."""
-        at = now // SECOND_MS * SECOND_MS
-        return set(jobs) | {share for share in self.intervals if self.held(share) or self.cells(share, at)}
+        at = now // TICK_MS * TICK_MS
+        return set(jobs) | {
+            share for share in self.intervals if self.held(share) or self.cells(share, max(at, self.changed(share)))
+        }
 
     def cap_milli(self, vcpus_milli: int, active: int) -> int:
         whole = int(100**active)

@@ -128,7 +128,6 @@ jobs:
         ("queue: bulk", "jobs.a.queue: unknown queue 'bulk'; known: default"),
         ("queue: 'a b'", "jobs.a.queue: 'a b' is not a name; names have 1 to 128 letters, digits, `_` or `-`"),
         ("uses: a:3", "jobs.a.uses: Job definition a:3 does not exist; `flowbatch definitions list` has those that do"),
-        ("share: x", "jobs.a.share: not yet: fair-share scheduling comes with a later release; leave it out"),
         ("tokens: {a: 1}", "jobs.a.tokens.a: unknown tokens 'a'"),
         ("containerOverrides: {instanceType: x}", "jobs.a.containerOverrides.instanceType: not yet: it belongs"),
         ("jobName: b", "jobs.a.jobName: the job's name is its key, 'a'; leave this out"),
@@ -266,7 +265,7 @@ def test_one_mistake_one_message(body: str, message: str) -> None:
         ),
         (
             "queues: {q: {policy: fair}}\njobs: {a: {script: x}}",
-            "1:14: queues.q.policy: not yet: fair-share scheduling",
+            "1:22: queues.q.policy: a mapping",
         ),
         (
             "queues: {q: {environments: [no]}}\njobs: {a: {script: x}}",

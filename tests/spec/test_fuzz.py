@@ -31,7 +31,7 @@ environments:
   light: {backend: local, max_vcpus: 2, memory: 4GiB, gpus: 1, state: enabled}
 queues:
   bulk: {priority: 1,  environments: [farm]}
-  fast: {priority: 10, environments: [light, farm], max_running: 3, state: DISABLED}
+  fast: {priority: 10, environments: [light, farm], max_running: 3, state: enabled}
 secrets: {s3_key: {file: ~/.config/flowbatch/s3_key}, tok: {env: TOK}, cmd: {command: [pass, show]}}
 definitions:
   blender: {<<: *base, memory: 3GiB, containerProperties: {user: root, environment: [{name: B, value: c}]}}
