@@ -19,7 +19,8 @@ from flowbatch.model.tokens import TokenKind
 from flowbatch.spec.container_schema import AwsLogModel, LogModel
 from flowbatch.spec.positions import Path, in_order
 from flowbatch.spec.program_schema import ProgramModel
-from flowbatch.spec.schema import EnvironmentModel, LayerModel, QueueModel, VolumeModel, WorkflowModel
+from flowbatch.spec.queue_schema import QueueModel
+from flowbatch.spec.schema import EnvironmentModel, LayerModel, VolumeModel, WorkflowModel
 from flowbatch.spec.schema_parts import ArrayModel, NeedModel, RetryModel, RuleModel
 from flowbatch.spec.token_schema import TokenModel
 
