@@ -7,7 +7,7 @@ from flowbatch.core.shares import ACTIVE_MAX
 from flowbatch.core.state import State
 from flowbatch.model.ids import Millis
 from flowbatch.model.jobspec import Environment, JobSpec, Queue, RunPlan, title_of
-from flowbatch.model.places import is_of_run
+from flowbatch.model.places import PlaceStatus, is_of_run
 
 
 def refusal(state: State, plan: RunPlan, now: Millis, *, must_fit: bool) -> str | None:
@@ -15,10 +15,12 @@ def refusal(state: State, plan: RunPlan, now: Millis, *, must_fit: bool) -> str 
 
     `must_fit`: a job that can never fit is refused, as of a workflow file (semantics.md 18); else it is taken, and blocked.
     """
-    queues = {name: queue.spec for name, queue in state.queues.items()}
+    queues = {name: queue.spec for name, queue in state.queues.items() if queue.status is PlaceStatus.VALID}
     queues |= {queue.name: queue for queue in plan.queues if is_of_run(queue.name)}
     environments = {name: environment.spec for name, environment in state.environments.items()}
     environments |= {place.name: place for place in plan.environments if is_of_run(place.name)}
+    if state.host.fixed:  # else what is declared is taken as given
+        environments = {name: state.host.capped(state.environments, place) for name, place in environments.items()}
     shares: dict[str, set[str]] = {}
     for job in plan.jobs:
         spec = job.spec

@@ -34,7 +34,8 @@ def reason_among(spec: JobSpec, places: Sequence[Environment]) -> str | None:
 
 def reason_of(state: State, job: Job) -> str | None:
     names = state.queue_of(job).spec.environments
-    return reason_among(job.spec, [state.environments[name].spec for name in names if name in state.environments])
+    places = (state.environments[name].spec for name in names if name in state.environments)
+    return reason_among(job.spec, [state.host.capped(state.environments, place) for place in places])
 
 
 def judge(state: State, job: Job, out: Turn) -> None:

@@ -1,21 +1,21 @@
 """What is held of an environment and of its nodes, and what the host guard leaves of the machine.
 
 The guard (aws-batch.md §10.3): everything that runs on this machine shares it, so that the sum of what all environments hold never
-exceeds the host. What an environment's `min_vcpus` keeps for it is out of reach of the other on-demand ones, idle or not; Spot
-may borrow it, and gives it back.
+exceeds the host (host.py).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from flowbatch.model.ids import Millis
 from flowbatch.model.jobspec import Environment
-from flowbatch.model.places import Node, PlaceStatus
-from flowbatch.model.resources import Resources
+from flowbatch.model.places import HERE, Node, PlaceStatus
+from flowbatch.model.resources import Resources, sum_of
 from flowbatch.model.rows import EnvironmentRow
 
-NOTHING = Resources()
+NOTHING: Final = Resources()
 
 
 @dataclass(slots=True, eq=False)
@@ -53,8 +53,20 @@ class Holdings:
 class NodeState(Holdings):
     spec: Node = field(kw_only=True)
 
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def here(self) -> bool:
+        """Whether it is a part of this machine, so that the host guard counts it."""
+        return self.spec.endpoint == HERE
+
     def free(self) -> Resources:
         return self.spec.capacity.minus(self.used)
+
+
+ONE_SLOT: Final[tuple[NodeState | None, ...]] = (None,)
 
 
 @dataclass(slots=True, eq=False)
@@ -67,6 +79,10 @@ class EnvironmentState(Holdings):
     updated_at: Millis | None = None
     replace_at: Millis | None = None
     nodes: dict[str, NodeState] = field(default_factory=dict)
+    desired_vcpus_milli: int = 0
+    idle_since: Millis | None = None  # demand is below what is desired since then
+    watched: bool = False  # a timer will look at that
+    lowered: bool = False  # more runs than there is, since the capacity was lowered
 
     def __post_init__(self) -> None:
         self.follow_nodes()
@@ -77,6 +93,36 @@ class EnvironmentState(Holdings):
 
     def free(self) -> Resources:
         return self.spec.total().minus(self.used)
+
+    @property
+    def takes_work(self) -> bool:
+        return self.spec.enabled and self.status in (PlaceStatus.VALID, PlaceStatus.UPDATING)
+
+    def slots(self) -> tuple[NodeState | None, ...]:
+        """Where in it a task may be put: None is the environment itself."""
+        return ONE_SLOT if self.spec.managed else tuple(self.nodes.values())
+
+    def room(self, node: NodeState | None) -> Resources:
+        """What is free there; less than nothing where the capacity was lowered below what runs."""
+        return self.free() if node is None else node.free()
+
+    def used_here(self) -> Resources:
+        """What it holds of this machine."""
+        if self.spec.managed:
+            return self.used
+        return sum_of(node.used for node in self.nodes.values() if node.here)
+
+    def rooms_here(self) -> tuple[Resources, ...]:
+        """What is declared of this machine."""
+        if self.spec.managed:
+            return (self.spec.capacity,)
+        return tuple(node.spec.capacity for node in self.nodes.values() if node.here)
+
+    def idle_minimum(self) -> Resources:
+        """What `min_vcpus` keeps for it beyond what it uses."""
+        if not self.spec.min_vcpus_milli:
+            return NOTHING
+        return Resources(max(0, self.spec.min_vcpus_milli - self.used.vcpus_milli))
 
     def follow_nodes(self) -> None:
         """The nodes are those of the spec. One that is gone from there must hold nothing."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from flowbatch.core import members
-from flowbatch.core.ending import INTERRUPTED, TERMINATED, TIMED_OUT
+from flowbatch.core.ending import HOST_LOST, INTERRUPTED, TERMINATED, TIMED_OUT
 from flowbatch.core.launching import maker_of
 from flowbatch.core.members import Crew, Layout, Moves
 from flowbatch.core.state import Live, State
@@ -25,7 +25,12 @@ from flowbatch.model.rows import MemberRow
 from flowbatch.model.status import Status
 
 NODE_BITS: Final = 10  # 1,000 nodes
-WORDS: Final = {Halt.TIMEOUT: TIMED_OUT, Halt.TERMINATE: TERMINATED, Halt.INTERRUPT: INTERRUPTED}
+WORDS: Final = {
+    Halt.TIMEOUT: TIMED_OUT,
+    Halt.TERMINATE: TERMINATED,
+    Halt.INTERRUPT: INTERRUPTED,
+    Halt.RECLAIM: HOST_LOST,
+}
 SLOTS: Final = range(64, (1 << 14) - 1)  # 127.1.0.0 to 127.255.251.255
 
 
@@ -125,6 +130,8 @@ def outcome(live: Live, crew: Crew) -> Verdict:
     if live.halt is Halt.TERMINATE:
         reason = live.halt_reason or TERMINATED
         return Verdict(EndClass.USER, verdict.exit_code, None, reason, verdict.truncated)
+    if live.halt is Halt.RECLAIM and verdict.end is not EndClass.SUCCESS:
+        return Verdict(EndClass.INFRA, None, None, live.halt_reason or HOST_LOST, verdict.truncated)
     if live.halt is Halt.INTERRUPT and verdict.end is EndClass.USER:
         return Verdict(EndClass.INTERRUPTED, None, None, INTERRUPTED)
     if verdict.end is EndClass.USER:
@@ -174,7 +181,7 @@ def launches(live: Live, crew: Crew, wanted: Iterable[int]) -> list[Launch]:
 
 def stop(live: Live, crew: Crew, member: int, out: Turn) -> None:
     part: Part = crew.layout.parts[member]
-    grace_ms = 0 if part.holder else part.spec.stop_grace_ms
+    grace_ms = 0 if part.holder else live.grace_ms(part.spec)
     why = live.halt if live.halt is not Halt.NONE else Halt.TERMINATE
     out.effects.append(Stop(live.key.of_member(member), live.backend, grace_ms, why))
 

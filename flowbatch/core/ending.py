@@ -31,13 +31,16 @@ def judged(evidence: Evidence, halt: Halt, halt_reason: str | None) -> Verdict:
     """`halt` is the stop that we had recorded for the attempt before its end was seen.
 
     A stop on record decides, whatever the exit code: a program that answers SIGTERM with exit 0 was terminated all the
-    same. Only an interruption lets success stand, since it wants nothing but that the work stops.
+    same. An interruption and a reclaim let success stand, since they want nothing but that the work stops: so does AWS, where
+    what ends well within the notice has ended well. The exit code of what a reclaim cut short is not on record (§1.2).
     """
     code = evidence.exit_code
     if halt is Halt.TERMINATE:
         return Verdict(EndClass.USER, code, None, halt_reason or TERMINATED)
     if halt is Halt.TIMEOUT or evidence.timed_out:
         return Verdict(EndClass.TIMEOUT, code, None, TIMED_OUT)
+    if halt is Halt.RECLAIM and code != 0 and evidence.start_error is None:
+        return Verdict(EndClass.INFRA, None, None, halt_reason or HOST_LOST)
     if halt is Halt.INTERRUPT and code != 0:
         return Verdict(EndClass.INTERRUPTED, code, None, INTERRUPTED)
     if evidence.start_error is not None:

@@ -17,7 +17,7 @@ from flowbatch.model.ending import Halt
 from flowbatch.model.ids import JobId, Millis
 from flowbatch.model.jobspec import Stage
 from flowbatch.model.places import is_of_run
-from flowbatch.model.resources import Resources
+from flowbatch.model.resources import Resources, sum_of
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.model.tokens import TokenKind
 
@@ -178,11 +178,20 @@ def check_capacity(state: State) -> None:
         held, count = used.get(name, (NOTHING, 0))
         assert environment.used == held, f"{name}: used {environment.used}, live attempts hold {held}"
         assert environment.live == count, f"{name}: live"
-        assert held.fits(environment.spec.capacity), f"{name}: {held} of {environment.spec.capacity}"
+        assert environment.lowered or held.fits(environment.spec.total()), (
+            f"{name}: {held} of {environment.spec.total()}"
+        )
+        for node in environment.nodes.values():
+            theirs = [live.resources for live in state.live.values() if live.node is node]
+            assert (node.used, node.live) == (sum_of(theirs), len(theirs)), f"{name}/{node.name}: used {node.used}"
+            assert environment.lowered or node.used.fits(node.spec.capacity), f"{name}/{node.name}: {node.used}"
     for name, token in state.tokens.held.items():
         counted = in_use(state, name) if token.kind is TokenKind.REPLENISHABLE else 0
         assert token.in_use == counted, f"tokens {name}: {token.in_use} in use, live attempts hold {counted}"
         assert token.total >= 0, f"tokens {name}: a total of {token.total}"
+    if state.host.guard is not None:
+        total = sum_of(environment.used_here() for environment in state.environments.values())
+        assert state.host.lowered or total.fits(state.host.guard), f"{total} of the host's {state.host.guard}"
     for name, queue in state.queues.items():
         assert queue.live == queued.get(name, 0), f"queue {name}: live"
         if queue.fair is not None:

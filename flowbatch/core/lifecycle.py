@@ -13,7 +13,7 @@ from flowbatch.core.crews import Step
 from flowbatch.core.ending import classify
 from flowbatch.core.members import Crew
 from flowbatch.core.retry import Again
-from flowbatch.core.state import Live, State
+from flowbatch.core.state import EnvironmentState, Live, State
 from flowbatch.core.timers import TimerKind
 from flowbatch.core.turn import Turn
 from flowbatch.model.effects import Forget, Stop
@@ -154,6 +154,8 @@ def release(state: State, live: Live, out: Turn) -> None:
     if live.crew is not None and live.crew.slot is not None:
         state.slots.discard(live.crew.slot)
     live.environment.let_go(live.resources)
+    if live.node is not None:
+        live.node.let_go(live.resources)
     queue.live -= 1
     job.running -= 1
     if queue.fair is not None:
@@ -217,13 +219,19 @@ def wait_or_queue(state: State, key: AttemptKey) -> None:
 def grown_memory(state: State, live: Live, factor: float) -> int:
     """`memory: x2`, but never beyond the largest environment that could run the job: it would wait for ever."""
     wanted = math.ceil(live.resources.memory_mib * factor)
-    largest = max((place.spec.capacity.memory_mib for place, _ in state.places_of(live.job)), default=wanted)
+    largest = max((most_memory_mib(state, place) for place, _ in state.places_of(live.job)), default=wanted)
     return max(min(wanted, largest), live.resources.memory_mib)
 
 
+def most_memory_mib(state: State, place: EnvironmentState) -> int:
+    return state.host.capped(state.environments, place.spec).largest().memory_mib
+
+
 def halt(state: State, live: Live, why: Halt, reason: str | None, out: Turn) -> None:
-    """Asks a live attempt to stop; the wish is durable before the backend hears of it. A stronger wish replaces a weaker."""
-    if live.halt is Halt.NONE or (why is Halt.TERMINATE and live.halt is not Halt.TERMINATE):
+    """Asks a live attempt to stop; the wish is durable before the backend hears of it. A stronger wish replaces a weaker:
+    TERMINATE every other, an interruption or a timeout the notice of a reclaim."""
+    weaker = live.halt is Halt.NONE or (live.halt is Halt.RECLAIM and why is not Halt.RECLAIM)
+    if weaker or (why is Halt.TERMINATE and live.halt is not Halt.TERMINATE):
         live.halt = why
         live.halt_reason = reason
         live.changed = state.turn
@@ -232,4 +240,4 @@ def halt(state: State, live: Live, why: Halt, reason: str | None, out: Turn) -> 
     if live.crew is not None:
         crews.halt(state, live, live.crew, out)
     else:
-        out.effects.append(Stop(live.key, live.backend, live.job.spec.stop_grace_ms, live.halt))
+        out.effects.append(Stop(live.key, live.backend, live.grace_ms(live.job.spec), live.halt))

@@ -16,6 +16,8 @@ from flowbatch.core import (
     environments,
     lifecycle,
     limits,
+    nodes,
+    queue_changes,
     recovery,
     reopening,
     scheduler,
@@ -23,12 +25,24 @@ from flowbatch.core import (
     submission,
     tokens,
 )
+from flowbatch.core.scaling import on_scale_down_due
 from flowbatch.core.state import Run, State
 from flowbatch.core.timers import Timer, TimerKind
 from flowbatch.core.turn import Turn
 from flowbatch.model.ending import Halt
 from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId, TaskKey
 from flowbatch.model.outcome import Outcome
+from flowbatch.model.place_commands import (
+    AddNode,
+    CreateEnvironment,
+    CreateQueue,
+    DeleteEnvironment,
+    DeleteQueue,
+    DrainNode,
+    RemoveNode,
+    UpdateEnvironment,
+    UpdateQueue,
+)
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.model.stimuli import (
     Audit,
@@ -89,6 +103,8 @@ class Machine:
         while (timer := state.timers.due(now)) is not None:
             on_timer(state, timer, out)
             dependencies.settle(state, out)
+        if state.leaving:
+            environments.settle(state, out)
         if state.judged != state.edition:
             blocked.judge_all(state, out)
         scheduler.place(state, out)
@@ -172,6 +188,24 @@ def dispatch(state: State, stimulus: Stimulus, out: Turn) -> None:
             tokens.on_update(state, stimulus, out)
         case DeleteToken():
             tokens.on_delete(state, stimulus, out)
+        case CreateEnvironment():
+            environments.on_create(state, stimulus, out)
+        case UpdateEnvironment():
+            environments.on_update(state, stimulus, out)
+        case DeleteEnvironment():
+            environments.on_delete(state, stimulus, out)
+        case AddNode():
+            nodes.on_add_node(state, stimulus, out)
+        case DrainNode():
+            nodes.on_drain_node(state, stimulus, out)
+        case RemoveNode():
+            nodes.on_remove_node(state, stimulus, out)
+        case CreateQueue():
+            queue_changes.on_create(state, stimulus, out)
+        case UpdateQueue():
+            queue_changes.on_update(state, stimulus, out)
+        case DeleteQueue():
+            queue_changes.on_delete(state, stimulus, out)
         case Tick():
             pass
         case _:
@@ -202,6 +236,10 @@ def on_timer(state: State, timer: Timer, out: Turn) -> None:
                 commands.on_finally_limit(state, run, out)
         case TimerKind.LIMIT:
             limits.on_limit(state, name, number, timer.at, out)
+        case TimerKind.SCALE_DOWN:
+            on_scale_down_due(state, name)
+        case TimerKind.REPLACE:
+            environments.on_replace_due(state, name, out)
         case _:
             assert_never(timer.kind)
 

@@ -15,12 +15,22 @@ that starting it again could be a second start.
 
 from __future__ import annotations
 
-from flowbatch.core import crews, definitions, dependencies, lifecycle, sinks, submission, tokens
+from flowbatch.core import (
+    crews,
+    definitions,
+    dependencies,
+    environments,
+    lifecycle,
+    queue_changes,
+    sinks,
+    submission,
+    tokens,
+)
 from flowbatch.core.launching import launch_again
 from flowbatch.core.members import Crew
-from flowbatch.core.queues import QueueState, usage_of
+from flowbatch.core.queues import usage_of
 from flowbatch.core.runs import arm_deadline, arm_finally
-from flowbatch.core.state import ROW, EnvironmentState, Job, Live, Odd, Run, State
+from flowbatch.core.state import ROW, Job, Live, Odd, Run, State
 from flowbatch.core.turn import Turn
 from flowbatch.model.effects import Forget, Stop
 from flowbatch.model.ending import Evidence, Halt
@@ -59,13 +69,14 @@ def rebuild(
         if environment.status is PlaceStatus.DELETED:
             state.deleted_environments[environment.name] = environment
         else:
-            state.environments[environment.name] = EnvironmentState.of(environment)
+            environments.restore(state, environment)
     for queue in loaded.queues:
         if queue.status is PlaceStatus.DELETED:
             state.deleted_queues[queue.name] = queue
         else:
-            state.add_queue(QueueState.of(queue))
+            queue_changes.restore(state, queue)
     restore(state, loaded)
+    state.places_changed()
     return state
 
 
@@ -154,14 +165,17 @@ def restore_live(state: State, job: Job, row: TaskRow) -> Live:
     """Capacity of what may still run is reserved before anything new is placed."""
     environment = state.environments[row.environment or ""]
     key = AttemptKey(job.id, row.idx, row.attempt)
+    node = environment.nodes.get(row.node) if row.node is not None else None
     live = Live(
-        key, job, state.queue_of(job), environment, environment.spec.backend_of(job.spec) or "", job.resources_of(row.idx), row.life,
+        key, job, state.queue_of(job), environment, node, environment.spec.backend_at(job.spec), job.resources_of(row.idx), row.life,
         changed=0, status=row.status, halt=row.halt, halt_reason=row.status_reason,
         started_at=row.started_at,
     )  # fmt: skip
     state.live[key[:2]] = live
     environment.hold(live.resources, 1)
     state.tokens.hold(job.spec.tokens)
+    if node is not None:
+        node.hold(live.resources, 1)
     live.queue.live += 1
     if live.queue.fair is not None:
         live.queue.fair.resume(job.spec.share or "", live.resources.vcpus_milli)

@@ -28,11 +28,11 @@ def on_retry(state: State, command: Retry, out: Turn) -> None:
         return
     refused = refusal(run, job, target)
     main = chosen(run, job)
-    refused = refused or held_back(main) or homeless(state, main)
+    again = [each for each in run.jobs if each.stage is Stage.FINALLY and each.status.terminal]
+    refused = refused or held_back(main) or homeless(state, [*main, *again])
     if refused is not None:
         out.answer(command.ticket, refused)
         return
-    again = [each for each in run.jobs if each.stage is Stage.FINALLY and each.status.terminal]
     if run.held:
         recovery.resume(state, run)
     reopen_run(state, run, out)

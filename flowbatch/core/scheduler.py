@@ -13,10 +13,14 @@ import heapq
 from typing import Final
 
 from flowbatch.core import crews, limits, tokens
+from flowbatch.core.capacity import NodeState
 from flowbatch.core.dependencies import set_single_status
 from flowbatch.core.launching import LaunchMaker
 from flowbatch.core.queues import QueueState
 from flowbatch.core.ready import Entry, Group, first_ready
+from flowbatch.core.reclaim import by_queue, claims, give_back, has_spot
+from flowbatch.core.rooms import HOST, SPOT_HOST, UNLIMITED, room_for, unreserved
+from flowbatch.core.scaling import follow_demand
 from flowbatch.core.state import EnvironmentState, Live, State
 from flowbatch.core.turn import Turn
 from flowbatch.model.ids import AttemptKey, Millis
@@ -24,8 +28,6 @@ from flowbatch.model.resources import Resources
 from flowbatch.model.status import Status
 
 RESERVE_AFTER_MS: Final = 30_000  # semantics.md 17
-
-UNLIMITED: Final = 2**31
 
 Head = tuple[
     int, ...
@@ -40,18 +42,36 @@ def place(state: State, out: Turn) -> None:
         if queue.fair is not None and queue.groups:
             queue.fair.advance(out.now)
             out.share_rows(queue)
-    # Once the holder of a reservation is served, others may have what was kept for it.
-    while True:
-        tokens.reserve(state, out.now)
-        if not pass_over(state, reservations(state, out.now), out):
-            break
+    if has_spot(state):
+        place_beside_spot(state, out)
+    else:
+        state.host.claims = {}
+        while pass_over(state, out):
+            pass
+    follow_demand(state, out.now)
     for queue in state.queues.values():
         if queue.spec.limits or queue.stuck is not None:
             limits.watch_head(state, queue, out)
 
 
-def pass_over(state: State, reserved: dict[str, Group], out: Turn) -> bool:
-    """Each queue once, by descending priority. True where the holder of a reservation was served."""
+def place_beside_spot(state: State, out: Turn) -> None:
+    """On demand first. Then Spot, and whoever asks for Spot first, may have what no on-demand head could use, also where a
+    reservation keeps that one waiting for now. What is claimed to the end is given back."""
+    host, again = state.host, True
+    while again:
+        host.claims = None
+        while pass_over(state, out):
+            pass
+        host.claims = by_queue(claims(state, {}))
+        again = pass_over(state, out)
+    give_back(state, claims(state, reservations(state, out.now)), out)
+
+
+def pass_over(state: State, out: Turn) -> bool:
+    """Each queue once, by descending priority. True where the holder of a reservation was served: others may then have what was
+    kept for it."""
+    tokens.reserve(state, out.now)
+    reserved = reservations(state, out.now)
     levels: dict[int, list[QueuePass]] = {}
     for queue in state.queues.values():
         if queue.groups:
@@ -155,18 +175,23 @@ def place_entry(
     job, shape = entry.job, group.key.shape
     index, started = entry.lo, 0
     for environment, backend in state.places_of(job):
-        room = room_for(environment, group, shape, reserved)
-        if job.spec.max_running is not None:
-            room = min(room, job.spec.max_running - job.running)
-        if queue.spec.max_running is not None:
-            room = min(room, queue.spec.max_running - queue.live)
-        if queue.fair is not None:
-            room = min(room, most - started, unreserved(state, queue, group, reserved))
-        if group.key.tokens:
-            room = min(room, state.tokens.room(group))
-        if room > 0:
-            count, index = start(state, queue, entry, index, room, environment, backend, shape, out)
-            started += count
+        if not state.host.open_to(environment):
+            break  # its turn is the second pass
+        for node in environment.slots():
+            room = room_for(state, queue, environment, node, group, reserved)
+            if job.spec.max_running is not None:
+                room = min(room, job.spec.max_running - job.running)
+            if queue.spec.max_running is not None:
+                room = min(room, queue.spec.max_running - queue.live)
+            if queue.fair is not None:
+                room = min(room, most - started, unreserved(state, queue, group, reserved))
+            if group.key.tokens:
+                room = min(room, state.tokens.room(group))
+            if room > 0:
+                count, index = start(state, queue, entry, index, room, environment, node, backend, shape, out)
+                started += count
+            if index < 0:
+                break
         if index < 0:
             break
     if started:
@@ -174,37 +199,8 @@ def place_entry(
     return started > 0
 
 
-def room_for(environment: EnvironmentState, group: Group, shape: Resources, reserved: dict[str, Group]) -> int:
-    """How many of this shape may start here now."""
-    if not environment.spec.enabled:
-        return 0
-    free = environment.free()
-    holder = reserved.get(environment.spec.name)
-    if holder is not None and holder is not group:
-        free = free.minus(holder.key.shape)
-    return shape.copies_in(free)
-
-
-def unreserved(state: State, queue: QueueState, group: Group, reserved: dict[str, Group]) -> int:
-    """How many of this shape the queue's computeReservation has room for. Of its groups that hold a reservation, the one that has
-    waited longest keeps its part of that room (one alone: two would keep each other out)."""
-    fair = queue.fair
-    if fair is None or not fair.policy.reservation:
-        return UNLIMITED
-    holders = [holder for holder in reserved.values() if queue.groups.get(holder.key) is holder]
-    first = min(holders, key=lambda holder: (holder.blocked_since or 0, holder.key), default=group)
-    kept = 0 if first is group else first.key.shape.vcpus_milli
-    return fair.room(group.key.shape.vcpus_milli, vcpus_of(state, queue), kept)
-
-
-def vcpus_of(state: State, queue: QueueState) -> int:
-    """maxvCpus of all of its environments, in thousandths."""
-    places = (state.environments.get(name) for name in queue.spec.environments)
-    return sum(place.spec.total().vcpus_milli for place in places if place is not None)
-
-
 def reservations(state: State, now: Millis) -> dict[str, Group]:
-    """Environment → the group whose head has waited there too long."""
+    """Environment → the group whose head has waited there too long; under a host guard one for the host too, and one among Spot."""
     best: dict[str, tuple[tuple[int, int, Head], Group]] = {}
     for queue in state.queues.values():
         for group in queue.groups.values():
@@ -215,10 +211,13 @@ def reservations(state: State, now: Millis) -> dict[str, Group]:
                 continue
             rank = (-queue.spec.priority, group.blocked_since, (entry.rank - group.key.priority, *entry[1:4]))
             for environment, _ in state.places_of(entry.job):
-                if group.key.shape.fits(environment.spec.capacity):
-                    held = best.get(environment.spec.name)
+                if not environment.takes_work or not state.ever_fits(environment, group.key.shape):
+                    continue
+                guarded = state.host.guard is not None and environment.rooms_here()
+                for name in (environment.name, SPOT_HOST if environment.spec.spot else HOST)[: 2 if guarded else 1]:
+                    held = best.get(name)
                     if held is None or rank < held[0]:
-                        best[environment.spec.name] = (rank, group)
+                        best[name] = (rank, group)
     return {name: group for name, (_, group) in best.items()}
 
 
@@ -229,6 +228,7 @@ def start(
     index: int,
     room: int,
     environment: EnvironmentState,
+    node: NodeState | None,
     backend: str,
     shape: Resources,
     out: Turn,
@@ -241,7 +241,7 @@ def start(
     while count < room and index >= 0:
         attempts[index] = attempt = attempts[index] + 1
         key = AttemptKey(job.id, index, attempt)
-        live[key[:2]] = each = Live(key, job, queue, environment, backend, shape, state.life, state.turn)
+        live[key[:2]] = each = Live(key, job, queue, environment, node, backend, shape, state.life, state.turn)
         job.move(index, Status.STARTING)
         out.live_row(each)
         if job.array:
@@ -256,6 +256,8 @@ def start(
         count += 1
         index = first_ready(job, index + 1, entry.hi, shape)
     environment.hold(shape, count)
+    if node is not None:
+        node.hold(shape, count)
     queue.live += count
     queue.moved_at = out.now
     job.running += count

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from flowbatch.core.capacity import NOTHING, EnvironmentState
+from flowbatch.core.capacity import NOTHING, EnvironmentState, NodeState
 from flowbatch.core.definitions import Revisions
+from flowbatch.core.host import Host
 from flowbatch.core.members import Crew, Layout, layout_of
 from flowbatch.core.queues import QueueState
 from flowbatch.core.ready import Entry
@@ -83,6 +84,7 @@ class Live:
     job: Job
     queue: QueueState
     environment: EnvironmentState
+    node: NodeState | None
     backend: str
     resources: Resources
     life: int
@@ -93,6 +95,11 @@ class Live:
     started_at: Millis | None = None
     stop_told: bool = False  # in this life: a stop of an earlier one may have been lost with it
     crew: Crew | None = None  # of several nodes or containers
+
+    def grace_ms(self, spec: JobSpec) -> int:
+        """Between TERM and KILL: of the job, or the notice that Spot gives."""
+        spot = self.environment.spec.spot and self.halt is Halt.RECLAIM
+        return self.environment.spec.notice_ms if spot else spec.stop_grace_ms
 
 
 @dataclass(slots=True, eq=False)
@@ -210,6 +217,8 @@ class State:
     environments: dict[str, EnvironmentState] = field(default_factory=dict)
     queues: dict[str, QueueState] = field(default_factory=dict)
     definitions: dict[str, Revisions] = field(default_factory=dict)
+    host: Host = field(default_factory=Host)
+    leaving: set[str] = field(default_factory=set)  # environments and queues that are UPDATING or DELETING
     deleted_environments: dict[str, EnvironmentRow] = field(default_factory=dict)  # which the settings still declare
     deleted_queues: dict[str, QueueRow] = field(default_factory=dict)
     keys: dict[str, KeyRow] = field(default_factory=dict)
@@ -237,7 +246,11 @@ class State:
         for queue in queues:
             if queue.name not in self.queues:
                 self.add_queue(QueueState(queue, declared=queue))
-        self.place_wanted = True
+        self.places_changed()
+
+    def ever_fits(self, environment: EnvironmentState, shape: Resources) -> bool:
+        """Whether a task of this shape could run there if nothing else did."""
+        return self.host.capped(self.environments, environment.spec).ever_fits(shape)
 
     def drop_places(self, plan: RunPlan) -> None:
         """What belonged to a run goes with it."""
@@ -247,6 +260,7 @@ class State:
         for queue in plan.queues:
             if is_of_run(queue.name):
                 self.queues.pop(queue.name, None)
+        self.places_changed()
 
     def add_queue(self, queue: QueueState) -> None:
         """With what an earlier life has stored of it."""
@@ -257,6 +271,7 @@ class State:
 
     def places_changed(self) -> None:
         """After every change of an environment or a queue that jobs may wait for: it may block them, or free them."""
+        self.host.survey(self.environments.values())
         self.edition += 1
         self.place_wanted = True
 

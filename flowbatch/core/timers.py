@@ -17,6 +17,8 @@ class TimerKind(IntEnum):
     FINALLY = 4  # of a run's finally stage: (run id, generation)
     DEPENDENCY = 5  # a container's startTimeout: (job id, index, attempt)
     LIMIT = 6  # of a blocked head of a queue: (queue, job number)
+    SCALE_DOWN = 7  # of an environment whose demand has fallen: (name)
+    REPLACE = 8  # of an environment that is being updated: what still runs on what it replaces ends (name)
 
 
 class Timer(NamedTuple):

@@ -133,9 +133,7 @@ def may_keep(state: State, group: Group) -> bool:
         token = state.tokens.held.get(name)
         if token is None or quantity > token.total:
             return False
-    return any(
-        place.spec.enabled and group.key.shape.fits(place.spec.capacity) for place, _ in state.places_of(entry.job)
-    )
+    return any(place.takes_work and state.ever_fits(place, group.key.shape) for place, _ in state.places_of(entry.job))
 
 
 def lacking(state: State, group: Group) -> bool:

@@ -55,7 +55,8 @@ class Turn:
         odd = job.odd.get(idx, FRESH)
         self.writes.tasks[job.no, idx] = TaskRow(
             job.no, idx, live.status, live.key.attempt, odd.base, odd.lost, odd.memory_mib, live.environment.spec.name,
-            live.life, live.halt, None, live.started_at, None, None, None, live.halt_reason, False, None, odd.cancelled,
+            live.life, live.halt, None, live.started_at, None, None, None, live.halt_reason, False,
+            None if live.node is None else live.node.name, odd.cancelled,
         )  # fmt: skip
 
     def ended_row(self, live: Live, status: Status, verdict: Verdict, stopped_at: Millis) -> None:
@@ -65,7 +66,7 @@ class Turn:
         self.writes.tasks[job.no, idx] = TaskRow(
             job.no, idx, status, live.key.attempt, odd.base, odd.lost, odd.memory_mib, live.environment.spec.name,
             live.life, live.halt, None, live.started_at, stopped_at, verdict.exit_code, verdict.reason,
-            verdict.status_reason, verdict.truncated, None, odd.cancelled,
+            verdict.status_reason, verdict.truncated, None if live.node is None else live.node.name, odd.cancelled,
         )  # fmt: skip
 
     def waiting_row(self, job: Job, idx: int, status: Status, status_reason: str | None = None) -> None:

@@ -6,7 +6,8 @@ from flowbatch.core import tokens
 from flowbatch.core.dependencies import satisfied
 from flowbatch.core.members import Crew
 from flowbatch.core.queues import QueueState
-from flowbatch.core.scheduler import RESERVE_AFTER_MS, reservations, vcpus_of
+from flowbatch.core.rooms import vcpus_of
+from flowbatch.core.scheduler import RESERVE_AFTER_MS, reservations
 from flowbatch.core.shares import FairShares
 from flowbatch.core.state import Job, State
 from flowbatch.model.ids import Millis, TaskKey

@@ -14,6 +14,7 @@ class Halt(IntEnum):
     TIMEOUT = 1
     TERMINATE = 2
     INTERRUPT = 3
+    RECLAIM = 4  # its host is taken back: Spot capacity, or an environment that is replaced
 
 
 @record

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import Final, NamedTuple, NewType
 
+Ticket = int  # of a command, given by its caller; the Answer carries it back
 Millis = NewType("Millis", int)  # since the epoch, as AWS Batch has it
 RunId = NewType("RunId", str)  # a UUID
 JobId = NewType("JobId", str)  # a UUID; an array child is shown as `UUID:index`

@@ -211,6 +211,10 @@ class Environment:
             return spec.kind
         return None
 
+    def backend_at(self, spec: JobSpec) -> str:
+        """The backend that runs a job which is here; other jobs may have become welcome meanwhile."""
+        return "fake" if self.backend == "fake" else spec.kind
+
     def rooms(self) -> tuple[Resources, ...]:
         """The largest amounts that one task may have here: the whole, or each node's."""
         return (self.capacity,) if self.managed else tuple(node.capacity for node in self.nodes)

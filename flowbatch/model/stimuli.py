@@ -5,15 +5,25 @@ from __future__ import annotations
 from flowbatch.model.access import AuditRow, KeyRow, PolicyRow
 from flowbatch.model.definition import Registration
 from flowbatch.model.ending import Evidence
-from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId
+from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId, Ticket
 from flowbatch.model.jobspec import Environment, JobPlan, Queue, RunPlan
 from flowbatch.model.notify import Notify, SinkProgress
+from flowbatch.model.place_commands import (
+    AddNode,
+    CreateEnvironment,
+    CreateQueue,
+    DeleteEnvironment,
+    DeleteQueue,
+    DrainNode,
+    RemoveNode,
+    UpdateEnvironment,
+    UpdateQueue,
+)
 from flowbatch.model.record import record
+from flowbatch.model.resources import Resources
 from flowbatch.model.rows import Loaded, ShelfRow
 from flowbatch.model.status import Status
 from flowbatch.model.tokens import Token, TokenOperation
-
-Ticket = int  # given by the caller of a command; the Answer carries it back
 
 
 @record
@@ -118,11 +128,17 @@ class Interrupt:
 
 @record
 class Configure:
-    """The engine's own environments, queues and tokens, sent once at the start of a life and on every change of settings."""
+    """What the settings declare, sent once at the start of a life and on every change of them.
+
+    `host` is the guard: what all that runs on this machine may hold together; None: there is none. Unless it is `host_fixed`
+    (the settings say it), an environment that is declared larger raises it.
+    """
 
     environments: tuple[Environment, ...]
     queues: tuple[Queue, ...]
     tokens: tuple[Token, ...] = ()
+    host: Resources | None = None
+    host_fixed: bool = False
 
 
 @record
@@ -319,6 +335,15 @@ Stimulus = (
     | Drain
     | Interrupt
     | Configure
+    | CreateEnvironment
+    | UpdateEnvironment
+    | DeleteEnvironment
+    | AddNode
+    | DrainNode
+    | RemoveNode
+    | CreateQueue
+    | UpdateQueue
+    | DeleteQueue
     | RegisterDefinition
     | DeregisterDefinition
     | PutKey

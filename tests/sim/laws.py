@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from flowbatch.core.ending import EXITED, FAILED_TO_START, HOST_LOST, INTERRUPTED
 from flowbatch.core.members import Layout, layout_of
@@ -14,7 +14,7 @@ from flowbatch.model.effects import Launch
 from flowbatch.model.events import EventKind
 from flowbatch.model.ids import ALONE, AttemptKey, JobId, RunId, TaskKey
 from flowbatch.model.jobspec import Condition, RunPlan, Stage, When
-from flowbatch.model.resources import Resources
+from flowbatch.model.resources import Resources, sum_of
 from flowbatch.model.rows import AttemptRow, MemberRow, TaskRow, Writes
 from flowbatch.model.status import TRANSITIONS, RunStatus, Status
 from flowbatch.model.tokens import TokenKind
@@ -70,10 +70,38 @@ def waiting_for(state: State, name: str, now: int) -> list[Group]:
 def may_keep_tokens(state: State, group: Group) -> bool:
     """What could never start keeps none from others."""
     places = state.places_of(next(group.entries()).job)
-    fits = any(place.spec.enabled and group.key.shape.fits(place.spec.capacity) for place, _ in places)
+    fits = any(place.takes_work and state.ever_fits(place, group.key.shape) for place, _ in places)
     return fits and all(
         (token := state.tokens.held.get(name)) is not None and quantity <= token.total
         for name, quantity in group.key.tokens
+    )
+
+
+def with_host(reason: str | None) -> TypeGuard[str]:
+    """Lost, or taken back."""
+    return reason is not None and reason.startswith("Host EC2 (")
+
+
+def rooms_of(state: State, environment: EnvironmentState) -> list[Resources]:
+    """What a task may have there now: of the environment, or of each node, and of the host."""
+    rooms = [environment.free()] if environment.spec.managed else [
+        node.free() for node in environment.nodes.values() if not node.spec.draining
+    ]  # fmt: skip
+    if state.host.guard is None:
+        return rooms
+    host = state.host.guard.minus(sum_of(each.used for each in state.environments.values()))
+    host = host.minus(state.host.minima(state.environments, environment.name))
+    return [Resources(*map(min, room, host)) for room in rooms]
+
+
+def claimed(state: State, queue: str) -> bool:
+    """Whether something of another queue waits that could run on demand: Spot may have to leave it its share."""
+    return any(
+        job.counts[Status.RUNNABLE]
+        and job.spec.queue != queue
+        and any(not place.spec.spot for place, _ in state.places_of(job))
+        for job in state.jobs.values()
+        if job.spec.queue in state.queues
     )
 
 
@@ -304,7 +332,7 @@ class Laws:
 
     def look_at_surrender(self, task: TaskRow, writes: Writes) -> None:
         """An attempt is the last only where the budget is used up, or a rule says so."""
-        if task.status_reason not in (EXITED, FAILED_TO_START, HOST_LOST):
+        if task.status_reason not in (EXITED, FAILED_TO_START) and not with_host(task.status_reason):
             return
         policy = self.store.job_plans[task.job].spec.retry
         new = {row.attempt: row for row in writes.attempts if (row.job, row.idx) == (task.job, task.idx)}
@@ -315,7 +343,7 @@ class Laws:
                 if attempt == task.attempt
                 else new.get(attempt) or self.store.attempts[task.job, task.idx, attempt]
             )
-            if row.status_reason == HOST_LOST and free:
+            if with_host(row.status_reason) and free:
                 free -= 1
             elif row.status_reason != INTERRUPTED:
                 charged += 1
@@ -413,7 +441,7 @@ class Laws:
             row = self.store.attempts.get((no, key.idx, attempt))
             assert row is not None, f"{key.id}: attempt {attempt} is not on record"
             if attempt > self.first.get((no, key.idx), 0) and row.status_reason != INTERRUPTED:
-                if row.status_reason == HOST_LOST and free:
+                if with_host(row.status_reason) and free:
                     free -= 1
                 else:
                     charged += 1
@@ -490,7 +518,9 @@ class Laws:
                     continue
                 self.since[queue.spec.name, group.key] = since
                 for environment, _ in state.places_of(next(group.entries()).job):
-                    if group.key.shape.fits(environment.spec.capacity):
+                    if not environment.spec.managed or not environment.takes_work:
+                        continue
+                    if state.ever_fits(environment, group.key.shape):
                         share = Share(-queue.spec.priority, since, group, group.key.shape)
                         held = self.kept.get(environment.name)
                         if held is None or share[:2] < held[:2]:
@@ -525,7 +555,11 @@ class Laws:
                 if launch.place is not None:
                     continue  # its attempt's room was taken before, or is looked at in look_at_promises
                 share = self.kept.get(launch.environment)
-                if share is not None and share.group.blocked_since == share.since and has_ready(share.group):
+                if share is None or share.group.blocked_since != share.since or not has_ready(share.group):
+                    continue
+                if state.ever_fits(
+                    state.environments[launch.environment], share.shape
+                ):  # it may have shrunk in this turn
                     self.look_at_share(state, launch, share)
         if self.tokens_kept and not self.tokens_changed:
             for launch in launches:
@@ -576,13 +610,15 @@ class Laws:
                 shapes.add(job.resources_of(index))
         if job.spec.tokens and self.tokens_missing(state, job, now):
             return
+        behind_spot = False
         for environment, _ in state.places_of(job):
-            if environment.spec.enabled:
-                free = environment.free()
-                for shape in shapes:
-                    if shape.fits(free) and not self.shares.full(state, queue, shape, now):
-                        kept = self.spoken_for(state, environment, shape, now)
-                        assert kept, f"{job.id} waits for {shape}, and {environment.name} has {free}"
+            behind_spot = behind_spot or environment.spec.spot
+            if environment.takes_work and not (behind_spot and claimed(state, job.spec.queue)):
+                for free in rooms_of(state, environment):
+                    for shape in shapes:
+                        if shape.fits(free) and not self.shares.full(state, queue, shape, now):
+                            kept = self.spoken_for(state, free, shape, now)
+                            assert kept, f"{job.id} waits for {shape}, and {environment.name} has {free}"
 
     def tokens_missing(self, state: State, job: Job, now: int) -> bool:
         """There are too few, or another job has waited so long for them that this one would touch its share."""
@@ -596,15 +632,14 @@ class Laws:
                     return True
         return False
 
-    def spoken_for(self, state: State, environment: EnvironmentState, shape: Resources, now: int) -> bool:
+    def spoken_for(self, state: State, free: Resources, shape: Resources, now: int) -> bool:
         """Some job holds a reservation, and this one would touch it."""
         for queue in state.queues.values():
             for group in queue.groups.values():
                 since = group.blocked_since
-                able = group.key.shape.fits(environment.spec.capacity)
                 lacking = any(free_tokens(state, name) < quantity for name, quantity in group.key.tokens)
-                if since is not None and now - since >= RESERVE_AFTER_MS and able and has_ready(group) and not lacking:
-                    left = environment.free().minus(group.key.shape)
+                if since is not None and now - since >= RESERVE_AFTER_MS and has_ready(group) and not lacking:
+                    left = free.minus(group.key.shape)
                     if any(need > have for need, have in zip(shape, left, strict=True) if need):
                         return True
         return False

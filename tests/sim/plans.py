@@ -27,8 +27,10 @@ from flowbatch.model.jobspec import (
     Stage,
     When,
 )
+from flowbatch.model.places import EnvironmentType, Node
 from flowbatch.model.queues import JOB_REQUIREMENT, MAX_RESOURCE, FairShare, TimeLimit, reason_code
 from flowbatch.model.resources import Resources
+from flowbatch.model.stimuli import Configure
 from flowbatch.model.tokens import Demand, Token, TokenKind
 
 TIMEOUT_MS: Final = 40_000
@@ -129,6 +131,11 @@ class Places:
     environments: tuple[Environment, ...]
     queues: tuple[Queue, ...]
     tokens: tuple[Token, ...] = ()
+    host: Resources | None = None
+
+    @property
+    def configure(self) -> Configure:
+        return Configure(self.environments, self.queues, self.tokens, self.host, host_fixed=True)
 
 
 def make_tokens(rng: random.Random, *, calm: bool) -> tuple[Token, ...]:
@@ -173,6 +180,26 @@ def make_limits(rng: random.Random) -> tuple[TimeLimit, ...]:
     if rng.random() < 0.5:
         return ()
     return (TimeLimit(reason_code(MAX_RESOURCE), 40_000), TimeLimit(reason_code(JOB_REQUIREMENT), 20_000))
+
+
+def share_host(rng: random.Random, places: Places, *, calm: bool) -> Places:
+    """All on one host, whose guard is below their sum; with nodes; and where outcomes need not be known beforehand, with Spot."""
+    big, small = places.environments
+    host = Resources(
+        big.capacity.vcpus_milli + rng.choice((500, 1000)), big.capacity.memory_mib + rng.choice((0, 512)), 1
+    )
+    small = replace(small, min_vcpus_milli=rng.choice((0, 500)))
+    nodes = (Node("n1", Resources(2000, 1024, 1)), Node("n2", Resources(rng.choice((1000, 3000)), 2048)))
+    farm = Environment("farm", big.backend, Resources(), type=EnvironmentType.UNMANAGED, nodes=nodes)
+    environments: tuple[Environment, ...] = (big, small, farm)
+    queues = [*places.queues, Queue("qf", rng.choice((1, 5)), rng.choice((("farm", "big"), ("big", "farm"))))]
+    if not calm:
+        spot = Environment("spot", big.backend, big.capacity, spot=True, notice_ms=20_000)
+        environments += (spot,)
+        queues.append(
+            Queue("qs", rng.choice((1, 5)), rng.choice((("spot",), ("spot",), ("spot", "big"), ("big", "spot"))))
+        )
+    return Places(environments, tuple(queues), places.tokens, host)
 
 
 class Author:

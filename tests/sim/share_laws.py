@@ -133,7 +133,13 @@ def reason(spec: JobSpec, places: Iterable[Environment]) -> str | None:
     places = list(places)
     if not places:
         return INVALID
-    able = [place.capacity for place in places if place.backend in ("local", spec.kind, "fake")]
+    nodes = spec.members is not None and spec.members.nodes is not None
+    able = [
+        size
+        for place in places
+        if place.backend in ("local", spec.kind, "fake") and not (nodes and (place.spot or place.nodes))
+        for size in ([node.capacity for node in place.nodes] or [place.capacity])
+    ]
     if not able:
         return UNDETERMINED
     need = spec.resources

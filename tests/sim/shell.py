@@ -10,6 +10,7 @@ from enum import IntEnum
 from typing import Final
 
 from flowbatch.core import invariants
+from flowbatch.core.host import largest
 from flowbatch.core.machine import Machine
 from flowbatch.core.recovery import rebuild
 from flowbatch.core.state import State
@@ -21,7 +22,6 @@ from flowbatch.model.outcome import Outcome
 from flowbatch.model.status import Status
 from flowbatch.model.stimuli import (
     Census,
-    Configure,
     LaunchFailed,
     Resume,
     Started,
@@ -32,6 +32,7 @@ from flowbatch.model.stimuli import (
 )
 from tests.sim.backend import Fact, SimBackend
 from tests.sim.laws import Laws
+from tests.sim.place_laws import NOTHING, PlaceLaws
 from tests.sim.plans import Places, Script, Scripts
 from tests.sim.store import DictStore
 
@@ -71,7 +72,9 @@ class Shell:
         self.backends = self.make_backends()
         self.enforcing = frozenset(name for name, each in self.backends.items() if each.enforces_timeout)
         self.laws = Laws(self.store, self.backends)
-        self.laws.capacity = {each.name: each.capacity for each in places.environments}
+        self.laws.capacity = {each.name: each.total() for each in places.environments}
+        self.place_laws = PlaceLaws(self.store)
+        self.place_laws.host = places.host
         self.inbox: list[Stimulus] = []
         self.waiting: dict[int, Stimulus] = {}  # commands without an answer: a crash may have lost them
         self.crash: Crash | None = None  # of this turn
@@ -165,7 +168,7 @@ class Shell:
                 run.held = True
             self.at(self.now + int(self.rng.random() * 20_000), self.deliver, self.epoch, Resume(0))
         self.machine = Machine(state)
-        self.inbox.append(Configure(self.places.environments, self.places.queues, self.places.tokens))
+        self.inbox.append(self.places.configure)
         for ticket, command in list(self.waiting.items()):
             if isinstance(command, SubmitRun) and self.store.has_ended(command.plan.id):
                 del self.waiting[
@@ -214,6 +217,7 @@ class Shell:
             for stimulus in stimuli:
                 self.trace(f"  < {stimulus!r:.300}")
         self.laws.note_reservations(self.machine.state, now)
+        self.place_laws.note_holder(self.machine.state, now)
         self.note(stimuli, crash)
         self.drained = self.machine.state.draining
         outcome = self.decide(stimuli, now)
@@ -258,6 +262,12 @@ class Shell:
                 waited = now - self.halted.setdefault(live.key, now)
                 assert waited <= PATIENCE_MS, f"{live.key.id}: asked to stop {waited} ms ago, and still lives"
         self.laws.look_at_rows(state, outcome.writes)
+        if self.places.host is not None:
+            for place in state.environments.values():  # one that was lowered may still hold what it had
+                self.laws.capacity[place.name] = largest(
+                    [place.spec.total(), self.laws.capacity.get(place.name, NOTHING)]
+                )
+            self.place_laws.look_at_turn(state, outcome.effects, now)
         if self.crash is not None or self.turns % 3 == 0:
             self.look_at_rebuilt(state, now)
 

@@ -17,17 +17,23 @@ import pytest
 from flowbatch.core import (
     alone,
     blocked,
+    capacity,
     commands,
     crews,
     definitions,
     dependencies,
+    environments,
+    host,
     lifecycle,
     limits,
     members,
+    queue_changes,
     ready,
+    reclaim,
     recovery,
     reopening,
     retry,
+    rooms,
     runs,
     scheduler,
     shares,
@@ -251,6 +257,31 @@ BUGS = {
     "what has ended stays": Bug(alone.evict, "state.jobs.pop(job.id, None)", "pass"),
     "a job alone is not loaded": Bug(DictStore.load, "if not self.jobs[no].status.terminal", "if False"),
     "a cancelled child is forgotten in a crash": Bug(commands.cancel_job, "out.live_row(live)", "pass", 60),
+    "the host guard forgets what others hold": Bug(
+        host.Host.free, "self.guard.minus(sum_of(each.used_here() for each in environments.values()))", "self.guard"
+    ),
+    "a minimum is not kept": Bug(host.Host.minima, "each.name != but", "False", 200),
+    "the host keeps nothing for who has waited longest": Bug(
+        rooms.host_room, "if holder is None or holder is group", "if True", 400
+    ),
+    "a draining node takes more": Bug(rooms.room_for, "node is not None and node.spec.draining", "False", 200),
+    "a disabled environment takes more": Bug(
+        capacity.EnvironmentState.slots, "ONE_SLOT if", "ONE_SLOT if self.spec.name != 'farm' or", 200
+    ),
+    "a node counts nothing after a crash": Bug(recovery.restore_live, "node.hold(live.resources, 1)", "pass", 200),
+    "Spot gives nothing back": Bug(reclaim.give_back, "if not wanted or not spot:", "if True:"),
+    "the oldest is given back first": Bug(reclaim.chosen_for, "reversed(victims)", "victims", 200),
+    "Spot takes what is claimed": Bug(rooms.host_room, "if host.claims is not None:", "if False:", 200),
+    "an order to give back is not durable": Bug(
+        lifecycle.halt, "out.live_row(live)", "why is Halt.RECLAIM or out.live_row(live)", 200
+    ),
+    "a deleted environment goes with what runs in it": Bug(
+        environments.settle_one, "if found.live:", "if False:", 600
+    ),
+    "a change by a command is not stored": Bug(environments.on_update, "out.environment_row(found)", "pass", 200),
+    "a deleted queue leaves its jobs": Bug(
+        queue_changes.on_delete, "reached += commands.terminate_job(state, job, None, DELETED, out)", "pass", 600
+    ),
 }  # fmt: skip
 
 

@@ -35,7 +35,8 @@ from flowbatch.model.stimuli import (
 )
 from flowbatch.model.tokens import Token, TokenOperation
 from tests.sim import reference
-from tests.sim.plans import Author, make_places, make_tokens
+from tests.sim.operators import change_of_places
+from tests.sim.plans import Author, make_places, make_tokens, share_host
 from tests.sim.shell import Crash, Shell
 
 STEPS: Final = 600
@@ -50,6 +51,9 @@ class World(Shell):
         calm = rng.random() < 0.4
         places = make_places(rng, random.Random(seed ^ 0xFA17))
         places.tokens = make_tokens(rng, calm=calm)
+        hosts = random.Random(seed ^ 0x4057)
+        if hosts.random() < 0.4:
+            places = share_host(hosts, places, calm=calm)
         super().__init__(rng, places, calm=calm, trace=trace)
         author = Author(rng, seed, self.places, calm=calm)
         self.dice = author.dice
@@ -93,6 +97,9 @@ class World(Shell):
         for kind in ("register", "deregister", "tokens", "tokens"):
             if rng.random() < 0.4:
                 self.at(self.now + int(rng.random() * 80_000), self.order, kind, None)
+        if self.places.host is not None:
+            for _ in range(rng.choice((0, 1, 2, 4))):
+                self.at(self.now + int(rng.random() * 80_000), self.order, "places", None)
         if rng.random() < 0.25:
             self.at(self.now + int(rng.random() * 60_000), self.leave, rng.random() < 0.7)
 
@@ -166,6 +173,8 @@ class World(Shell):
             return self.toggle()
         if kind == "tokens":
             return self.change_tokens(ticket)
+        if kind == "places":
+            return change_of_places(self.rng, ticket, whole=all(plan in self.store.run_no for plan in self.plans))
         if kind == "register":
             digest = f"digest{int(self.rng.random() * 2)}"
             return RegisterDefinition(ticket, Registration(f"d{int(self.rng.random() * 4)}", "{}", digest))
@@ -197,19 +206,19 @@ class World(Shell):
         operation = (TokenOperation.SET, TokenOperation.ADD, TokenOperation.ADD, TokenOperation.REMOVE)[kind - 2]
         return UpdateToken(ticket, name, operation, 1 + int(draw() * 3))
 
-    def toggle(self) -> Configure:
+    def toggle(self) -> Stimulus:
         """An environment is switched off, or a queue has only the small one; a little later all is as before."""
         places = self.places
         if self.dice.random() < 0.4:
             self.at(self.now + 15_000, self.deliver_places, places)
             narrow = replace(places.queues[0], environments=("small",))
-            return Configure(places.environments, (narrow, *places.queues[1:]))
+            return replace(places, queues=(narrow, *places.queues[1:])).configure
         off = replace(places.environments[0], enabled=False)
         self.at(self.now + 15_000, self.deliver_places, places)
-        return Configure((off, *places.environments[1:]), places.queues, places.tokens)
+        return replace(places, environments=(off, *places.environments[1:])).configure
 
     def deliver_places(self, _: object) -> None:
-        self.inbox.append(Configure(self.places.environments, self.places.queues, self.places.tokens))
+        self.inbox.append(self.places.configure)
 
     def target(self) -> Target:
         draw = self.rng.random

@@ -1,0 +1,59 @@
+"""What operators do to environments, nodes and queues in the middle of things."""
+
+from __future__ import annotations
+
+import random
+
+from flowbatch.model.container import Cpu
+from flowbatch.model.place_commands import (
+    AddNode,
+    DeleteEnvironment,
+    DeleteQueue,
+    DrainNode,
+    EnvironmentChange,
+    QueueChange,
+    RemoveNode,
+    UpdateEnvironment,
+    UpdateQueue,
+)
+from flowbatch.model.places import Node
+from flowbatch.model.resources import Resources
+from flowbatch.model.stimuli import Stimulus
+
+
+def change_of_places(rng: random.Random, ticket: int, *, whole: bool) -> tuple[Stimulus, ...]:
+    """One thing that somebody asks for; some are refused. `whole`: every run is stored, so that a queue may go."""
+    name = rng.choice(("big", "small", "farm", "spot"))
+    match rng.choice(
+        ("node", "node", "node", "resize", "disable", "replace", "delete", "drop queue" if whole else "node")
+    ):
+        case "node":
+            node = rng.choice(("n1", "n2", "n3"))
+            choices: tuple[tuple[Stimulus, ...], ...] = (
+                (AddNode(ticket, "farm", Node(node, Resources(2000, 2048, 1))),),
+                (DrainNode(ticket, "farm", node),),
+                (DrainNode(ticket, "farm", node), RemoveNode(ticket, "farm", node)),
+                (RemoveNode(ticket, "farm", node),),
+            )
+            return rng.choice(choices)
+        case "resize":
+            vcpus = rng.choice((3000, 4000, 9000)) if name == "big" else rng.choice((1000, 2000))
+            return (UpdateEnvironment(ticket, name, EnvironmentChange(max_vcpus_milli=vcpus)),)
+        case "disable":
+            off = UpdateEnvironment(ticket, "farm" if name == "big" else name, EnvironmentChange(enabled=False))
+            return (off, UpdateEnvironment(ticket, "small", EnvironmentChange(enabled=True)))
+        case "replace":
+            change = EnvironmentChange(cpu=rng.choice((Cpu.SHARES, Cpu.QUOTA)))
+            now = rng.random() < 0.5
+            return (UpdateEnvironment(ticket, name, change, terminate_jobs=now, job_timeout_minutes=1),)
+        case "delete":
+            off = UpdateEnvironment(ticket, name, EnvironmentChange(enabled=False))
+            return (
+                (off, DeleteEnvironment(ticket, name))
+                if name in ("small", "farm")
+                else (DeleteEnvironment(ticket, name),)
+            )
+        case _:
+            queue = rng.choice(("qf", "qs"))
+            off_queue = UpdateQueue(ticket, queue, QueueChange(enabled=False))
+            return (off_queue, DeleteQueue(ticket, queue))

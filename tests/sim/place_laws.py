@@ -1,0 +1,180 @@
+"""Laws of environments that share a host, by the rows of what lives: guard, nodes, Spot."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from flowbatch.core.ready import Group
+from flowbatch.core.rooms import HOST
+from flowbatch.core.scheduler import reservations
+from flowbatch.core.state import EnvironmentState, Live, State
+from flowbatch.model.effects import Effect, Launch, Stop
+from flowbatch.model.ending import Halt
+from flowbatch.model.ids import JobId, Millis
+from flowbatch.model.resources import Resources, sum_of
+from tests.sim.store import DictStore
+
+NOTHING = Resources()
+
+
+def fits_or_shrinks(used: Resources, most: Resources, before: Resources) -> bool:
+    """Within the limit; or it was above, because the limit was lowered, and has not grown."""
+    return all(now <= limit or now <= then for now, limit, then in zip(used, most, before, strict=True))
+
+
+class PlaceLaws:
+    def __init__(self, store: DictStore) -> None:
+        self.store = store
+        self.host: Resources | None = None
+        self.holder: tuple[Group, Millis | None] | None = None
+        self.alive: set[tuple[JobId, int, int]] = (
+            set()
+        )  # attempts after the turn before: what is launched again is not new
+        self.before: dict[tuple[str, str], Resources] = {}  # what was held after the turn before
+
+    def held(self) -> dict[tuple[str, str], Resources]:
+        """By rows: (environment, node) → what its live attempts hold; ("", "") is the host."""
+        sums: defaultdict[tuple[str, str], Resources] = defaultdict(Resources)
+        for no, tasks in self.store.tasks.items():
+            need = self.store.job_plans[no].spec.resources
+            for row in tasks.values():
+                if row.status.live:
+                    shape = need._replace(memory_mib=row.memory_mib or need.memory_mib)
+                    for slot in {(row.environment or "", row.node or ""), (row.environment or "", ""), ("", "")}:
+                        sums[slot] = sums[slot].plus(shape)
+        return sums
+
+    def look_at_turn(self, state: State, effects: list[Effect], now: Millis) -> None:
+        """After the commit."""
+        grown = self.look_at_rooms(state)
+        self.look_at_minima(state, grown)
+        self.look_at_starts(state, effects, now)
+        self.look_at_reclaims(state, effects)
+        if not state.draining:
+            self.look_at_claims(state, now)
+
+    def note_holder(self, state: State, now: Millis) -> None:
+        """Before a turn: who holds the reservation of the host."""
+        group = reservations(state, now).get(HOST)
+        self.holder = None if group is None else (group, group.blocked_since)
+
+    def look_at_rooms(self, state: State) -> Resources:
+        """Nothing exceeds its limit: environments, nodes, the host. Returns what the host held before."""
+        held, before_turn = self.held(), self.held_of_host()
+        for slot, used in held.items():
+            before = self.before.get(slot, NOTHING)
+            if slot == ("", ""):
+                assert self.host is None or fits_or_shrinks(used, self.host, before), (
+                    f"{used} held of the host's {self.host}"
+                )
+                continue
+            place = state.environments[slot[0]].spec
+            room = place.total()
+            if slot[1]:
+                room = next(node.capacity for node in place.nodes if node.name == slot[1])
+            assert fits_or_shrinks(used, room, before), f"{slot}: {used} held of {room}"
+        self.before = dict(held)
+        return before_turn
+
+    def look_at_minima(self, state: State, before: Resources) -> None:
+        """What is kept for an environment nobody else has taken."""
+        if self.host is None or self.held_of_host().vcpus_milli <= before.vcpus_milli:
+            return
+        spoken_for = sum(
+            max(self.before.get((place.name, ""), NOTHING).vcpus_milli, place.spec.min_vcpus_milli)
+            for place in state.environments.values()
+        )
+        assert spoken_for <= self.host.vcpus_milli, f"{spoken_for} held and kept of the host's {self.host}"
+
+    def look_at_starts(self, state: State, effects: list[Effect], now: Millis) -> None:
+        """Nothing starts where it must not, nor takes what the host keeps for the job that has waited longest."""
+        launched = {effect.key[:3] for effect in effects if isinstance(effect, Launch)} - self.alive
+        fresh = [live for live in state.live.values() if live.key[:3] in launched]
+        for live in fresh:
+            assert live.environment.takes_work, (
+                f"{live.key.id}: started in {live.environment.name}, which takes nothing"
+            )
+            assert live.node is None or not live.node.spec.draining, f"{live.key.id}: started on a draining node"
+        group = reservations(state, now).get(HOST)
+        if self.host is None or group is None or (group, group.blocked_since) != self.holder:
+            return
+        free = self.host.minus(self.held_of_host())
+        for live in fresh:
+            if live.environment.spec.spot or live.resources == group.key.shape:
+                continue
+            for need, have, kept in zip(live.resources, free, group.key.shape, strict=True):
+                assert not need or have >= kept, f"{live.key.id}: took what the host keeps for {group.key.shape}"
+
+    def look_at_reclaims(self, state: State, effects: list[Effect]) -> None:
+        """Only Spot and what is being replaced are taken back; newest first; nothing of what has just been given."""
+        launched = {effect.key[:3] for effect in effects if isinstance(effect, Launch)} - self.alive
+        self.alive = {live.key[:3] for live in state.live.values()}
+        stopped = {effect.key[:3] for effect in effects if isinstance(effect, Stop) and effect.why is Halt.RECLAIM}
+        assert not launched & stopped, f"given and taken back in one turn: {launched & stopped}"
+        alive = list(state.live.values())
+        for live in alive:
+            if live.key[:3] in stopped and live.changed == state.turn:
+                place = live.environment
+                assert place.spec.spot or place.replace_at is not None, f"{live.key.id}: taken back from {place.name}"
+                if place.spec.spot and place.replace_at is None:
+                    self.look_at_order(live, alive)
+
+    def look_at_order(self, victim: Live, alive: list[Live]) -> None:
+        for other in alive:
+            alike = other.environment.spec.spot and (other.queue, other.resources) == (victim.queue, victim.resources)
+            if alike and other.halt is Halt.NONE and other.started_at is not None:
+                newer = victim.started_at is None or victim.started_at >= other.started_at
+                assert newer, f"{victim.key.id} is taken back, {other.key.id} is newer"
+
+    def look_at_claims(self, state: State, now: Millis) -> None:
+        """Spot always gives back: no on-demand head waits for room that Spot of other queues has and was not asked for."""
+        if self.host is None:
+            return
+        holders = reservations(state, now)
+        for queue in state.queues.values():
+            full = queue.spec.max_running is not None and queue.live >= queue.spec.max_running
+            if queue.spec.policy is not None and queue.spec.policy.reservation:
+                continue  # its share of the vCPUs may hold a head back, whatever there is
+            for group in queue.groups.values():
+                entry = None if full else group.head()
+                if entry is None:
+                    continue
+                places = []
+                for environment, _ in state.places_of(entry.job):
+                    if environment.spec.spot and environment.takes_work:
+                        break  # content with Spot
+                    if environment.takes_work:
+                        places.append(environment)
+                given = [self.prospect(state, place, group, queue.spec.name, holders) for place in places]
+                assert True in given or False not in given, (
+                    f"{queue.spec.name} waits for {group.key.shape}, and Spot holds it"
+                )
+
+    def prospect(
+        self, state: State, environment: EnvironmentState, group: Group, queue: str, holders: dict[str, Group]
+    ) -> bool | None:
+        """Of a head that waits: True where it gets its room with what is coming, False where Spot holds that room and was not
+        asked for it, None where it must wait for others."""
+        assert self.host is not None
+        shape = group.key.shape
+        others = [holders[name] for name in (environment.name, HOST) if name in holders and holders[name] is not group]
+        rooms = [environment.free()] if environment.spec.managed else [
+            node.free() for node in environment.nodes.values() if not node.spec.draining
+        ]  # fmt: skip
+        if others or not any(shape.fits(room) for room in rooms):
+            return None
+        spot = [live for live in state.live.values() if live.environment.spec.spot]
+        coming = [live for live in spot if live.halt is not Halt.NONE]
+        takeable = [live for live in spot if live.halt is Halt.NONE and live.queue.spec.name != queue]
+        kept = self.held_of_host().plus(state.host.minima(state.environments, environment.name))
+        free = self.host.minus(kept).plus(sum_of(each.resources for each in coming))
+        if fits(shape, free):
+            return True
+        return False if fits(shape, free.plus(sum_of(each.resources for each in takeable))) else None
+
+    def held_of_host(self) -> Resources:
+        return self.before.get(("", ""), NOTHING)
+
+
+def fits(shape: Resources, free: Resources) -> bool:
+    return all(need <= have for need, have in zip(shape, free, strict=True) if need)
