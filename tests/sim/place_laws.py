@@ -98,7 +98,8 @@ class PlaceLaws:
         group = reservations(state, now).get(HOST)
         if self.host is None or group is None or (group, group.blocked_since) != self.holder:
             return
-        free = self.host.minus(self.held_of_host())
+        spot = (live.resources for live in fresh if live.environment.spec.spot)  # it came after them
+        free = self.host.minus(self.held_of_host()).plus(sum_of(spot))
         for live in fresh:
             if live.environment.spec.spot or live.resources == group.key.shape:
                 continue

@@ -98,8 +98,8 @@ class World(Shell):
             if rng.random() < 0.4:
                 self.at(self.now + int(rng.random() * 80_000), self.order, kind, None)
         if self.places.host is not None:
-            for _ in range(rng.choice((0, 1, 2, 4))):
-                self.at(self.now + int(rng.random() * 80_000), self.order, "places", None)
+            for _ in range(rng.choice((0, 2, 4, 8))):
+                self.at(self.now + int(rng.random() * 60_000), self.order, "places", None)
         if rng.random() < 0.25:
             self.at(self.now + int(rng.random() * 60_000), self.leave, rng.random() < 0.7)
 
@@ -174,7 +174,9 @@ class World(Shell):
         if kind == "tokens":
             return self.change_tokens(ticket)
         if kind == "places":
-            return change_of_places(self.rng, ticket, whole=all(plan in self.store.run_no for plan in self.plans))
+            runs = all(plan in self.store.run_no for plan in self.plans)
+            whole = runs and all(job.id in self.store.job_no for job in self.alone)
+            return change_of_places(self.rng, ticket, whole=whole)
         if kind == "register":
             digest = f"digest{int(self.rng.random() * 2)}"
             return RegisterDefinition(ticket, Registration(f"d{int(self.rng.random() * 4)}", "{}", digest))
