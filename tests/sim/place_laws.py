@@ -137,7 +137,7 @@ class PlaceLaws:
             if queue.spec.policy is not None and queue.spec.policy.reservation:
                 continue  # its share of the vCPUs may hold a head back, whatever there is
             for group in queue.groups.values():
-                entry = None if full else group.head()
+                entry = None if full or group.key.tokens else group.head()  # tokens may hold a head back too
                 if entry is None:
                     continue
                 places = []
