@@ -101,8 +101,8 @@ class PlaceLaws:
         spot = (live.resources for live in fresh if live.environment.spec.spot)  # it came after them
         free = self.host.minus(self.held_of_host()).plus(sum_of(spot))
         for live in fresh:
-            if live.environment.spec.spot or live.resources == group.key.shape:
-                continue
+            if live.environment.spec.spot or live.resources == group.key.shape or live.queue.fair is not None:
+                continue  # where shares take turns, a job that comes may be the one that has waited longest
             for need, have, kept in zip(live.resources, free, group.key.shape, strict=True):
                 assert not need or have >= kept, f"{live.key.id}: took what the host keeps for {group.key.shape}"
 
