@@ -77,6 +77,10 @@ class StateFolder:
             raise self._refused(error) from error
         try:
             self._lock(descriptor)
+            if not os.access(self.path, os.W_OK | os.X_OK, effective_ids=True):
+                raise InputError(
+                    f"{self.path}: nothing can be written here: make it writable, or choose another with --state"
+                )
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
             yield

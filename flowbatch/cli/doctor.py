@@ -45,10 +45,23 @@ def examine(place: Place, *, integrity: bool, invariants: bool) -> Iterator[Find
     yield from machine.look_at_machine()
     yield from look_at_processes(place)
     yield from look_at_docker(place)
-    yield from machine.look_at_folder(place.folder)
-    if place.folder.exists():
-        yield from look_at_store(place, integrity=integrity, invariants=invariants)
+    yield from look_at_folder(place, integrity=integrity, invariants=invariants)
     yield from look_at_settings(place)
+
+
+def look_at_folder(place: Place, *, integrity: bool, invariants: bool) -> Iterator[Finding]:
+    """One that is another's, or closed to us, is a finding too."""
+    from flowbatch.cli import machine
+    from flowbatch.ports import Finding
+
+    try:
+        yield from machine.look_at_folder(place.folder)
+        there = place.folder.exists()
+    except FlowbatchError as error:
+        yield Finding("error", "folder", str(error))
+        return
+    if there:
+        yield from look_at_store(place, integrity=integrity, invariants=invariants)
 
 
 def look_at_settings(place: Place) -> Iterator[Finding]:

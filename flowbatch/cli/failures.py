@@ -57,12 +57,20 @@ def failures(reader: Reader, run: RunView, logs: Path) -> list[Alike]:
     return sorted(found, key=lambda group: group.example is None)
 
 
+def lines_of(logs: Path, key: AttemptKey) -> list[str]:
+    """The last ones of its log; none where it cannot be read: `logs` says why."""
+    try:
+        return last_lines(logs / log_name(key.id), EXAMPLE_LINES)
+    except OSError:
+        return []
+
+
 def kinds_of(reader: Reader, job: JobView, failed: Iterator[TaskView], logs: Path) -> list[Alike]:
     kinds: dict[tuple[int | None, str, str], Alike] = {}
     for looked, task in enumerate(failed):
         key = telling(reader, job, task) if task.attempts else None
         reason = task.reason or task.status_reason or ""
-        lines = last_lines(logs / log_name(key.id), EXAMPLE_LINES) if key and looked < LOOKED_INTO_MAX else []
+        lines = lines_of(logs, key) if key and looked < LOOKED_INTO_MAX else []
         last = re.sub(r"\d+", "#", lines[-1]) if lines else ""
         known = kinds.get((task.exit_code, reason, last))
         if known is None:

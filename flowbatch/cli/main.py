@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -14,7 +15,7 @@ from click.shell_completion import CompletionItem
 
 from flowbatch import __version__
 from flowbatch.cli.context import Place
-from flowbatch.errors import FlowbatchError, WorkflowInvalid
+from flowbatch.errors import FlowbatchError, InputError, WorkflowInvalid
 
 # verb → (module, help). The help stands here so that the list of verbs imports nothing.
 VERBS: Final[dict[str, tuple[str, str]]] = {
@@ -46,6 +47,8 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "schema": ("flowbatch.cli.schema", "Print the JSON schema of workflow files, or of the settings."),
     "completion": ("flowbatch.cli.completion", "Print the completion script of a shell."),
 }
+
+NOT_OURS: Final = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENAMETOOLONG}
 
 
 class NobodyReads(Exception):
@@ -145,7 +148,7 @@ def tell(error: FlowbatchError) -> int:
 
 def internal_error(error: Exception) -> int:
     """An error of ours may come wrapped in groups by the task groups it passed; anything else is a bug, told in full."""
-    ours = first_of_ours(error)
+    ours = first_of_ours(error) or first_of_the_worlds(error)
     if ours is not None:
         return tell(ours)
     import traceback
@@ -163,4 +166,13 @@ def first_of_ours(error: BaseException) -> FlowbatchError | None:
         return error
     if isinstance(error, BaseExceptionGroup):
         return next((found for each in error.exceptions if (found := first_of_ours(each)) is not None), None)
+    return None
+
+
+def first_of_the_worlds(error: BaseException) -> InputError | None:
+    """A file that may not be touched, a disk that is full: told as what it is, and where, for it is no bug."""
+    if isinstance(error, OSError) and error.errno in NOT_OURS and error.filename is not None:
+        return InputError(f"{os.fsdecode(error.filename)}: {error.strerror}")
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for each in error.exceptions if (found := first_of_the_worlds(each)) is not None), None)
     return None

@@ -87,7 +87,9 @@ def of_run(place: Place, reader: Reader, run: RunView) -> str:
     failed = [job for job in jobs if job.status is Status.FAILED]
     reason = f" ({run.row.status_reason})" if run.row.status_reason else ""
     if not failed:
-        return f"{name} {run.status.name}{reason}: all of its {len(jobs)} jobs have"
+        return f"{name} {run.status.name}{reason}: " + (
+            f"all of its {len(jobs)} jobs have" if len(jobs) > 1 else "its one job has"
+        )
     # what failed by itself says more than what failed with it
     telling = next((job for job in failed if job.row.status_reason != DEPENDENT_FAILED), failed[0])
     return f"{name} FAILED{reason}: {len(failed)} of {len(jobs)} jobs did; {ended(reader, run, telling, None)}"

@@ -6,6 +6,7 @@ writer, nor the writer for them.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -87,7 +88,9 @@ def connect(path: Path) -> sqlite3.Connection:
     if not path.exists():
         raise InputError(f"{path}: there is no store here; --state names another folder")
     try:
-        db = sqlite3.connect(migrate.uri(path, mode="ro"), uri=True, isolation_level=None)
+        db = sqlite3.connect(
+            migrate.uri(path, mode="ro", immutable=nobody_writes(path)), uri=True, isolation_level=None
+        )
         try:
             db.executescript(queries.PRAGMAS)
             version = migrate.identified(db, path)
@@ -104,3 +107,9 @@ def connect(path: Path) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise translated(error, str(path)) from error
     return db
+
+
+def nobody_writes(path: Path) -> bool:
+    """Where the folder cannot be written (a copy, a medium, another's) and no log lies in it: SQLite would want an index of it."""
+    log = path.with_name(f"{path.name}-wal")
+    return not os.access(path.parent, os.W_OK, effective_ids=True) and not log.exists()

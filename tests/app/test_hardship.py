@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -128,3 +130,68 @@ def test_a_signal_to_a_verb_that_only_looks_ends_it(flowbatch: Commands, number:
     done = flowbatch.end(follower)
     assert done.code == -number
     assert "Traceback" not in done.err
+
+
+# --- rights: root has all of them, unless it gives them up
+
+RIGHTS = "-dac_override,-dac_read_search,-fowner"
+
+
+def without_rights(flowbatch: Commands, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """The modes of files hold for us too."""
+    before = []
+    if os.getuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("root cannot give up its rights without setpriv")
+        before = ["setpriv", f"--bounding-set={RIGHTS}", f"--inh-caps={RIGHTS}"]
+    return subprocess.run(
+        [*before, sys.executable, "-m", "flowbatch", "--state", str(flowbatch.state), *map(str, words)],
+        env=flowbatch.env, cwd=flowbatch.folder, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def ended(flowbatch: Commands) -> Iterator[Path]:
+    """The state folder of a run that has ended; it is opened again, so that it can be deleted."""
+    flowbatch.call("run", flowbatch.write("one.yaml", "jobs: {one: {script: 'echo here; exit 3'}}"))
+    yield flowbatch.state
+    for path in (flowbatch.state, flowbatch.state / "logs", flowbatch.state / "runs"):
+        path.chmod(0o700)
+
+
+def test_a_folder_that_cannot_be_written_can_be_read(flowbatch: Commands, ended: Path) -> None:
+    ended.chmod(0o500)
+    assert "FAILED" in without_rights(flowbatch, "runs").stdout
+    assert without_rights(flowbatch, "logs", "last/one").stdout == "here\n"
+    assert "exited with 3" in without_rights(flowbatch, "why", "last").stdout
+    refused = without_rights(flowbatch, "run", "one.yaml")
+    assert refused.returncode == 2, refused.stderr
+    assert "nothing can be written here" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("closed", "words", "code"),
+    [
+        ("logs", ["logs", "last/one"], 2),
+        ("logs", ["retry", "last"], 1),  # what cannot be shown in its summary does not keep it from being told
+        ("runs", ["run", "one.yaml"], 1),  # the job fails, and says why
+        (".", ["runs"], 2),
+        (".", ["run", "one.yaml"], 2),
+        (".", ["doctor"], 1),
+        (".", ["gc", "--older-than", "1d"], 2),
+    ],
+)
+def test_what_is_closed_to_us_is_said(
+    flowbatch: Commands, ended: Path, closed: str, words: list[str], code: int
+) -> None:
+    (ended / closed).chmod(0)
+    done = without_rights(flowbatch, *words)
+    assert done.returncode == code, done
+    said = done.stdout + done.stderr
+    assert "Traceback" not in said
+    assert "bug" not in said
+    if words[0] == "retry":
+        assert "one: exit 3" in done.stdout
+    else:
+        assert "Permission denied" in said
