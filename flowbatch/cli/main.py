@@ -113,6 +113,8 @@ def flowbatch(ctx: click.Context, state: str | None, config: str | None) -> None
     for option, value in (("state", state), ("config", config)):
         if value is not None and ctx.get_parameter_source(option) is ParameterSource.COMMANDLINE:
             typed += [f"--{option}", value]
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        ctx.color = False
     ctx.obj = Place(state, config, tuple(typed))
 
 

@@ -34,14 +34,14 @@ CTRL_C = b"\x03"
 
 
 class Terminal:
-    """A pseudo-terminal of 100 columns with a flowbatch in its foreground."""
+    """A pseudo-terminal with a flowbatch in its foreground."""
 
-    def __init__(self, flowbatch: Commands, *words: str) -> None:
+    def __init__(self, flowbatch: Commands, *words: str, env: dict[str, str] | None = None, columns: int = 100) -> None:
         self.fd, inner = os.openpty()
-        fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
         self.process = subprocess.Popen(
             [sys.executable, "-c", TAKE_TERMINAL, "-m", "flowbatch", "--state", str(flowbatch.state), *words],
-            env={**flowbatch.env, "TERM": "xterm-256color"},
+            env={**flowbatch.env, "TERM": "xterm-256color", **(env or {})},
             cwd=flowbatch.folder,
             stdin=inner,
             stdout=inner,
@@ -107,3 +107,26 @@ def test_no_colour_without_a_terminal(flowbatch: Commands) -> None:
     done = flowbatch.ok("run", flowbatch.write("one.yaml", "jobs: {one: {command: ['true']}}"))
     assert "\x1b" not in done.out + done.err
     assert "SUCCEEDED" in done.out
+
+
+@pytest.mark.parametrize("env", [{"TERM": "dumb"}, {"NO_COLOR": "1"}])
+def test_a_terminal_that_wants_no_colours_gets_none(flowbatch: Commands, env: dict[str, str]) -> None:
+    workflow = flowbatch.write("two.yaml", "jobs: {one: {command: ['true']}, two: {command: ['false']}}")
+    terminal = Terminal(flowbatch, "run", str(workflow), env=env)
+    assert terminal.end() == 1
+    listed = Terminal(flowbatch, "jobs", "last", env=env)
+    assert listed.end() == 0
+    assert b"FAILED" in listed.shown
+    assert re.findall(rb"\x1b\[[0-9;]*[34][0-9]m", terminal.shown + listed.shown) == []
+    if env == {"TERM": "dumb"}:
+        assert b"\x1b" not in terminal.shown + listed.shown
+
+
+@pytest.mark.parametrize("columns", [1, 20])
+def test_a_narrow_terminal_is_no_obstacle(flowbatch: Commands, columns: int) -> None:
+    terminal = Terminal(
+        flowbatch, "run", str(flowbatch.write("one.yaml", "jobs: {one: {command: ['true']}}")), columns=columns
+    )
+    assert terminal.end() == 0
+    assert b"Traceback" not in terminal.shown
+    assert terminal.shown.count(HIDE) == terminal.shown.count(SHOW)
