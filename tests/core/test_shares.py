@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -267,3 +268,33 @@ def test_each_placement_is_of_the_share_whose_turn_it_is(
         open_jobs[JobId(name.partition(":")[0])] -= 1
         world.tell(Exited(parse(name), Millis(world.now + gap), Evidence(0), world.now), at=world.now + gap)
         assert world.launched() == expected()
+
+
+def test_no_share_starves_however_little_it_weighs() -> None:
+    """One slot, three shares that never run out of work: each is served again once its usage has left the window, at the latest."""
+    world = world_of(fair(a=0.0001, b=1.0, c=999.9999), vcpus=1)
+    world.submit(*(job(name, size=1000, share=name) for name in "abc"))
+    served: dict[str, list[int]] = {name: [] for name in "abc"}
+    for _ in range(600):
+        (name,) = world.launched()
+        served[name[0]].append(world.now)
+        world.tell(Exited(parse(name), world.now, Evidence(0), world.now), at=world.now + 20_000)
+    for name, times in served.items():
+        gaps = [later - earlier for earlier, later in pairwise(times)]
+        assert max(gaps) <= 10 * MINUTE + 4 * 20_000, f"{name} waited {max(gaps)} ms"
+    assert len(served["a"]) > 10 * len(served["b"]) > 0
+
+
+def test_usage_survives_a_restart_and_a_policy_that_comes_later() -> None:
+    """Without rows of its own, as after a change from FIFO: what runs is held, and counted from then on."""
+    world = world_of(fair(), vcpus=2)
+    world.tell(Configure((environment(vcpus=2),), (queue(),)))
+    world.submit(job("a", size=4))
+    world.tell(Configure((environment(vcpus=2),), (queue(policy=fair()),)))
+    shares = world.state.queues["default"].fair
+    assert shares is not None
+    assert (shares.shares[""].held_milli, shares.shares[""].total) == (2_000, 0)
+    world.tell(Exited(parse("a:0"), world.now, Evidence(0), world.now), at=world.now + MINUTE)
+    assert shares.shares[""].total == 0  # counted from the first change on
+    world.tell(Exited(parse("a:1"), world.now, Evidence(0), world.now), at=world.now + MINUTE)
+    assert shares.shares[""].total == 2_000 * MINUTE

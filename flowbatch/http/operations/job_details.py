@@ -65,6 +65,8 @@ def detail(service: Service, job: JobView, index: int | None) -> Json:
     }
     if spec.timeout_ms is not None:
         found["timeout"] = {"attemptDurationSeconds": spec.timeout_ms // 1000}
+    if spec.share is not None:
+        found["shareIdentifier"] = spec.share
     if spec.priority:
         found["schedulingPriority"] = spec.priority
     if job.size is not None and index is None:

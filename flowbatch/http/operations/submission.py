@@ -21,6 +21,7 @@ from flowbatch.http.service import context_of_request, context_of_tags
 from flowbatch.model.definition import DefinitionRow
 from flowbatch.model.ids import JobId
 from flowbatch.model.jobspec import JobPlan, JobSpec, Need
+from flowbatch.model.queues import IDENTIFIER
 from flowbatch.model.stimuli import EndedJob, SubmitJob
 from flowbatch.spec.submitting import SUBMIT_SIZE_MAX, SubmissionRefused, strict_objection, submitted
 
@@ -67,7 +68,7 @@ class SubmitJobInput(Shape):
     jobName: JobName
     jobQueue: Annotated[str, Field(min_length=1)]
     jobDefinition: Annotated[str, Field(min_length=1)]
-    shareIdentifier: Annotated[str, Field(max_length=255)] | None = None
+    shareIdentifier: Annotated[str, Field(pattern=f"^{IDENTIFIER}$")] | None = None
     schedulingPriorityOverride: Annotated[int, Field(ge=0, le=9999)] | None = None
     arrayProperties: ArrayProperties | None = None
     dependsOn: list[Dependency] | None = None
@@ -84,7 +85,6 @@ class SubmitJobInput(Shape):
 
 
 NOT_YET: Final = {
-    "shareIdentifier": "the queue has no fair-share policy: leave shareIdentifier out",
     "nodeOverrides": "the job definition is not multinode: leave nodeOverrides out",
     "eksPropertiesOverride": "the job definition has no eksProperties: leave eksPropertiesOverride out",
     "ecsPropertiesOverride": "the job definition has no ecsProperties: leave ecsPropertiesOverride out",
@@ -106,7 +106,8 @@ async def submit_job(call: Call) -> Answer:
             raise ClientFailure(said)
     needs, sequential = needs_of(call, given)
     size = None if given.arrayProperties is None else given.arrayProperties.size
-    spec = replace(spec, key=given.jobName, queue=queue, size=size, needs=needs, sequential=sequential)
+    share = given.shareIdentifier
+    spec = replace(spec, key=given.jobName, queue=queue, size=size, needs=needs, sequential=sequential, share=share)
     judge(service.limits.strict, spec)
     if len(service.state.jobs) >= service.limits.jobs_open:
         raise ClientFailure(f"{service.limits.jobs_open} jobs are open: none is taken before some have ended")
