@@ -32,7 +32,10 @@ from flowbatch.spec.validation import validate
 SUBMIT_SIZE_MAX: Final = 30 * 1024  # bytes of a submission
 OVERRIDES_SIZE_MAX: Final = 8192  # characters of the overrides that AWS passes on
 TIMEOUT_MS_MIN: Final = 60_000
-OVERRIDING: Final = ("containerOverrides", "retryStrategy", "timeout", "propagateTags", "schedulingPriorityOverride")
+OVERRIDING: Final = (
+    "containerOverrides", "retryStrategy", "timeout", "propagateTags", "schedulingPriorityOverride",
+    "consumableResourcePropertiesOverride",
+)  # fmt: skip
 
 
 class SubmissionRefused(Exception):
@@ -126,7 +129,9 @@ def spec_of(layer: Layer, definition: str, around: Surroundings, guard: Guard, f
         name = next(iter(layer.secrets.values()))
         raise SubmissionRefused(f"secret {name!r} is not among those of the server's settings")
     containers.judge(layer, findings)
-    maker = AloneMaker({}, {}, {}, {}, None, around, findings, guard)
+    maker = AloneMaker(
+        {}, {}, {}, {}, None, around, findings, guard, (None, {})
+    )  # the engine knows which tokens there are
     spec = maker.spec(Draft("", Stage.MAIN, layer, broken=False, definition=definition), SINGLE)
     if findings.problems or spec is None:
         raise SubmissionRefused("; ".join(map(told, findings.problems)))
