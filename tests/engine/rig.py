@@ -59,17 +59,14 @@ jobs:
     attempts: 2
     vcpus: 0.5
     nodes:
-      count: 3
+      count: 2
       main: 1
       groups:
-        - {range: ':', x-fake: {duration: 1h}}
-        - {range: 1, x-fake: {duration: 60ms, by_attempt: {'1': {exit: 4}}}}
-  crew:
-    vcpus: 0.5
-    containers:
-      - {name: app, needs: [{container: init, when: success}, side], x-fake: {duration: 20ms}}
-      - {name: init, essential: false, x-fake: {duration: 15ms}}
-      - {name: side, essential: false, x-fake: {duration: 1h, ignores_term: true}, stop_grace: 30ms}
+        - {range: 0, x-fake: {duration: 1h}}
+        - range: 1
+          containers:
+            - {name: app, needs: [{container: init, when: success}], x-fake: {duration: 20ms, by_attempt: {'1': {exit: 4}}}}
+            - {name: init, essential: false, x-fake: {duration: 10ms}}
   gone: {attempts: 2, x-fake: {by_attempt: {'1': {lost: true, duration: 40ms}}}}
   empty: {array: 0, needs: wide}
   last: {needs: [each, flaky, chain, narrow, empty]}
