@@ -10,11 +10,11 @@ import signal
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import anyio
 
@@ -79,9 +79,21 @@ class Serving:
     secret: str | None
 
 
+class Watched(Protocol):
+    """A library that has been opened, and goes on until it is cancelled."""
+
+    async def run(self) -> None: ...
+
+
+WatchFolder = Callable[[App], AbstractContextManager[Watched]]
+
+
 @asynccontextmanager
-async def serving(folder: StateFolder, settings: Settings, listening: Listening) -> AsyncIterator[Serving]:
-    """Everything runs while the body does; tasks go on when it ends. Raises InputError, FolderHeld, StoreError."""
+async def serving(
+    folder: StateFolder, settings: Settings, listening: Listening, watch: WatchFolder | None = None
+) -> AsyncIterator[Serving]:
+    """Everything runs while the body does; tasks go on when it ends. `watch` opens a folder of workflows, where there is one.
+    Raises InputError, FolderHeld, StoreError."""
     listening.judge()
     tls = make_tls(listening.certificate)
     async with open_app(folder, settings, for_others=True) as app:
@@ -105,9 +117,12 @@ async def serving(folder: StateFolder, settings: Settings, listening: Listening)
             health.server = server
             sockets.append(held.enter_context(owners_socket(folder)))
             scheme = "http" if tls is None else "https"
+            library = None if watch is None else held.enter_context(watch(app))
             urls = tuple(url(scheme, each) for each in sockets if each.family.name != "AF_UNIX")
             async with anyio.create_task_group() as tasks:
                 await tasks.start(server.run, sockets, tls, name="http")
+                if library is not None:
+                    tasks.start_soon(library.run, name="library")
                 secret = (
                     None
                     if administrator is None
@@ -123,10 +138,11 @@ async def run(
     listening: Listening,
     read_again: Callable[[], Settings],
     started: Callable[[Serving], None],
+    watch: WatchFolder | None = None,
 ) -> int:
     """Until SIGTERM or SIGINT: intake stops, what is asked is answered, tasks are left running. SIGHUP reads the settings again."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async with serving(folder, settings, listening) as running:
+        async with serving(folder, settings, listening, watch) as running:
             started(running)
             async for number in signals:
                 if number != signal.SIGHUP:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -55,15 +55,35 @@ def load_plan(
             text = stream.read(FILE_BYTES)
     except OSError as error:
         raise InputError(f"{file}: the workflow cannot be read: {error.strerror}{near(path)}") from error
+    folder = str(path.absolute().parent)
+    given = parameters(params)
+    return plan_text(
+        place, text, file, folder, given, only, run_id=run_id, allow=allow, register=register, anywhere=anywhere
+    )
+
+
+def plan_text(
+    place: Place,
+    text: bytes,
+    file: str,
+    folder: str,
+    params: Mapping[str, str],
+    only: Sequence[str] = (),
+    *,
+    run_id: str | None = None,
+    allow: Sequence[str] | None = (),
+    register: bool = False,
+    anywhere: bool = False,
+) -> Plan:
+    """The plan of a file that has been read. `file`: what messages call it; `folder`: absolute, where it lies. Raises WorkflowInvalid."""
     with no_plugins():
         from flowbatch.spec.compile import parse, plan
     environments, queues = place.places
     if anywhere:
         environments = tuple(replace(each, capacity=BOUNDLESS) for each in environments)
-    folder = str(path.absolute().parent)
     made = plan(
         parse(text, file),
-        params=parameters(params),
+        params=params,
         run_id=run_id or str(uuid4()),
         new_id=lambda: str(uuid4()),
         folder=folder,

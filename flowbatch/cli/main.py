@@ -37,7 +37,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "queues": ("flowbatch.cli.queues", "List job queues; show what stands at the front of one."),
     "definitions": ("flowbatch.cli.definitions", "Job definitions: list, show, register, deregister."),
     "tokens": ("flowbatch.cli.tokens", "Consumable resources: list, show, create, update, delete."),
-    "serve": ("flowbatch.cli.serve", "Serve the AWS Batch API to boto3 and the AWS command line."),
+    "serve": ("flowbatch.cli.serve", "Serve the AWS Batch API, and run a folder of workflows."),
     "key": ("flowbatch.cli.key", "Keys and policies of the server: who may call what."),
     "audit": ("flowbatch.cli.audit", "Print the log of calls of the server; verify checks it."),
     "doctor": ("flowbatch.cli.doctor", "Check this machine, the state folder and the settings."),

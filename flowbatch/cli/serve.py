@@ -13,11 +13,17 @@ from flowbatch.cli.context import Place
 from flowbatch.errors import InputError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from flowbatch.app import App
+    from flowbatch.library.shelves import Library
     from flowbatch.serve import Listening, Serving
     from flowbatch.settings import Settings
 
 
 @click.command()
+@click.argument("folder", required=False, type=click.Path(path_type=Path))
+@click.option("--insecure-folder", is_flag=True, help="Watch FOLDER though others may write to it.")
 @click.option(
     "--listen", "listen", multiple=True, metavar="ADDR:PORT", help="[default: 127.0.0.1:7070]; may be repeated."
 )
@@ -40,6 +46,8 @@ if TYPE_CHECKING:
 @click.pass_obj
 def serve(
     place: Place,
+    folder: Path | None,
+    insecure_folder: bool,
     listen: Sequence[str],
     names: Sequence[str],
     tls_cert: Path | None,
@@ -51,7 +59,10 @@ def serve(
     no_strict: bool,
     rate: float | None,
 ) -> int:
-    """Serve the AWS Batch API, until SIGTERM or Ctrl-C.
+    """Serve the AWS Batch API, and run what lies in FOLDER, until SIGTERM or Ctrl-C.
+
+    A workflow in FOLDER runs on its `schedule`; without one when it appears and whenever its content changes; with `start: manual` not by
+    itself. What is wrong with it stands beside it in NAME.errors.txt. A file in FOLDER/inbox runs once, and moves to inbox/done or inbox/failed.
 
     boto3 and the AWS command line reach it by `--endpoint-url http://127.0.0.1:7070`. The first start makes an administrator's key and writes it to
     admin.key in the state folder, as a credentials file of AWS's tools. Tasks outlive the server: the next start goes on with them.
@@ -85,8 +96,17 @@ def serve(
 
     def started(running: Serving) -> None:
         say_started(place, listening, running)
+        if folder is not None:
+            click.echo(f"Watching {folder.absolute()}", err=True)
 
-    return anyio.run(run, place.folder, place.settings, listening, read_again, started)
+    def watch(app: App) -> AbstractContextManager[Library]:
+        from flowbatch.cli.watching import open_library
+
+        assert folder is not None
+        return open_library(place, folder, app, insecure=insecure_folder)
+
+    watching = None if folder is None else watch
+    return anyio.run(run, place.folder, place.settings, listening, read_again, started, watching)
 
 
 def address(text: str) -> tuple[str, int]:
