@@ -100,7 +100,7 @@ jobs:
     containers:
       - name: app
         needs: [{container: init, when: success}, echo]
-        script: until echo "$(cat /shared/word)" | nc -w 2 localhost 7000; do sleep 0.1; done
+        script: until echo "$(cat /shared/word)" | nc -w 2 localhost 7000 2> /dev/null; do sleep 0.1; done
       - {name: init, essential: false, script: echo hello > /shared/word}
       - {name: echo, essential: false, script: nc -ll -p 7000 -e cat}
   doomed:

@@ -19,7 +19,7 @@ from tests.docker.world import DockerWorld, lines, with_world
 
 PART = Part("", JobSpec("job", "default", ("true",), Resources()))
 ECHO = "nc -ll -p 7000 -e cat"  # whoever connects gets back what it says
-ASK = "until echo hello | nc -w 2 {} 7000; do sleep 0.1; done"
+ASK = "until echo hello | nc -w 2 {} 7000 2> /dev/null; do sleep 0.1; done"  # perhaps nobody listens yet
 
 
 def node(world: DockerWorld, script: str, number: int, main_address: str = "", idx: int = 0) -> LaunchOrder:
