@@ -33,6 +33,7 @@ from flowbatch.model.jobspec import Environment, JobSpec, Queue, RunPlan
 from flowbatch.model.outcome import Outcome
 from flowbatch.model.status import RunStatus
 from flowbatch.model.stimuli import Configure
+from flowbatch.notices import Notices
 from flowbatch.ports import Backend, Clock, Store
 from flowbatch.settings import Settings
 from flowbatch.store.writer import SqliteStore
@@ -51,6 +52,7 @@ class App:
     engine: Engine
     verbs: Verbs
     hold_ups: Callable[[], list[tuple[str, str]]]  # what all containers wait for now, and how far that is
+    notices: Notices
     opened: Mapping[RunId, Run]  # what earlier lives left open; it may have ended meanwhile, while nobody looked
 
 
@@ -86,7 +88,7 @@ async def open_app(
             enforcing = frozenset(name for name, backend in backends.items() if backend.caps.enforces_timeout)
             loaded = await store.load()
             networking = frozenset(name for name, backend in backends.items() if backend.caps.group_network)
-            state = rebuild(loaded, enforcing=enforcing, networking=networking, child_events=settings.child_events)
+            state = rebuild(loaded, enforcing=enforcing, networking=networking, child_events=settings.children_logged)
             for run in state.runs.values():
                 run.held = hold_open_runs
             for job in state.jobs.values():
@@ -106,7 +108,15 @@ async def open_app(
                     await tasks.start(control.serve, socket, verbs, name="control socket")
                 if docker is not None:
                     engine.observe(partial(drop_volumes, docker))
-                yield App(folder, settings, engine, verbs, partial(hold_ups, engine, docker), opened)
+                notices = Notices(folder.database, sqlite.instance, settings, engine, clock)
+                if durable:
+                    await notices.start(tasks, loaded.sinks)
+                try:
+                    yield App(folder, settings, engine, verbs, partial(hold_ups, engine, docker), notices, opened)
+                    await notices.stop()
+                finally:
+                    with anyio.CancelScope(shield=True), anyio.move_on_after(5):
+                        await notices.close()
                 if docker is not None:
                     await docker.tidy()
                 tasks.cancel_scope.cancel()

@@ -12,8 +12,10 @@ from anyio.abc import TaskStatus
 from flowbatch.model.container import Container, Cpu
 from flowbatch.model.effects import Place
 from flowbatch.model.ending import Halt
+from flowbatch.model.events import LoggedEvent
 from flowbatch.model.ids import AttemptKey, Millis, RunId
 from flowbatch.model.jobspec import FakeScript
+from flowbatch.model.notify import Parked, SinkRow, SinkStatus, Trouble
 from flowbatch.model.record import record
 from flowbatch.model.resources import Resources
 from flowbatch.model.rows import Loaded, Writes
@@ -123,3 +125,39 @@ class Backend(Protocol):
     async def census(self) -> list[Observation]:
         """Everything of this state folder that the backend holds, alive or ended, and not forgotten. Includes all launches
         handed over before the call (those still waiting inside count as alive)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSink:
+    """Where a sink stands, on disk."""
+
+    row: SinkRow
+    status: SinkStatus
+    cursor: int
+    trouble: Trouble | None
+    digest: tuple[int, int] | None  # the closed range of the digest that is on its way
+    run_over: int | None  # of a run's sink: the number of the event that ended the run, where it has ended
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """All that the log has of (after, to], at most `limit` events; `more`: it goes on behind `to`."""
+
+    events: list[LoggedEvent]
+    to: int
+    more: bool
+    gaps: list[tuple[int, int]]  # closed ranges of events that were collected
+
+
+class EventLog(Protocol):
+    """The outbox, read only. Its calls are short and may be made side by side."""
+
+    async def open_sinks(self, run: int | None = None) -> list[str]:
+        """Keys; those of a run (RunRow.no) where it is given."""
+
+    async def sink(self, key: str) -> StoredSink | None: ...
+
+    async def parked(self, key: str) -> list[tuple[Parked, LoggedEvent]]:
+        """In order of seq; without those that were collected."""
+
+    async def page(self, after: int, limit: int, *, until: int | None = None, run: int | None = None) -> Page: ...

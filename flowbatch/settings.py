@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from flowbatch.errors import InputError, Problem, WorkflowInvalid
-from flowbatch.model.events import ChildEvents
+from flowbatch.model.events import ChildEvents, children_wanted
 from flowbatch.model.jobspec import Environment, Queue
+from flowbatch.model.notify import Notify
 from flowbatch.model.resources import Resources
 from flowbatch.model.tokens import Token
 from flowbatch.spec.policy import NOTHING, Policy
 
+NOTIFY_WAIT_MS: Final = 10_000
 FILE: Final = "flowbatch.yaml"
 MEMORY_SHARE: Final = 0.85
 RETENTION_MS_MIN: Final = 24 * 3600 * 1000
@@ -31,6 +33,15 @@ class Settings:
     tokens: tuple[Token, ...] = ()  # consumable resources that all runs share
     policy: Policy = NOTHING  # of containers; a workflow's own folder comes to it
     disk_free_mib: int | None = None  # on Docker's disk, before a container starts; None: the usual
+    notify: tuple[Notify, ...] = ()
+    allow_networks: tuple[str, ...] = ()  # that webhooks may reach though they are not public
+    notify_wait_ms: int = NOTIFY_WAIT_MS  # at the end of a run
+    notify_warnings: tuple[str, ...] = ()
+
+    @property
+    def children_logged(self) -> ChildEvents:
+        """What the settings ask for, or one of their receivers."""
+        return max(self.child_events, children_wanted(tuple(each.filter for each in self.notify)))
 
 
 def machine() -> Resources:
@@ -70,7 +81,7 @@ def read_settings(state_folder: Path, config: str | None) -> Settings:
 
 
 def parse_settings(text: bytes, file: str) -> Settings:
-    from flowbatch.spec.settings_schema import SettingsModel, places  # pydantic only where there is a file
+    from flowbatch.spec.settings_schema import SettingsModel, places, receivers  # pydantic only where there is a file
     from flowbatch.spec.validation import validate
     from flowbatch.spec.yaml import load
 
@@ -80,11 +91,13 @@ def parse_settings(text: bytes, file: str) -> Settings:
         raise WorkflowInvalid(checked.problems or [Problem(file, 1, 1, "", "a mapping of settings is needed")])
     model = checked.model
     environments, queues, problems = places(model, machine(), positions)
+    notify, wrong, unwise = receivers(model, os.path.dirname(os.path.abspath(file)), str(Path.home()), positions)
+    problems += wrong
     if problems:
         raise WorkflowInvalid(problems)
     base = defaults()
     limits = model.limits
-    return Settings(
+    made = Settings(
         environments or base.environments,
         queues,
         limits.log * 1024 * 1024 if limits is not None and limits.log else LOG_CAP_BYTES,
@@ -95,12 +108,18 @@ def parse_settings(text: bytes, file: str) -> Settings:
         NOTHING if model.policy is None else model.policy.policy(),
         None if limits is None else limits.disk_free,
     )
+    webhooks = model.webhooks
+    return replace(
+        made,
+        notify=notify,
+        allow_networks=() if webhooks is None else tuple(webhooks.allow_networks or ()),
+        notify_wait_ms=NOTIFY_WAIT_MS if webhooks is None else webhooks.wait,
+        notify_warnings=tuple(map(str, unwise)),
+    )
 
 
 def with_variables(settings: Settings) -> Settings:
     """FLOWBATCH_CHILD_EVENTS (none, ends, all) and FLOWBATCH_LOG_CAP (MiB) win over the file."""
-    from dataclasses import replace
-
     children = os.environ.get("FLOWBATCH_CHILD_EVENTS")
     cap = os.environ.get("FLOWBATCH_LOG_CAP")
     if children is not None:

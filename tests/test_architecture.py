@@ -26,6 +26,7 @@ FLOORS: dict[str, int] = {
     "settings": 3,
     "folder": 3,
     "http": 4,
+    "notices": 4,
     "library": 4,
     "app": 5,
     "serve": 6,

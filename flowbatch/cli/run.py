@@ -82,11 +82,13 @@ async def run_here(place: Place, plan: Plan, as_json: bool) -> int:
     starting = start_early(place.folder.supervisor)  # while the rest is imported
     from flowbatch.app import open_app, pinned
     from flowbatch.cli.follow import SIGNALS, follow
+    from flowbatch.cli.owed import settle
 
     async with open_app(place.folder, place.settings, hold_open_runs=True, starting=starting) as app:
         with anyio.open_signal_receiver(*SIGNALS) as signals:
             run = await submit(app, pinned(plan.run, plan.environments, plan.queues))
             followed = await follow(place, app, [run], signals, as_json=as_json)
+            await settle(app, [run], signals)
     followed.tell()
     return followed.code
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flowbatch.model.events import ChildEvents, EventKind, EventRow, SinkChange, children_wanted
-from flowbatch.model.notify import Notify, SinkProgress, SinkRow
+from flowbatch.model.notify import Notify, SinkCopy, SinkProgress, SinkRow
 from flowbatch.model.status import RunStatus
 
 if TYPE_CHECKING:
@@ -84,9 +84,7 @@ def add(out: Turn, change: SinkChange, sink: str, run: int | None, reason: str, 
 
 def on_redeliver(command: Redeliver, out: Turn) -> None:
     """A cursor of its own over a part of the log: what is new goes on meanwhile."""
-    out.writes.sinks.opened.append(
-        SinkRow(command.key, command.run, command.notify, out.now, command.first - 1, command.last)
-    )
+    out.writes.sinks.copied.append(SinkCopy(command.key, command.source, command.first - 1, command.last, out.now))
     out.answer(command.ticket, value=command.key)
 
 

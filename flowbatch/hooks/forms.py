@@ -23,6 +23,7 @@ CLOUDEVENTS: Final = "application/cloudevents-batch+json"
 TEXT: Final = "text/plain; charset=utf-8"
 BATCH_BYTES: Final = 256_000
 FIRING_MS: Final = 24 * 3600 * 1000  # an alert that nobody resolves is over then
+PAGED: Final = ("failed", "succeeded", "dead", "disabled", "blocked")
 DETAIL_TYPES: Final = {
     EventKind.RUN: "Flowbatch Run State Change",
     EventKind.QUEUE: "Batch Job Queue Blocked",
@@ -55,6 +56,10 @@ class Forms:
     def id_of(self, event: LoggedEvent) -> str:
         return event_id(self.instance, event.seq, event.row.at)
 
+    def speaks(self, event: LoggedEvent) -> bool:
+        """Whether the form has anything to say to it."""
+        return not self.form.pager or kind_of(event.row).partition(".")[2] in PAGED
+
     def message(self, event: LoggedEvent) -> Message | None:
         """None where the form has nothing to say to such an event: a pager to one that neither fails nor succeeds."""
         identity, kind = self.id_of(event), kind_of(event.row)
@@ -81,6 +86,11 @@ class Forms:
         identity = batch_id([self.id_of(event) for event in events])
         kind = CLOUDEVENTS if self.form is Form.CLOUDEVENTS else JSON
         return Message(identity, b"[" + b",".join(bodies) + b"]", kind, kind="batch")
+
+    def lines(self, events: Sequence[LoggedEvent], bodies: Sequence[bytes]) -> Message:
+        """For a file of JSON lines."""
+        identity = batch_id([self.id_of(event) for event in events])
+        return Message(identity, b"".join(body + b"\n" for body in bodies), "application/jsonl", kind="batch")
 
     def encoded(self, event: LoggedEvent) -> bytes:
         """The body of eventbridge and cloudevents, at most BODY_BYTES long."""
@@ -130,7 +140,7 @@ class Forms:
     def _page(self, identity: str, kind: str, event: LoggedEvent) -> Message | None:
         """Opened by a failure and closed by a success of the same job or run, by a key of its own that stays."""
         word = kind.partition(".")[2]
-        if word not in ("failed", "succeeded", "dead", "disabled", "blocked"):
+        if word not in PAGED:
             return None
         resolves = word == "succeeded"
         alias = alias_of(event)

@@ -97,8 +97,7 @@ class SinkRow(NamedTuple):
     run: int | None  # RunRow.no: only events of it; None: of all runs
     notify: Notify
     created_at: Millis
-    after: int | None = None  # the event after which it begins; None: after the last there is
-    until: int | None = None  # the last event that it wants; None: it has no end
+    until: int | None = None  # a redelivery's last event; None: it has no end
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +160,22 @@ class SinkProgress:
     close: bool = False  # nothing will come any more
 
 
+class SinkCopy(NamedTuple):
+    """A cursor of its own over a part of the log, to the same receiver."""
+
+    key: str
+    source: str  # whose Notify and run it has
+    after: int
+    until: int
+    created_at: Millis
+
+
 @dataclass(slots=True)
 class SinkWrites:
     """A turn's changes of sinks, in the order of these fields."""
 
     opened: list[SinkRow] = field(default_factory=list)  # one that is known gets the new Notify, its cursor stays
+    copied: list[SinkCopy] = field(default_factory=list)
     reopened: list[int] = field(default_factory=list)  # RunRow.no: its closed sinks are open again
     enabled: list[str] = field(default_factory=list)
     revived: list[str] = field(default_factory=list)  # its dead are parked, due at once
@@ -173,10 +183,11 @@ class SinkWrites:
 
     def extend(self, later: SinkWrites) -> None:
         self.opened += later.opened
+        self.copied += later.copied
         self.reopened += later.reopened
         self.enabled += later.enabled
         self.revived += later.revived
         self.progress += later.progress
 
     def __bool__(self) -> bool:
-        return bool(self.opened or self.reopened or self.enabled or self.revived or self.progress)
+        return bool(self.opened or self.copied or self.reopened or self.enabled or self.revived or self.progress)

@@ -238,3 +238,4 @@ class Loaded:
     usage: list[UsageRow] = field(default_factory=list)
     heads: list[HeadRow] = field(default_factory=list)
     tokens: list[TokenRow] = field(default_factory=list)  # everybody's, and those of the runs
+    sinks: list[str] = field(default_factory=list)  # keys of those that are open

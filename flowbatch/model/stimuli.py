@@ -235,12 +235,11 @@ class TellProgress:
 
 @record
 class Redeliver:
-    """The events of a closed range again, to the sink as it was written; `key` names the new cursor."""
+    """The events of a closed range again, to the sink `source` as it was written; `key` names the new cursor."""
 
     ticket: Ticket
     key: str
-    notify: Notify
-    run: int | None
+    source: str
     first: int
     last: int
 

@@ -25,6 +25,7 @@ from flowbatch.spec.drafts import draft
 from flowbatch.spec.expressions import Scope, Value, expand
 from flowbatch.spec.findings import Findings
 from flowbatch.spec.needs import Draft, kept
+from flowbatch.spec.notify import NotifyMaker
 from flowbatch.spec.places import Places, Surroundings, judge_places
 from flowbatch.spec.policy import Guard
 from flowbatch.spec.positions import Positions, in_order
@@ -165,8 +166,11 @@ def plan(
         job.key: maker.spec(job, sizer.size(job)) for job in drafts.order if job.key in keep or job.key in drafts.final
     }
     maker.judge_whole()
+    told = NotifyMaker(model.secrets or {}, around, findings)
+    notify = told.sinks(model.notify or ())
     if absent is not None:
         maker.judge_secrets(absent)
+        told.judge_secrets(absent)
     findings.raise_any()
     run = RunPlan(
         id=RunId(run_id),
@@ -179,6 +183,7 @@ def plan(
         environments=places.own_environments,
         queues=places.own_queues,
         tokens=tuple(own_tokens.values()),
+        notify=notify,
         definitions=registrations(document.name, drafts.definitions, jobs, around) if register else (),
     )
     return Plan(

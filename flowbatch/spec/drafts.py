@@ -151,9 +151,13 @@ class _Layers:
 
 
 def _judge_secrets(secrets: Mapping[str, SecretModel], broken: _Broken, findings: Findings) -> None:
+    judge_sources({name: secret for name, secret in secrets.items() if not broken.has("secrets", name)}, findings)
+
+
+def judge_sources(secrets: Mapping[str, SecretModel], findings: Findings) -> None:
     for name, secret in secrets.items():
         given = [kind for kind in _SECRET_KINDS if getattr(secret, kind) is not None]
-        if len(given) != 1 and not broken.has("secrets", name):
+        if len(given) != 1:
             findings.problem(("secrets", name), "needs one of env, file, command: where its value comes from")
 
 

@@ -17,6 +17,7 @@ from flowbatch.spec.member_schema import (
     Nodes,
     PartModel,
 )
+from flowbatch.spec.notify_schema import NotifyModel
 from flowbatch.spec.program_schema import ProgramModel
 from flowbatch.spec.queue_schema import QueueModel, ShareName, State
 from flowbatch.spec.scalars import shown
@@ -206,10 +207,6 @@ class VolumeModel(Strict):
 class WorkflowModel(Strict):
     """A workflow: jobs, what they need, and where they run."""
 
-    LATER: ClassVar[dict[str, str]] = {
-        "notify": "notifications come with a later release",
-    }
-
     flowbatch: Literal[1] = Field(1, description="The version of this format.")
     name: Name | None = Field(None, description="The workflow's name; the file's unless given.")
     params: dict[Name, ParamModel] | None = Field(None, description="What can be set with -p name=value.")
@@ -229,6 +226,7 @@ class WorkflowModel(Strict):
         None, description="Named volumes of which there is more to say: {frames: {keep: true}}."
     )
     definitions: dict[Name, LayerModel] | None = Field(None, description="Job definitions, for `uses`.")
+    notify: list[NotifyModel] | None = Field(None, max_length=64, description="Where events of its runs go.")
     defaults: LayerModel | None = Field(None, description="Merged under every job.")
     jobs: dict[Name, LayerModel] = Field(description="The jobs, by name.")
     finally_: dict[Name, LayerModel] | None = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field, PlainValidator
@@ -9,15 +10,17 @@ from pydantic import Field, PlainValidator
 from flowbatch.errors import Problem
 from flowbatch.model.events import ChildEvents
 from flowbatch.model.jobspec import Environment, Queue
+from flowbatch.model.notify import Notify
 from flowbatch.model.resources import Resources
 from flowbatch.spec.container_values import DevicePath, Driver
 from flowbatch.spec.findings import Findings
-from flowbatch.spec.places import Places, judge_places
+from flowbatch.spec.notify_schema import NotifyModel, WebhooksModel
+from flowbatch.spec.places import Places, Surroundings, judge_places
 from flowbatch.spec.policy import Policy, Root, plain, root_of
 from flowbatch.spec.positions import Positions
 from flowbatch.spec.queue_schema import QueueModel
 from flowbatch.spec.scalars import shown
-from flowbatch.spec.schema import EnvironmentModel
+from flowbatch.spec.schema import EnvironmentModel, SecretModel
 from flowbatch.spec.schema_parts import Strict
 from flowbatch.spec.token_schema import Tokens
 from flowbatch.spec.values import Name, SizeMib
@@ -113,7 +116,6 @@ class SettingsModel(Strict):
     """The settings of an engine, in flowbatch.yaml beside its state folder."""
 
     LATER: ClassVar[dict[str, str]] = {
-        "notify": "notifications come with a later release",
         "keys": "keys belong to `serve`, which comes with a later release",
     }
 
@@ -123,6 +125,9 @@ class SettingsModel(Strict):
     limits: LimitsModel | None = Field(None, description="Limits.")
     events: EventsModel | None = Field(None, description="The event log.")
     policy: PolicyModel | None = Field(None, description="What containers may ask for.")
+    secrets: dict[Name, SecretModel] | None = Field(None, description="Where secret values come from.")
+    notify: list[NotifyModel] | None = Field(None, max_length=64, description="Where events of all runs go.")
+    webhooks: WebhooksModel | None = Field(None, description="How far webhooks may go.")
     retention: Annotated[int, PlainValidator(_retention, json_schema_input_type=int | str)] | None = Field(
         None,
         description="How long ended runs are kept, at least 24h (`90d`); for ever unless given. See `flowbatch gc`.",
@@ -139,3 +144,21 @@ def places(
     judge_places(environments, queues, environments or ["default"], findings)
     made = Places.of(environments, queues, base, ())
     return tuple(made.environments.values()), tuple(made.queues.values()), findings.problems
+
+
+def receivers(
+    model: SettingsModel, folder: str, home: str, positions: Positions
+) -> tuple[tuple[Notify, ...], list[Problem], list[Problem]]:
+    """Where events of all runs go; what is wrong with it, and what is unwise."""
+    from flowbatch.spec.drafts import judge_sources
+    from flowbatch.spec.notify import NotifyMaker
+
+    findings = Findings(positions)
+    judge_sources(model.secrets or {}, findings)
+    made = NotifyMaker(model.secrets or {}, Surroundings(folder, home), findings).sinks(model.notify or [])
+    for number, text in enumerate((model.webhooks.allow_networks if model.webhooks is not None else None) or ()):
+        try:
+            ip_network(text)
+        except ValueError as error:
+            findings.problem(("webhooks", "allow_networks", number), f"{error}; write 10.0.0.0/8 or 127.0.0.1")
+    return made, findings.problems, findings.warnings

@@ -260,6 +260,11 @@ SELECT
   (SELECT seq FROM event INDEXED BY event_by_run WHERE run = ?1 AND kind <> 3 ORDER BY seq DESC LIMIT 1)
 """
 
+# The event that ended the run. What comes after it, of deliveries, is not for its own sinks to wait for.
+LAST_OF_RUN: Final = """
+SELECT max(seq) FROM event INDEXED BY event_by_run WHERE run = ? AND kind <> 3 AND kind = 1
+"""
+
 LAST_SEQ: Final = "SELECT coalesce(max(seq), 0) FROM event"
 
 # --- sinks

@@ -83,13 +83,16 @@ class Session:
         return time.monotonic() > self._until
 
 
-def connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path, *, one_thread: bool = True) -> sqlite3.Connection:
     """Read-only. Where an engine is only just making the store, an empty one."""
     if not path.exists():
         raise InputError(f"{path}: there is no store here; --state names another folder")
     try:
         db = sqlite3.connect(
-            migrate.uri(path, mode="ro", immutable=nobody_writes(path)), uri=True, isolation_level=None
+            migrate.uri(path, mode="ro", immutable=nobody_writes(path)),
+            uri=True,
+            isolation_level=None,
+            check_same_thread=one_thread,
         )
         try:
             db.executescript(queries.PRAGMAS)

@@ -35,7 +35,9 @@ def write(db: sqlite3.Connection, writes: Writes) -> None:
     changes = writes.sinks
     for row in changes.opened:
         notify = to_json(row.notify).decode()
-        db.execute(statements.PUT_SINK, (row.key, row.run, notify, row.after, row.until, row.created_at))
+        db.execute(statements.PUT_SINK, (row.key, row.run, notify, row.created_at))
+    for copy in changes.copied:
+        db.execute(statements.COPY_SINK, (copy.key, copy.after, copy.until, copy.created_at, copy.source))
     for run in changes.reopened:
         db.execute(statements.REOPEN_SINKS, (run,))
     for key in changes.enabled:

@@ -164,11 +164,16 @@ SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) LIMIT ?
 
 # --- sinks
 
-# Without a cursor of its own it begins after the last event there is, those of this turn excepted.
+# It begins after the last event there is, those of this turn excepted.
 PUT_SINK: Final = """
 INSERT INTO sink (key, run, notify, status, cursor, until, created_at)
-VALUES (?, ?, ?, 0, coalesce(?, (SELECT seq FROM sqlite_sequence WHERE name = 'event'), 0), ?, ?)
+VALUES (?, ?, ?, 0, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'event'), 0), NULL, ?)
 ON CONFLICT (key) DO UPDATE SET notify = excluded.notify
+"""
+
+COPY_SINK: Final = """
+INSERT OR IGNORE INTO sink (key, run, notify, status, cursor, until, created_at)
+SELECT ?, run, notify, 0, ?, ?, ? FROM sink WHERE key = ?
 """
 
 PROGRESS_SINK: Final = """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final, Self, TypeVar
@@ -18,7 +19,7 @@ from pydantic_core import to_json
 from flowbatch.model.ids import Millis, RunId
 from flowbatch.model.queues import DECAY_MS_MAX
 from flowbatch.model.rows import EnvironmentRow, Loaded, QueueRow, Writes
-from flowbatch.store import access, collection, loading, plans, sinks, statements
+from flowbatch.store import access, collection, loading, plans, queries, sinks, statements
 from flowbatch.store.bulk import Bulk
 from flowbatch.store.connection import DEADLINE_S, Connection, connect, shielded, transaction
 from flowbatch.store.lives import open_work
@@ -107,7 +108,8 @@ def read_instance(db: sqlite3.Connection) -> str:
 def begin_life(db: sqlite3.Connection, boot_id: str, pid: int, now: Millis) -> Loaded:
     db.execute(statements.BEGIN_LIFE, (boot_id, pid, now))
     db.execute(statements.DROP_OLD_USAGE, (now - USAGE_KEPT_MS,))
-    return open_work(db, boot_id)
+    sinks_open = [key for (key,) in db.execute(queries.OPEN_SINKS).fetchall()]
+    return replace(open_work(db, boot_id), sinks=sinks_open)
 
 
 def read_ended(db: sqlite3.Connection, boot_id: str, run: RunId) -> Loaded | None:

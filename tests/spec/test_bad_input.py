@@ -201,7 +201,6 @@ def test_one_mistake_one_message(body: str, message: str) -> None:
             "schedule: {cron: '@daily'}\nstart: manual\njobs: {a: {script: x}}",
             "2:1: start: a workflow with a schedule starts by that",
         ),
-        ("notify: []\njobs: {a: {script: x}}", "1:1: notify: not yet: notifications come with a later release"),
         (
             "volumes: {a: {keeps: true}}\njobs: {a: {script: x}}",
             "1:15: volumes.a.keeps: unknown key 'keeps' (did you mean 'keep'?)",

@@ -96,6 +96,7 @@ def plan(db: sqlite3.Connection, sql: str) -> list[str]:
                 "SEARCH task USING PRIMARY KEY (job=?)",
             ],
         ),
+        ("LAST_OF_RUN", ["SEARCH event USING INDEX event_by_run (run=?)"]),
         ("LATEST_DEFINITIONS", ["SEARCH definition USING PRIMARY KEY (name>?)"]),
         ("REVISIONS", ["SEARCH definition USING PRIMARY KEY (name=?)"]),
         ("LATEST_REVISION", ["SEARCH definition USING PRIMARY KEY (name=?)"]),
@@ -202,6 +203,7 @@ def test_readers(db: sqlite3.Connection, sql: str, steps: list[str]) -> None:
         ("DROP_OLD_USAGE", ["SCAN share_usage"]),  # likewise
         ("DROP_USAGE", ["SEARCH share_usage USING PRIMARY KEY (queue=? AND share=?)"]),
         ("DROP_HEADS", ["SEARCH queue_head USING PRIMARY KEY (queue=?)"]),
+        ("COPY_SINK", ["SEARCH sink USING PRIMARY KEY (key=?)"]),
         ("PROGRESS_SINK", ["SEARCH sink USING PRIMARY KEY (key=?)"]),
         ("SET_SINK", ["SEARCH sink USING PRIMARY KEY (key=?)"]),
         ("ENABLE_SINK", ["SEARCH sink USING PRIMARY KEY (key=?)"]),

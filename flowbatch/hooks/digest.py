@@ -1,0 +1,225 @@
+"""Digests: one message for all that happened in a while. The same surface as Window, and as pure.
+
+A digest is a range of the log. It is closed when its time is over (or its run is), and what it covers is on disk before it is sent, so that
+a repeat is the same to the byte: `due` gives it only once `persisted` was told. One at a time: what comes meanwhile stays in the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from flowbatch.hooks.health import START, Answer, Health, Outcome, message_wait_ms
+from flowbatch.hooks.window import PERSIST_MS, READ_AHEAD
+from flowbatch.hooks.words import Tally
+from flowbatch.model.events import EventKind, LoggedEvent
+from flowbatch.model.ids import Millis
+from flowbatch.model.notify import Ack, Dead, SinkProgress
+
+EVENTS_MAX: Final = 100_000  # in one digest
+
+
+@dataclass(slots=True, eq=False)
+class Closed:
+    """A digest that is on its way: all events of the closed range that the sink wants."""
+
+    first: int
+    last: int
+    at: Millis  # of its last event
+    tally: Tally
+    tries: int = 0
+
+
+@dataclass(slots=True)
+class DigestWindow:
+    key: str
+    cursor: int  # on disk
+    span_ms: int
+    health: Health = field(default_factory=Health)
+    until: int | None = None
+    run: int | None = None
+
+    read_to: int = 0
+    begun_after: int = 0  # the open digest covers what comes after this event
+    more: bool = True
+    over_at: int | None = None
+    disabled: str | None = None
+    tally: Tally = field(default_factory=Tally)
+    opened_at: Millis | None = None  # when the first event of the open digest was read
+    flushed: bool = False  # close what is open now: nobody waits for the end of its time
+    closed: Closed | None = None
+    stored: bool = False  # the closed one is on disk
+    flying: bool = False
+    send_at: Millis = START  # of the closed one, after a refusal
+
+    acks: list[Ack] = field(default_factory=list)
+    dead: list[Dead] = field(default_factory=list)
+    gaps: list[tuple[int, int]] = field(default_factory=list)
+    failures: int = 0
+    changed_since: Millis | None = None
+    urgent: bool = False
+    persisting: bool = False
+    writing: Closed | None = None  # is being written
+
+    def __post_init__(self) -> None:
+        self.read_to = self.begun_after = self.cursor
+        self.over_at = self.until
+
+    # --- facts
+
+    def restore(self, closed: Closed) -> None:
+        """What an earlier life had closed, counted again."""
+        self.closed, self.stored = closed, True
+        self.read_to = self.begun_after = closed.last
+
+    def woken(self) -> None:
+        self.more = True
+
+    def flush(self) -> None:
+        self.flushed = True
+
+    def wants(self) -> int:
+        room = self.more and self.disabled is None and self.closed is None
+        return READ_AHEAD if room and not (self.until is not None and self.read_to >= self.until) else 0
+
+    def read(
+        self,
+        events: Sequence[LoggedEvent],
+        wanted: Sequence[bool],
+        to: int,
+        more: bool,
+        gaps: Sequence[tuple[int, int]],
+        now: Millis,
+    ) -> None:
+        if not self.tally.events:
+            self.begun_after = self.read_to
+        for event, want in zip(events, wanted, strict=True):
+            if self.run is not None and event.row.kind is EventKind.RUN and self.until is None:
+                self.over_at = event.seq if event.row.status else None
+            if want:
+                self.tally.add(event)
+                if self.opened_at is None:
+                    self.opened_at = now
+        self.read_to = max(self.read_to, to)
+        self.more = more
+        if gaps:
+            self.gaps += gaps
+            self._changed(now, urgent=True)
+        if not self.tally.events and (self.read_to - self.cursor >= 1000 or self.finished()):
+            self._changed(now, urgent=self.finished())
+
+    def answered(self, closed: Closed, answer: Answer, now: Millis, draw: float) -> None:
+        self.flying = False
+        if answer.outcome is Outcome.DELIVERED:
+            self.health.succeeded()
+            self.acks.append(Ack(closed.last, closed.tries + 1, answer.status, answer.latency_ms, now))
+            self._settled(now)
+            return
+        self.failures += 1
+        closed.tries += 1
+        if answer.outcome is Outcome.GONE:
+            self._disable(answer.error, now)
+        elif answer.outcome is Outcome.MESSAGE:
+            wait_ms = message_wait_ms(closed.tries, draw)
+            if wait_ms is None:
+                self.dead.append(Dead(closed.last, closed.tries, now, answer.error))
+                self._settled(now)
+            else:
+                self.send_at = Millis(now + wait_ms)
+        else:
+            before = self.health.since
+            self.health.failed(now, answer, draw)
+            if before is None:
+                self._changed(now)
+            if self.health.hopeless(now):
+                self._disable(f"it has failed for days: {answer.error}", now)
+
+    def _settled(self, now: Millis) -> None:
+        self.closed, self.stored = None, False
+        self.more = True
+        self._changed(now, urgent=True)
+
+    def _disable(self, why: str, now: Millis) -> None:
+        self.disabled = why
+        self._changed(now, urgent=True)
+
+    def _changed(self, now: Millis, *, urgent: bool = False) -> None:
+        if self.changed_since is None:
+            self.changed_since = now
+        self.urgent = self.urgent or urgent
+
+    # --- decisions
+
+    def _close_due(self, now: Millis) -> None:
+        if self.closed is not None or self.tally.last is None or self.opened_at is None or self.persisting:
+            return
+        over = self.over_at is not None and self.read_to >= self.over_at
+        full = self.tally.events >= EVENTS_MAX
+        if full or (not self.more and (over or self.flushed or now >= self.opened_at + self.span_ms)):
+            self.closed = Closed(self.begun_after + 1, self.read_to, self.tally.last.row.at, self.tally)
+            self.stored, self.flushed, self.tally, self.opened_at = False, False, Tally(), None
+            self._changed(now, urgent=True)
+
+    def due(self, now: Millis) -> list[Closed]:
+        if self.closed is None or not self.stored or self.flying or self.disabled is not None:
+            return []
+        if now < self.send_at or (self.health.since is not None and now < self.health.next_at):
+            return []
+        self.flying = True
+        return [self.closed]
+
+    def settled_to(self) -> int:
+        if self.closed is not None:
+            return self.closed.first - 1
+        return self.begun_after if self.tally.events else self.read_to
+
+    def finished(self) -> bool:
+        return self.over_at is not None and self.settled_to() >= self.over_at
+
+    def idle(self) -> bool:
+        return not (self.more or self.tally.events or self.closed)
+
+    def progress(self, now: Millis, *, at_once: bool = False) -> SinkProgress | None:
+        self._close_due(now)
+        if self.persisting or self.changed_since is None:
+            return None
+        if not (at_once or self.urgent or now - self.changed_since >= PERSIST_MS):
+            return None
+        self.writing = self.closed
+        made = SinkProgress(
+            self.key, now, self.settled_to(), tuple(self.acks), (), (), tuple(self.dead), tuple(self.gaps), self.failures,
+            self.health.trouble(), None if self.closed is None else (self.closed.first, self.closed.last), self.disabled,
+            self.disabled is None and self.finished(),
+        )  # fmt: skip
+        self.acks, self.dead, self.gaps, self.failures = [], [], [], 0
+        self.changed_since, self.urgent, self.persisting = None, False, True
+        self.cursor = made.cursor
+        return made
+
+    def persisted(self, *, closed: bool) -> bool:
+        self.persisting = False
+        if self.writing is not None and self.writing is self.closed:
+            self.stored = True
+        if (
+            self.over_at is not None
+            and self.finished()
+            and self.changed_since is None
+            and not closed
+            and self.until is None
+        ):
+            self.over_at, self.more = None, True
+        return closed or (self.disabled is not None and self.changed_since is None and not self.flying)
+
+    def next_at(self) -> Millis | None:
+        times: list[Millis] = []
+        if self.changed_since is not None and not self.persisting:
+            times.append(Millis(self.changed_since + PERSIST_MS))
+        if self.closed is not None and self.stored and not self.flying and self.disabled is None:
+            times.append(max(self.send_at, self.health.next_at if self.health.since is not None else START))
+        elif self.closed is None and self.opened_at is not None and not self.persisting:
+            times.append(Millis(self.opened_at + self.span_ms))
+        return min(times, default=None)
+
+    def owed(self) -> int:
+        return 1 if self.closed is not None or self.tally.events else 0

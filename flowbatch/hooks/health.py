@@ -1,0 +1,88 @@
+"""How long a receiver that fails is left alone, and when a message is given up (reliability.md §4). Pure: time and chance are handed in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+from flowbatch.model.ids import Millis
+from flowbatch.model.notify import Trouble
+from flowbatch.model.record import record
+
+SECOND, MINUTE, HOUR = 1000, 60_000, 3_600_000
+FIRST_MS: Final = SECOND
+SHORT_MS: Final = 5 * MINUTE  # the longest pause within the first hour
+# The waits of a message that is refused: 75 hours in all; and the later ones of a receiver that is down.
+SCHEDULE: Final = (
+    5 * SECOND, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR,
+)  # fmt: skip
+LONG: Final = SCHEDULE[2:]
+GIVE_UP_MS: Final = 5 * 24 * HOUR  # a receiver that fails so long is disabled
+RETRY_AFTER_MAX_MS: Final = 24 * HOUR
+JITTER: Final = 0.1
+START: Final = Millis(0)
+
+
+class Outcome(Enum):
+    DELIVERED = auto()
+    ENDPOINT = auto()  # nobody there, or not now: the next message would fare no better
+    MESSAGE = auto()  # this one is refused
+    GONE = auto()  # 410: nothing is wanted here any more
+
+
+@record
+class Answer:
+    """What became of a request."""
+
+    outcome: Outcome
+    status: int = 0  # of HTTP
+    error: str = ""
+    latency_ms: int = 0
+    retry_after_ms: int | None = None
+
+
+def message_wait_ms(tries: int, draw: float) -> int | None:
+    """After so many tries; None: it is given up. `draw` in [0, 1)."""
+    return None if tries > len(SCHEDULE) else int(SCHEDULE[tries - 1] * (1 + JITTER * draw))
+
+
+@dataclass(slots=True)
+class Health:
+    """Of a receiver. While `since` is set it fails, and gets one message at a time, not before `next_at`."""
+
+    since: Millis | None = None
+    tries: int = 0
+    error: str = ""
+    next_at: Millis = START
+    pause_ms: int = FIRST_MS
+
+    @classmethod
+    def of(cls, trouble: Trouble | None) -> Health:
+        """A new life tries at once: much may have changed."""
+        return cls() if trouble is None else cls(trouble.since, trouble.tries, trouble.error)
+
+    def trouble(self) -> Trouble | None:
+        return None if self.since is None else Trouble(self.since, self.tries, self.error)
+
+    def succeeded(self) -> None:
+        self.since, self.tries, self.error, self.pause_ms = None, 0, "", FIRST_MS
+
+    def failed(self, now: Millis, answer: Answer, draw: float) -> None:
+        if self.since is None:
+            self.since, self.tries, self.pause_ms = now, 0, FIRST_MS
+        self.tries += 1
+        self.error = answer.error
+        down = now - self.since
+        if down < HOUR:  # decorrelated jitter: from the first pause to three times the last one
+            self.pause_ms = min(SHORT_MS, int(FIRST_MS + draw * (3 * self.pause_ms - FIRST_MS)))
+        else:
+            step = next((wait for wait in LONG if down < 3 * wait), LONG[-1])
+            self.pause_ms = int(step * (1 - JITTER * draw))
+        pause_ms = self.pause_ms
+        if answer.retry_after_ms is not None:
+            pause_ms = max(min(answer.retry_after_ms, RETRY_AFTER_MAX_MS), FIRST_MS)
+        self.next_at = Millis(now + pause_ms)
+
+    def hopeless(self, now: Millis) -> bool:
+        return self.since is not None and now - self.since >= GIVE_UP_MS

@@ -1,0 +1,150 @@
+"""Brings the engine, its log and the dispatcher together. Nothing of it is imported or opened until there is somebody to tell."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from functools import partial
+from ipaddress import ip_network
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio.abc import TaskGroup
+
+from flowbatch.engine.loop import Engine
+from flowbatch.engine.secrets import resolve
+from flowbatch.model.ids import Millis, RunId
+from flowbatch.model.notify import SinkProgress
+from flowbatch.model.outcome import Outcome
+from flowbatch.model.stimuli import OpenSinks, TellProgress
+from flowbatch.ports import Clock
+from flowbatch.settings import Settings
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from flowbatch.hooks.dispatcher import Dispatcher, Owed
+    from flowbatch.hooks.targets import Receivers
+    from flowbatch.store.tail import EventTail
+
+
+class Notices:
+    """The dispatcher of a running engine, from the first moment on that a sink is open."""
+
+    def __init__(self, database: Path, instance: str, settings: Settings, engine: Engine, clock: Clock) -> None:
+        self._database = database
+        self._instance = instance
+        self._settings = settings
+        self._engine = engine
+        self._clock = clock
+        self._tasks: TaskGroup
+        self._dispatcher: Dispatcher | None = None
+        self._tail: EventTail | None = None
+        self._starting = False
+        self._session: aiohttp.ClientSession | None = None
+
+    async def start(self, tasks: TaskGroup, open_sinks: list[str]) -> None:
+        """Sinks that earlier lives left open go on; those of the settings begin, or go on."""
+        self._tasks = tasks
+        if self._settings.notify:
+            await self._engine.ask(lambda ticket: OpenSinks(ticket, self._settings.notify))
+        ours = {each.name for each in self._settings.notify}
+        keys = [key for key in open_sinks if "/" in key or key.partition("~")[0] in ours]
+        keys += [name for name in ours if name not in keys]
+        self._engine.observe(self._told)
+        if keys:
+            await self._open()
+            assert self._dispatcher is not None
+            self._dispatcher.start(keys)
+
+    def _told(self, outcome: Outcome) -> None:
+        """After each durable turn."""
+        if self._dispatcher is not None and self._tail is not None:
+            if outcome.writes.new_jobs:
+                self._tail.pin(outcome.writes)
+            self._dispatcher.told(outcome.writes)
+        elif outcome.writes.sinks and not self._starting:
+            self._starting = True
+            self._tasks.start_soon(self._open_late, name="dispatcher's start")
+
+    async def _open_late(self) -> None:
+        """The first sink of this life: what the store says is open by now, is."""
+        await self._open()
+        assert self._dispatcher is not None
+        from_store = await self._dispatcher.events.open_sinks()
+        ours = {each.name for each in self._settings.notify}
+        self._dispatcher.start([key for key in from_store if "/" in key or key.partition("~")[0] in ours])
+
+    async def _open(self) -> None:
+        from flowbatch.hooks.dispatcher import Dispatcher
+        from flowbatch.store.tail import EventTail
+
+        self._starting = True
+        self._tail = await EventTail.open(self._database)
+        receivers = self.receivers()
+        make = partial(receivers.make, instance=self._instance)
+        self._dispatcher = Dispatcher(
+            self._tail, self._record, make, self._clock, self._instance, random.SystemRandom().random
+        )
+        await self._tasks.start(self._dispatcher.run, name="dispatcher")
+
+    def receivers(self) -> Receivers:
+        from flowbatch.hooks.targets import Receivers
+
+        return Receivers(resolve, self._web_session, self._clock.now)
+
+    def _web_session(self) -> aiohttp.ClientSession:
+        from flowbatch.hooks.webhook import make_session
+
+        if self._session is None:
+            self._session = make_session([ip_network(each) for each in self._settings.allow_networks])
+        return self._session
+
+    async def _record(self, progress: SinkProgress, run: int | None) -> bool:
+        answer = await self._engine.ask(lambda ticket: TellProgress(ticket, progress, run))
+        return answer.value is True
+
+    # --- the end
+
+    def owed(self, run: RunId | None = None) -> list[Owed]:
+        """What is not delivered yet; of a run: to its own receivers and those of the settings."""
+        if self._dispatcher is None:
+            return []
+        every = self._dispatcher.owed()
+        return [each for each in every if run is None or "/" not in each.key or each.key.startswith(f"{run}/")]
+
+    async def settle(self, runs: list[RunId], limit_ms: int, say: Callable[[list[Owed]], None]) -> list[Owed]:
+        """Waits until nothing is owed of these runs, or until waiting longer is no use. `say`: once, where there is something to wait for."""
+        until, said = Millis(self._clock.now() + limit_ms), False
+        dispatcher = self._dispatcher
+        if dispatcher is None and not self._starting:
+            return []
+        while True:
+            dispatcher = self._dispatcher
+            owed: list[Owed] = []
+            if dispatcher is not None:
+                dispatcher.flush()
+                found = {each.key: each for run in runs for each in self.owed(run)}
+                owed = list(found.values())
+                if not owed and not dispatcher.starting():
+                    return []
+            now = self._clock.now()
+            hopeless = bool(owed) and all(each.next_at is not None and each.next_at > until for each in owed)
+            if now >= until or hopeless:
+                return owed
+            if owed and not said:
+                said = True
+                say(owed)
+            changed = anyio.Event() if dispatcher is None else dispatcher.changed
+            await self._clock.wait(changed, min(until, Millis(now + 100)))
+
+    async def stop(self) -> None:
+        if self._dispatcher is not None:
+            await self._dispatcher.stop()
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+        if self._tail is not None:
+            await self._tail.close()

@@ -1,0 +1,138 @@
+"""I6 over many worlds, and bugs planted to see that the laws find them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from flowbatch.hooks.digest import Closed, DigestWindow
+from flowbatch.hooks.window import Entry, Parcel, Stream, Window
+from flowbatch.model.events import LoggedEvent
+from flowbatch.model.ids import Millis
+from flowbatch.model.notify import SinkProgress
+from tests.hooks.sim import World
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+SEEDS = 80
+
+
+def test_every_event_arrives_in_order_or_somebody_says_so() -> None:
+    worlds = []
+    for seed in range(SEEDS):
+        try:
+            worlds.append(World(seed).run())
+        except AssertionError as error:
+            raise AssertionError(f"python -m tests.hooks.sim {seed}: {error}") from error
+    assert sum(bool(world.disk.dead) for world in worlds) > 3, "no world had a dead letter"
+    assert sum(world.epoch > 1 for world in worlds) > 20, "no world had a crash"
+    assert sum(any(count > 1 for count in world.delivered.values()) for world in worlds) > 20, "nothing came twice"
+    assert sum(world.is_digest for world in worlds) > 10
+    assert sum(world.disk.disabled is not None for world in worlds) < 20
+
+
+class CursorPassesWhatFlies(Window):
+    def settled_to(self) -> int:
+        return self.read_to
+
+
+class NotBusy(Window):
+    def due(self, now: Millis) -> list[Parcel]:
+        found = super().due(now)
+        self.busy.clear()
+        for stream in list(self.streams):
+            if stream not in self.ready:
+                self.ready.append(stream)
+        return found
+
+
+class FailedGoesToTheEnd(Window):
+    def _again(self, parcel: Parcel, *, front: bool) -> None:
+        super()._again(parcel, front=front)
+        for entry in parcel.entries:
+            waiting = self.streams.get(entry.stream)
+            if waiting and len(waiting) > 1:
+                waiting.append(waiting.popleft())
+
+
+class FollowersOvertake(Window):
+    def _take(self, event: LoggedEvent, now: Millis) -> None:
+        blocked, self.blocked = self.blocked, {}
+        try:
+            super()._take(event, now)
+        finally:
+            self.blocked = blocked
+
+
+class ForgetsTheDead(Window):
+    def progress(self, now: Millis, *, at_once: bool = False) -> SinkProgress | None:
+        self.dead.clear()
+        return super().progress(now, at_once=at_once)
+
+
+class ForgetsToPark(Window):
+    def progress(self, now: Millis, *, at_once: bool = False) -> SinkProgress | None:
+        self.park.clear()
+        return super().progress(now, at_once=at_once)
+
+
+class GivesUpAtOnce(Window):
+    def _refused(self, entry: Entry, *rest: object) -> None:
+        entry.tries = 9
+        super()._refused(entry, *rest)  # type: ignore[arg-type]
+
+
+class ClosesEarly(Window):
+    def finished(self) -> bool:
+        return self.over_at is not None and self.read_to >= self.over_at
+
+
+class NeverWakesParked(Window):
+    def _parked_due(self, now: Millis) -> Parcel | None:
+        return None
+
+
+class LosesFreed(Window):
+    def _next_of(self, stream: Stream) -> None:
+        if len(self.ready) < 3:
+            super()._next_of(stream)
+
+
+class Spins(Window):
+    def next_at(self) -> Millis | None:
+        found = super().next_at()
+        return Millis(0) if self.flying and self.blocked else found
+
+
+class SendsUnstored(DigestWindow):
+    def due(self, now: Millis) -> list[Closed]:
+        self.stored = self.closed is not None
+        return super().due(now)
+
+
+class DigestSkips(DigestWindow):
+    def settled_to(self) -> int:
+        return self.read_to
+
+
+@pytest.mark.parametrize(
+    "bug",
+    [
+        CursorPassesWhatFlies, NotBusy, FailedGoesToTheEnd, FollowersOvertake, ForgetsToPark, GivesUpAtOnce, ClosesEarly,
+        NeverWakesParked, LosesFreed, Spins, ForgetsTheDead, SendsUnstored, DigestSkips,
+    ],
+)  # fmt: skip
+def test_a_planted_bug_is_found(bug: type[Window] | type[DigestWindow], monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "digest_class" if issubclass(bug, DigestWindow) else "window_class"
+    monkeypatch.setattr(World, name, bug)
+    monkeypatch.setattr("tests.hooks.sim.STEPS", 20_000)
+    found = next((seed for seed in range(SEEDS) if fails(lambda seed=seed: World(seed).run())), None)  # type: ignore[misc]
+    assert found is not None, f"{bug.__name__} was not found in {SEEDS} worlds"
+
+
+def fails(call: Callable[[], object]) -> bool:
+    try:
+        call()
+    except (AssertionError, KeyError, IndexError):
+        return True
+    return False
