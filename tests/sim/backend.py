@@ -25,6 +25,8 @@ class Outside(Protocol):
 
     now: int
 
+    def stamp(self) -> Millis: ...
+
     def at(self, time: int, action: Callable[..., None], *args: object) -> None: ...
 
     def tell(self, fact: Fact) -> None: ...
@@ -83,11 +85,11 @@ class SimBackend:
         key = execution.key
         if self.held.get(key) is not execution or execution.phase is not Phase.QUEUED:
             return
-        now = Millis(self.world.now)
+        now = self.world.now
         if execution.stopped or execution.script.refused:
             reason = "CannotStartContainerError: no such file" if not execution.stopped else None
             self.finish(execution, Evidence(start_error=reason))
-            self.world.tell(LaunchFailed(key, now, Evidence(start_error=reason)))
+            self.world.tell(LaunchFailed(key, self.world.stamp(), Evidence(start_error=reason)))
             return
         slot = (key.job, key.idx, key.member)
         assert slot not in self.running, f"{key.id} starts while {self.running[slot].id} still runs"
@@ -97,8 +99,8 @@ class SimBackend:
         self.running[slot] = key
         self.starts[key] = self.starts.get(key, 0) + 1
         execution.phase = Phase.RUNNING
-        execution.started_at = now
-        self.world.tell(Started(key, now))
+        execution.started_at = self.world.stamp()
+        self.world.tell(Started(key, execution.started_at))
         script = execution.script
         if script.lost:
             self.world.at(now + (script.duration_ms or 0), self.lose, execution)
@@ -117,11 +119,11 @@ class SimBackend:
         self.produced[execution.key] = code
         self.finish(execution, evidence)
         started_at = execution.started_at if self.world.remembers_start() else None
-        self.world.tell(Exited(execution.key, Millis(self.world.now), evidence, started_at))
+        self.world.tell(Exited(execution.key, self.world.stamp(), evidence, started_at))
 
     def finish(self, execution: Execution, evidence: Evidence) -> None:
         execution.phase = Phase.ENDED
-        execution.ended_at = Millis(self.world.now)
+        execution.ended_at = self.world.stamp()
         execution.evidence = evidence
         self.running.pop((execution.key.job, execution.key.idx, execution.key.member), None)
 
@@ -131,7 +133,7 @@ class SimBackend:
             return
         if execution.key.idx % 2 or not self.world.knows_start(execution.key):
             self.finish(execution, Evidence(lost=True))
-            self.world.tell(Exited(execution.key, Millis(self.world.now), Evidence(lost=True), execution.started_at))
+            self.world.tell(Exited(execution.key, self.world.stamp(), Evidence(lost=True), execution.started_at))
         else:
             self.running.pop((execution.key.job, execution.key.idx, execution.key.member), None)
             del self.held[execution.key]

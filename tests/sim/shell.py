@@ -51,13 +51,21 @@ class Shell:
     scripts: Scripts
 
     def __init__(
-        self, rng: random.Random, places: Places, *, calm: bool, trace: Callable[[str], None] | None = None
+        self,
+        rng: random.Random,
+        places: Places,
+        *,
+        calm: bool,
+        luck: random.Random,
+        trace: Callable[[str], None] | None = None,
     ) -> None:
         self.rng = rng
+        self.luck = luck  # of what was added later: the worlds of old seeds stay as they were
         self.places = places
         self.calm = calm
         self.trace = trace
         self.now = 1_000_000
+        self.skew = 0  # of the clock that backends stamp with, against the engine's
         self.agenda: list[tuple[int, int, Callable[..., None], tuple[object, ...]]] = []
         self.count = 0
         self.epoch = 0  # of the engine: what was on its way to an earlier one is lost
@@ -67,6 +75,7 @@ class Shell:
         self.delay = (0, 0, 500, 6000)[int(rng.random() * 4)]
         self.drops, self.repeats = rng.choice(((0.0, 0.0), (0.1, 0.1), (0.3, 0.0), (0.0, 0.3)))
         self.census_ms = rng.choice((25_000, 30_000, 40_000))
+        self.full = luck.choice((0.0, 0.0, 0.0, 0.2))  # of the commits find no room on the disk
         self.slow = rng.random() < 0.3  # some launches need secrets
         self.store = DictStore()
         self.backends = self.make_backends()
@@ -108,6 +117,14 @@ class Shell:
 
     def script(self, key: AttemptKey) -> Script:
         return self.scripts.of(*key)
+
+    def stamp(self) -> Millis:
+        return Millis(self.now + self.skew)
+
+    def set_clock(self, by_ms: int) -> None:
+        """Of the machine where the work is done. Nothing may be lost, last a negative time, or hang."""
+        self.faults += 1
+        self.skew += by_ms
 
     def remembers_start(self) -> bool:
         return self.rng.random() < 0.8
@@ -237,6 +254,8 @@ class Shell:
     def persist_and_act(self, outcome: Outcome, crash: Crash | None, now: Millis) -> None:
         if crash is Crash.BEFORE_COMMIT:
             return
+        if self.full and outcome.writes and self.luck.random() < self.full and not self.found_room():
+            return
         self.laws.look_at_writes(outcome.writes)
         self.store.commit(outcome.writes)
         self.laws.tokens_stored()
@@ -248,6 +267,18 @@ class Shell:
                 self.take_census(name)
         if crash is not Crash.AFTER_COMMIT:
             self.perform(outcome.effects, cut=crash is not None)
+
+    def found_room(self) -> bool:
+        """The disk is full: the same commit is tried again each second. Meanwhile the world goes on, and nothing is decided.
+        False where the engine was ended meanwhile: the turn is gone with it."""
+        self.faults += 1
+        epoch, end = self.epoch, self.now + 1000 * (1 + int(self.luck.random() * 40))
+        while self.agenda and self.agenda[0][0] <= end and self.epoch == epoch:
+            time, _, action, args = heapq.heappop(self.agenda)
+            self.now = max(self.now, time)
+            action(*args)
+        self.now = max(self.now, end) if self.epoch == epoch else self.now
+        return self.epoch == epoch
 
     def look_at_state(self, outcome: Outcome, now: Millis) -> None:
         state = self.machine.state
@@ -334,6 +365,6 @@ class Shell:
         if epoch != self.epoch:
             return
         if self.handing.pop(launch.key):
-            self.inbox.append(LaunchFailed(launch.key, Millis(self.now), Evidence()))
+            self.inbox.append(LaunchFailed(launch.key, self.stamp(), Evidence()))
         else:
             self.backends[launch.backend].launch(launch)

@@ -244,6 +244,7 @@ BUGS = {
     "numbers of definitions begin anew after a crash": Bug(
         definitions.restore, "revisions.last = max(revisions.last, each.revision)", "pass", 200
     ),
+    "an end by a clock that was set back": Bug(lifecycle.end, "max(at, live.started_at or 0)", "at"),
     "what succeeded is reopened too": Bug(
         reopening.reopen_job, "if job.status_of(index) == Status.FAILED:", "if job.status_of(index) >= Status.SUCCEEDED:"
     ),

@@ -54,7 +54,7 @@ class World(Shell):
         hosts = random.Random(seed ^ 0x4057)
         if hosts.random() < 0.4:
             places = share_host(hosts, places, calm=calm)
-        super().__init__(rng, places, calm=calm, trace=trace)
+        super().__init__(rng, places, calm=calm, luck=random.Random(-1 - seed), trace=trace)
         author = Author(rng, seed, self.places, calm=calm)
         self.dice = author.dice
         self.scripts = author.scripts
@@ -91,6 +91,9 @@ class World(Shell):
         self.laws.lossy = any(reboot for _, reboot in self.crashes.values())
         if self.calm:
             return
+        for _ in range(self.luck.choice((0, 0, 0, 2))):
+            by_ms = self.luck.choice((-600_000, -20_000, 20_000, 3_600_000))
+            self.at(self.now + int(self.luck.random() * 80_000), self.set_clock, by_ms)
         for _ in range(rng.choice((1, 2, 3, 4, 5))):
             kind = rng.choice(("cancel", "terminate", "terminate", "retry", "retry", "retry", "configure"))
             self.at(self.now + int(rng.random() * 80_000), self.order, kind, None)
