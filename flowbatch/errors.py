@@ -6,7 +6,8 @@ FlowbatchError                 exit code
 ├── FolderHeld                 3   another engine holds the state folder
 ├── StoreError                 4   the store cannot be trusted
 │   ├── StoreDamaged           4
-│   └── StoreTooNew            4
+│   ├── StoreTooNew            4
+│   └── StoreTooOld            4   an engine brings it up to date, a reader cannot
 ├── StoreFull                  4   no room on the disk to begin with; later on the engine stops the line and tries again
 ├── BackendUnavailable         5   the supervisor, the Docker Engine or a server cannot be reached
 └── InternalError              70  a bug in flowbatch
@@ -72,6 +73,10 @@ class StoreDamaged(StoreError):
 
 
 class StoreTooNew(StoreError):
+    pass
+
+
+class StoreTooOld(StoreError):
     pass
 
 

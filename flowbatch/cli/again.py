@@ -62,7 +62,7 @@ def resume(place: Place, run: str | None, as_json: bool) -> int:
     holder = place.folder.holder()
     if holder is not None:
         raise FolderHeld(str(place.folder.path), holder or None)
-    with place.reader() as reader:
+    with place.fresh_reader() as reader:
         if run is not None:
             found = reader.run(run)
             if found.status is not RunStatus.RUNNING:

@@ -77,6 +77,21 @@ class Place:
             )
         return Reader(self.folder.database)
 
+    def fresh_reader(self) -> Reader:
+        """As `reader`, for a verb that changes something: where an older version left the store and no engine holds it, it is brought
+        up to date first, as an engine would."""
+        from contextlib import closing
+
+        from flowbatch.errors import StoreTooOld
+        from flowbatch.store.migrate import opened
+
+        try:
+            return self.reader()
+        except StoreTooOld:
+            with self.folder.hold(), closing(opened(self.folder.database)):
+                pass
+        return self.reader()
+
     def ask(self, verb: str, **arguments: object) -> object:
         """Asks the engine that holds the folder. Raises BackendUnavailable where none answers."""
         return self._ask(verb, arguments)

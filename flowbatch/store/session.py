@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-from flowbatch.errors import InputError, StoreError
+from flowbatch.errors import InputError, StoreError, StoreTooOld
 from flowbatch.store import migrate, queries
 from flowbatch.store.faults import translated
 
@@ -26,7 +26,7 @@ STEPS_BETWEEN_LOOKS: Final = 20_000  # of SQLite's machine, well under a millise
 
 
 class Session:
-    """Raises InputError, StoreDamaged or StoreTooNew as the store is."""
+    """Raises InputError, StoreDamaged, StoreTooNew or StoreTooOld as the store is."""
 
     def __init__(self, path: Path, *, deadline_s: float = DEADLINE_S) -> None:
         self.path = path
@@ -103,7 +103,7 @@ def connect(path: Path, *, one_thread: bool = True) -> sqlite3.Connection:
                 for step in migrate.migrations():
                     migrate.apply(db, [step])
             elif version < migrate.latest():
-                raise StoreError(f"{path}: written by an older flowbatch; `flowbatch resume` brings it up to date")
+                raise StoreTooOld(f"{path}: written by an older flowbatch; `flowbatch resume` brings it up to date")
         except BaseException:
             db.close()
             raise
