@@ -119,6 +119,26 @@ def queues(report: Report) -> None:
     report.add("a placement among 500 active shares", "<= 2 x FIFO", was, ratio, held=ratio <= 2)
 
 
+def api(report: Report) -> None:
+    """Server and client on the same cores; requests are signed beforehand."""
+    found = module("api_calls")
+
+    def add(what: str, key: str, most: float, unit: str, *, at_least: bool = False) -> None:
+        value = found[key]
+        held = value >= most if at_least else value <= most
+        report.add(what, f"{'>=' if at_least else '<='} {most:g} {unit}", f"{value:,.4g} {unit}", value, held=held)
+
+    add("SubmitJob, 32 clients, durable and authorised", "submit_per_s", 1500, "/s", at_least=True)
+    add("DescribeJobs, 32 clients, 1,000 tasks run", "describe_per_s", 2000, "/s", at_least=True)
+    add("the same: p99", "describe_p99_ms", 50, "ms")
+    add("an array of 10,000 submitted", "array_ms", 20, "ms")
+    add("1,000 open connections: p99", "open_p99_ms", 100, "ms")
+    add("the same: errors", "open_errors", 0, "")
+    add("idle server: share of a core", "idle_share", 0.01, "")
+    add("the same: memory", "idle_mb", 100, "MB")
+    add("submit_job of boto3 to the start of a process, p50", "start_p50_ms", 15, "ms")
+
+
 def latency(report: Report) -> None:
     found = module("slot_latency")
     p99 = found["p99_ms"]
@@ -163,6 +183,7 @@ ALL: dict[str, Callable[[Report], None]] = {
     "recovery": recovery,
     "latency": latency,
     "queues": queues,
+    "api": api,
     "fakes": fakes,
     "gangs": gangs,
     "containers": containers,

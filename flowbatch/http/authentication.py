@@ -13,7 +13,7 @@ from flowbatch.http import keys
 from flowbatch.http.arns import Account
 from flowbatch.http.calls import Principal, Request
 from flowbatch.http.failures import NotAuthentic, TooManyRequests
-from flowbatch.http.policies import Policy, PolicyInvalid, parse_policy
+from flowbatch.http.policies import Policy, PolicyInvalid, looks_at_tags, parse_policy
 from flowbatch.http.signature import SignatureRefused, Signed, verify
 from flowbatch.model.ids import Millis
 
@@ -113,7 +113,8 @@ class Authenticator:
         held = self._principals.get(key.id)
         if held is not None and held[0] is key and held[1] == rows:
             return held[2]
-        made = Principal(self.user_arn(key.name), key.name, key.id, tuple(self._policy(row) for row in rows if row))
+        policies = tuple(self._policy(row) for row in rows if row)
+        made = Principal(self.user_arn(key.name), key.name, key.id, policies, looks_at_tags(policies))
         self._principals[key.id] = (key, rows, made)
         return made
 

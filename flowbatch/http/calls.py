@@ -44,6 +44,7 @@ class Principal:
     name: str
     key_id: str | None
     policies: tuple[Policy, ...]
+    tagged: bool = False  # they look at the tags of resources
 
 
 @dataclass(slots=True)
@@ -94,6 +95,10 @@ class Call:
             known.update(context)
         return Target(arn, known)
 
+    def tags_of(self, kind: str, name: str, made_with: Callable[[], Mapping[str, str]]) -> Mapping[str, Sequence[str]]:
+        """What conditions may ask of a resource's tags; looked up only where one does."""
+        return context_of_tags(self.service.tags(kind, name, made_with)) if self.principal.tagged else {}
+
     async def ask(self, command: Callable[[int], Stimulus]) -> Any:
         """The engine's answer, durable with its record. Raises ClientFailure where it refuses."""
         if self.decision is None or not self.decision.allowed:
@@ -121,6 +126,16 @@ class Call:
             hashlib.sha256(self.request.body).hexdigest(),
             error=None if error is None else f"{error.code}: {error}"[:1024],
         )
+
+
+def context_of_tags(tags: Mapping[str, str]) -> dict[str, Sequence[str]]:
+    return {f"aws:resourcetag/{key}".casefold(): (value,) for key, value in tags.items()}
+
+
+def context_of_request(tags: Mapping[str, str]) -> dict[str, Sequence[str]]:
+    """Of the tags that the request gives."""
+    found: dict[str, Sequence[str]] = {f"aws:requesttag/{key}".casefold(): (value,) for key, value in tags.items()}
+    return {**found, "aws:tagkeys": tuple(tags)} if tags else {}
 
 
 def without_values(value: Any) -> Any:

@@ -12,6 +12,7 @@ import os
 import secrets
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +37,7 @@ def new_id() -> str:
     return base64.b32encode(secrets.token_bytes(8)).decode().lower().rstrip("=")[:ID_CHARACTERS]
 
 
+@lru_cache(maxsize=4096)
 def secret_of(master: bytes, key_id: str, generation: int) -> str:
     """A rotated key has the next generation, and another secret."""
     digest = hmac.digest(master, b"fbkey|%s|%d" % (key_id.encode(), generation), "sha256")

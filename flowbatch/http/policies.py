@@ -33,7 +33,8 @@ class Statement:
     conditions: tuple[Condition, ...] = ()
 
     def applies(self, action: str, resource: str, context: Context) -> bool:
-        named = any(matches(each.casefold(), action.casefold()) for each in self.actions)
+        low = action.casefold()
+        named = any(each == "*" or matches(each.casefold(), low) for each in self.actions)
         if named == self.all_but_actions:
             return False
         meant = any(each == "*" or (resource != "*" and arn_matches(each, resource)) for each in self.resources)
@@ -46,6 +47,16 @@ class Statement:
 class Policy:
     name: str
     statements: tuple[Statement, ...]
+
+
+def looks_at_tags(policies: Iterable[Policy]) -> bool:
+    """Whether anything of them depends on the tags of resources, which have to be looked up."""
+    return any(
+        condition.key.startswith("aws:resourcetag/")
+        for policy in policies
+        for statement in policy.statements
+        for condition in statement.conditions
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -231,6 +231,8 @@ class Server:
             return b""
         if int(headers.get("content-length") or 0) > BODY_BYTES:
             raise TooLarge(f"A request has at most {BODY_BYTES} bytes")
+        if raw.content.is_eof():
+            return await raw.read()  # all of it came with the head: most bodies do
         try:
             with anyio.fail_after(READ_S):
                 return await raw.read()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 BASES_MAX: Final = 1000  # revisions whose layers are kept
 PLANS_MAX: Final = 5000
+UPDATES_MAX: Final = 10_000
 READS_FLUSHED_MS: Final = 200
 
 
@@ -72,6 +74,7 @@ class Service:
         self._bases: dict[str, Base] = {}
         self._bodies: dict[str, Mapping[str, Any]] = {}
         self._plans: dict[int, JobPlan] = {}
+        self.updated: OrderedDict[tuple[str, str], None] = OrderedDict()  # clientTokens of updates that were made
         self._reads: list[AuditRow] = []
 
     def __enter__(self) -> Self:
@@ -160,6 +163,11 @@ class Service:
         changed = self.reader.tags(kind, name)
         return made_with() if changed is None else changed
 
+    def remember_update(self, once: tuple[str, str]) -> None:
+        self.updated[once] = None
+        if len(self.updated) > UPDATES_MAX:
+            self.updated.popitem(last=False)
+
     # --- the record of what changed nothing
 
     def note(self, row: AuditRow) -> None:
@@ -169,13 +177,3 @@ class Service:
         """Takes them."""
         rows, self._reads = tuple(self._reads), []
         return rows
-
-
-def context_of_tags(tags: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """What conditions may ask of a resource's tags."""
-    return {f"aws:resourcetag/{key}".casefold(): (value,) for key, value in tags.items()}
-
-
-def context_of_request(tags: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    found = {f"aws:requesttag/{key}".casefold(): (value,) for key, value in tags.items()}
-    return {**found, "aws:tagkeys": tuple(tags)} if tags else {}

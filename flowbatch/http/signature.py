@@ -11,6 +11,7 @@ import hmac
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, unquote
 
@@ -114,7 +115,7 @@ def verify(request: Signed, secret_of: Callable[[str], str | None], now: float) 
 
 def check_time(claim: Claim, stamp: str, now: float) -> None:
     try:
-        signed_at = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+        signed_at = time_of(stamp)
     except ValueError:
         raise SignatureRefused(
             "IncompleteSignatureException", "x-amz-date is YYYYMMDD'T'HHMMSS'Z'", claim.key_id
@@ -133,12 +134,25 @@ def check_time(claim: Claim, stamp: str, now: float) -> None:
         )
 
 
+@lru_cache(maxsize=1024)
+def time_of(stamp: str) -> float:
+    """Many requests are of the same second. Raises ValueError."""
+    return datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+
+
 def signature_of(request: Signed, claim: Claim, stamp: str, secret: str) -> str:
     digest = hashlib.sha256(canonical(request, claim.signed_headers).encode("utf-8", "surrogateescape")).hexdigest()
-    key = f"AWS4{secret}".encode()
-    for part in (claim.date, claim.region, claim.service, "aws4_request"):
-        key = hmac.digest(key, part.encode(), "sha256")
+    key = signing_key(secret, claim.date, claim.region, claim.service)
     return hmac.digest(key, f"{ALGORITHM}\n{stamp}\n{claim.scope}\n{digest}".encode(), "sha256").hex()
+
+
+@lru_cache(maxsize=1024)
+def signing_key(secret: str, date: str, region: str, service: str) -> bytes:
+    """The same for all requests of a day: four hashes that only the first of them pays for."""
+    key = f"AWS4{secret}".encode()
+    for part in (date, region, service, "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
 
 
 def canonical(request: Signed, names: Sequence[str]) -> str:

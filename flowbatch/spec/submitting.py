@@ -21,6 +21,7 @@ from flowbatch.spec.arrays import SINGLE
 from flowbatch.spec.definitions import stored_layer
 from flowbatch.spec.findings import Findings
 from flowbatch.spec.layers import Layer, merged, settle
+from flowbatch.spec.members import overridden, programs
 from flowbatch.spec.needs import Draft
 from flowbatch.spec.places import Surroundings
 from flowbatch.spec.policy import Guard
@@ -33,8 +34,8 @@ SUBMIT_SIZE_MAX: Final = 30 * 1024  # bytes of a submission
 OVERRIDES_SIZE_MAX: Final = 8192  # characters of the overrides that AWS passes on
 TIMEOUT_MS_MIN: Final = 60_000
 OVERRIDING: Final = (
-    "containerOverrides", "retryStrategy", "timeout", "propagateTags", "schedulingPriorityOverride",
-    "consumableResourcePropertiesOverride",
+    "containerOverrides", "nodeOverrides", "consumableResourcePropertiesOverride", "retryStrategy", "timeout",
+    "propagateTags", "schedulingPriorityOverride",
 )  # fmt: skip
 
 
@@ -125,10 +126,12 @@ class AloneMaker(SpecMaker):
 
 
 def spec_of(layer: Layer, definition: str, around: Surroundings, guard: Guard, findings: Findings) -> JobSpec:
-    if layer.secrets:
-        name = next(iter(layer.secrets.values()))
-        raise SubmissionRefused(f"secret {name!r} is not among those of the server's settings")
-    containers.judge(layer, findings)
+    overridden(layer, findings)
+    for program in programs(layer):
+        if program.secrets:
+            name = next(iter(program.secrets.values()))
+            raise SubmissionRefused(f"secret {name!r} is not among those of the server's settings")
+        containers.judge(program, findings)
     maker = AloneMaker(
         {}, {}, {}, {}, None, around, findings, guard, (None, {})
     )  # the engine knows which tokens there are

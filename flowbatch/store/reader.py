@@ -100,6 +100,8 @@ class Reader(Session):
 
     def job(self, job_id: str) -> JobView | None:
         for row in self.rows(queries.JOB_BY_ID, job_id):
+            if row[-1] is None:  # a single is its one task
+                return views.job_view(row, {row[0]: {loading.STATUSES[row[4]]: 1}})
             return views.job_view(row, self._counts(queries.COUNTS_OF_JOB, row[0]))
         return None
 
@@ -227,6 +229,17 @@ class Reader(Session):
 
     def definition_names(self) -> list[str]:
         return [name for (name,) in self.rows(queries.DEFINITION_NAMES, WINDOW)]
+
+    def history(self, job: JobView, index: int) -> tuple[TaskView, list[AttemptView]]:
+        """A task and its attempts, the oldest first: one look for one that was begun once at most."""
+        rows = self.rows(queries.TASKS_BETWEEN, job.no, index, index)
+        if not rows:
+            return views.task_view(job, index, None), []
+        task = loading.task_row(rows[0])
+        view = views.task_view(job, index, task)
+        if task.attempt == 1 and not task.status.waiting:
+            return view, [views.last_attempt(job.id, task)]
+        return view, self.attempts(job, index) if task.attempt else []
 
     # --- jobs, as the server asks for them
 

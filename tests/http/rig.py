@@ -67,7 +67,7 @@ class Rig:
         made.meta.events.register("after-call.*", check_answer)
         return made
 
-    async def call(self, operation: Callable[..., Any], **arguments: Any) -> Any:
+    async def call(self, operation: Callable[..., Any], /, **arguments: Any) -> Any:
         """In a thread, for boto3 blocks and the server is in this loop."""
         return await anyio.to_thread.run_sync(lambda: operation(**arguments))
 

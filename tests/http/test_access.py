@@ -33,6 +33,11 @@ BODIES: dict[str, dict[str, Any]] = {
     "ListTagsForResource": {"resourceArn": f"{ARN}:job-queue/default"},
     "TagResource": {"resourceArn": f"{ARN}:job-queue/default", "tags": {"a": "b"}},
     "UntagResource": {"resourceArn": f"{ARN}:job-queue/default", "tagKeys": ["a"]},
+    "CreateConsumableResource": {"consumableResourceName": "c"},
+    "DescribeConsumableResource": {"consumableResource": "c"},
+    "UpdateConsumableResource": {"consumableResource": "c", "operation": "ADD", "quantity": 1},
+    "DeleteConsumableResource": {"consumableResource": "c"},
+    "ListJobsByConsumableResource": {"consumableResource": "c"},
     "GetLogEvents": {"logGroupName": logs.GROUP, "logStreamName": "x"},
     "FilterLogEvents": {"logGroupName": logs.GROUP, "logStreamNames": ["x"]},
 }
@@ -58,8 +63,6 @@ LATER = {
     "CreateComputeEnvironment", "UpdateComputeEnvironment", "DeleteComputeEnvironment",
     "CreateJobQueue", "UpdateJobQueue", "DeleteJobQueue", "GetJobQueueSnapshot",
     "CreateSchedulingPolicy", "UpdateSchedulingPolicy", "DeleteSchedulingPolicy", "DescribeSchedulingPolicies", "ListSchedulingPolicies",
-    "CreateConsumableResource", "UpdateConsumableResource", "DeleteConsumableResource", "DescribeConsumableResource",
-    "ListConsumableResources", "ListJobsByConsumableResource",
 }  # fmt: skip
 
 
@@ -68,7 +71,7 @@ async def test_nobody_who_may_nothing_gets_past_any_route(tmp_path: Path) -> Non
     deny = (parse_policy("deny", json.dumps({"Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}]})),)
     async with a_server(tmp_path) as rig:
         await rig.define("hello")
-        turn = rig.running.service.state.turn
+        state, before = rig.running.service.state, dict(rig.running.service.state.definitions)
         for policies in ((), deny):
             for route in every_route():
                 given = BODIES.get(route.name, {})
@@ -83,7 +86,8 @@ async def test_nobody_who_may_nothing_gets_past_any_route(tmp_path: Path) -> Non
                     continue
                 with pytest.raises(AccessDenied, match="is not authorized to perform: " + route.action):
                     await route.act(call)
-        assert rig.running.service.state.turn == turn
+        assert (state.jobs, state.definitions) == ({}, before)
+        assert rig.running.service.reader.tags("job-queue", "default") is None
 
 
 async def test_the_matrix_of_keys(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tests.http.rig import a_server
 pytestmark = pytest.mark.slow  # boto3's clients take their time to be made
 
 
-async def refused(rig: Any, operation: Any, **arguments: Any) -> str:
+async def refused(rig: Any, operation: Any, /, **arguments: Any) -> str:
     with pytest.raises(ClientError) as caught:
         await rig.call(operation, **arguments)
     error = caught.value.response["Error"]

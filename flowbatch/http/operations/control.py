@@ -13,7 +13,6 @@ from flowbatch.http.operations.identifiers import JobName, job_name
 from flowbatch.http.operations.shapes import Reason, Shape, read
 from flowbatch.http.operations.submission import job_tags
 from flowbatch.http.policies import Target as Resource
-from flowbatch.http.service import context_of_tags
 from flowbatch.model.stimuli import Cancel, Target, Terminate
 
 Command = Callable[[int, Target, str], Cancel | Terminate]
@@ -77,8 +76,8 @@ async def many(call: Call, command: Command) -> Answer:
 
 
 def resource(call: Call, name: JobName) -> Resource:
-    tags = call.service.tags("job", name.job, lambda: job_tags(call, name.job))
-    return call.target(call.service.account.arn("job", str(name)), context_of_tags(tags))
+    tags = call.tags_of("job", name.job, lambda: job_tags(call, name.job))
+    return call.target(call.service.account.arn("job", str(name)), tags)
 
 
 async def tell(call: Call, command: Command, name: JobName, reason: str) -> None:

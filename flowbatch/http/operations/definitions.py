@@ -8,11 +8,11 @@ from typing import Annotated, Any, Final
 from pydantic import Field
 
 from flowbatch.errors import WorkflowInvalid
-from flowbatch.http.calls import Answer, Call
+from flowbatch.http.calls import Answer, Call, context_of_request
 from flowbatch.http.failures import ClientFailure
 from flowbatch.http.operations.shapes import Shape, Token, check_tags, read
 from flowbatch.http.pages import page_size
-from flowbatch.http.service import Service, context_of_request, context_of_tags
+from flowbatch.http.service import Service
 from flowbatch.model.definition import DefinitionRow
 from flowbatch.model.stimuli import DeregisterDefinition, RegisterDefinition
 from flowbatch.spec.definitions import SIZE_MAX, Reference, registration
@@ -96,8 +96,8 @@ async def deregister_job_definition(call: Call) -> Answer:
     if number is None:
         raise ClientFailure(f"{given.jobDefinition}: which revision? Write {reference.name}:REVISION, or its ARN")
     row = service.reader.revision(reference.name, number)
-    tags = service.tags("job-definition", str(reference), lambda: dict(row.tags) if row is not None else {})
-    call.allow(call.target(service.account.arn("job-definition", str(reference)), context_of_tags(tags)))
+    tags = call.tags_of("job-definition", str(reference), lambda: dict(row.tags) if row is not None else {})
+    call.allow(call.target(service.account.arn("job-definition", str(reference)), tags))
     await call.ask(lambda ticket: DeregisterDefinition(ticket, reference.name, number))
     return {}
 

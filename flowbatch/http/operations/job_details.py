@@ -61,8 +61,18 @@ def detail(service: Service, job: JobView, index: int | None) -> Json:
         "platformCapabilities": [],
         "isCancelled": row.cancelled,
         "isTerminated": row.terminated,
-        "container": container(service, spec),
     }
+    add_containers(service, found, spec)
+    if spec.share is not None:
+        found["shareIdentifier"] = spec.share
+    if spec.tokens:
+        arn = account.arn
+        found["consumableResourceProperties"] = {
+            "consumableResourceList": [
+                {"consumableResource": arn("consumable-resource", name), "quantity": quantity}
+                for name, quantity in spec.tokens
+            ]
+        }
     if spec.timeout_ms is not None:
         found["timeout"] = {"attemptDurationSeconds": spec.timeout_ms // 1000}
     if spec.share is not None:
@@ -79,8 +89,87 @@ def detail(service: Service, job: JobView, index: int | None) -> Json:
         return found
     if index is not None:
         found["arrayProperties"] = {"index": index, "statusSummary": {}}
-    add_task(service, found, job, spec, service.reader.task(job, index or 0), service.reader.attempts(job, index or 0))
+    add_task(service, found, job, spec, *service.reader.history(job, index or 0))
     return found
+
+
+def add_containers(service: Service, found: Json, spec: JobSpec) -> None:
+    """`container`; of a multi-node job its nodeProperties instead, by which clients tell it (aws-batch.md §8.2)."""
+    body = body_of(service, spec)
+    if spec.members is not None and spec.members.nodes is not None:
+        properties = body.get("nodeProperties")
+        found["nodeProperties"] = {
+            "nodeRangeProperties": [],
+            **(properties if isinstance(properties, Mapping) else {}),
+            "numNodes": spec.members.nodes,
+            "mainNode": spec.members.main,
+        }
+        return
+    found["container"] = container(service, spec, body)
+    if spec.members is not None and isinstance(body.get("ecsProperties"), Mapping):
+        found["ecsProperties"] = body["ecsProperties"]
+
+
+def node(service: Service, job: JobView, number: int) -> Json | None:
+    """DescribeJobs of `UUID#3`; None where there is no such node."""
+    spec = service.plan(job).spec
+    parts = [each for each in service.reader.members(job) if each.node == number]
+    if spec.members is None or spec.members.nodes is None or not parts:
+        return None
+    found = detail(service, job, None)
+    shown = f"{job.id}#{number}"
+    first = parts[0]
+    group = next(each for each in spec.members.groups if each.first <= number <= each.last)
+    box = container_of_part(group.parts[0].spec)
+    put(box, exitCode=first.exit_code, reason=first.reason)
+    if first.started_at is not None:
+        box["logStreamName"] = stream_name(spec.definition or spec.key, first.key)
+    for key in ("nodeProperties", "startedAt", "stoppedAt", "statusReason", "tags"):
+        found.pop(key, None)
+    found |= {
+        "jobId": shown,
+        "jobArn": service.account.arn("job", shown),
+        "status": first.status.name,
+        "nodeDetails": {"nodeIndex": number, "isMainNode": first.main},
+        "container": box,
+        "attempts": [],
+    }
+    put(found, startedAt=first.started_at, stoppedAt=first.stopped_at, statusReason=first.status_reason)
+    return found
+
+
+def node_summaries(service: Service, job: JobView) -> list[Json]:
+    """ListJobs of a multi-node job: one entry a node, in their order."""
+    spec = service.plan(job).spec
+    found: dict[int, Json] = {}
+    for each in service.reader.members(job):
+        if each.node is None or each.node in found or spec.members is None:
+            continue
+        shown = f"{job.id}#{each.node}"
+        entry: Json = {
+            "jobArn": service.account.arn("job", shown),
+            "jobId": shown,
+            "jobName": job.name,
+            "createdAt": job.row.created_at,
+            "status": each.status.name,
+            "nodeProperties": {"isMainNode": each.main, "numNodes": spec.members.nodes, "nodeIndex": each.node},
+        }
+        put(entry, startedAt=each.started_at, stoppedAt=each.stopped_at, statusReason=each.status_reason)
+        found[each.node] = entry
+    return list(found.values())
+
+
+def container_of_part(spec: JobSpec) -> Json:
+    box: Json = {
+        "command": list(spec.command),
+        "environment": [{"name": key, "value": value} for key, value in spec.env],
+        "resourceRequirements": requirements(spec.resources),
+        "networkInterfaces": [],
+        **{key: [] for key in LISTS},
+    }
+    if spec.container is not None:
+        box["image"] = spec.container.image
+    return box
 
 
 def add_task(
@@ -91,8 +180,8 @@ def add_task(
     last = attempts[-1] if attempts else None
     reason = task.status_reason or (job.row.status_reason if task.index is None else None)
     put(found, statusReason=reason, startedAt=task.started_at, stoppedAt=task.stopped_at)
-    box = found["container"]
-    if last is not None:
+    box = found.get("container")
+    if last is not None and box is not None:
         put(box, exitCode=last.exit_code, reason=last.reason)
         box["taskArn"] = task_arn(service, last.key, last.environment)
         box["containerInstanceArn"] = instance_arn(service, last.environment)
@@ -120,14 +209,17 @@ def attempt(service: Service, spec: JobSpec, each: AttemptView) -> Json:
     return found
 
 
-def container(service: Service, spec: JobSpec) -> Json:
-    """The definition's, with what the submission laid over it; `command` before the substitution of parameters."""
+def body_of(service: Service, spec: JobSpec) -> Mapping[str, Any]:
+    """Of the definition that the job was made from."""
     name, _, revision = spec.definition.partition(":")
     row = service.stored(name, int(revision)) if revision.isdigit() else None
-    box: Json = {}
-    if row is not None:
-        stored = service.body(row).get("containerProperties")
-        box = dict(stored) if isinstance(stored, Mapping) else {}
+    return {} if row is None else service.body(row)
+
+
+def container(service: Service, spec: JobSpec, body: Mapping[str, Any]) -> Json:
+    """The definition's, with what the submission laid over it; `command` before the substitution of parameters."""
+    stored = body.get("containerProperties")
+    box: Json = dict(stored) if isinstance(stored, Mapping) else {}
     for key in ("vcpus", "memory"):
         box.pop(key, None)
     if spec.container is not None:

@@ -9,10 +9,9 @@ from pydantic import Field
 from flowbatch.http.calls import Answer, Call
 from flowbatch.http.failures import ClientFailure
 from flowbatch.http.operations.identifiers import job_name
-from flowbatch.http.operations.job_details import child_summary, detail, summary
+from flowbatch.http.operations.job_details import child_summary, detail, node, node_summaries, summary
 from flowbatch.http.operations.shapes import Shape, Token, read
 from flowbatch.http.pages import page_size
-from flowbatch.http.service import context_of_tags
 from flowbatch.model.status import Status
 from flowbatch.store import pages
 
@@ -54,15 +53,16 @@ async def describe_jobs(call: Call) -> Answer:
     for text in dict.fromkeys(given.jobs):
         name = job_name(service.account, text)
         job = service.reader.job(name.job)
-        if job is None or name.node is not None or (name.index is not None and not 0 <= name.index < (job.size or 0)):
+        if job is None or (name.index is not None and not 0 <= name.index < (job.size or 0)):
             continue
         plan = service.plan(job)
-        tags = service.tags("job", job.id, lambda: dict(plan.spec.tags))  # noqa: B023 (asked at once)
-        target = call.target(service.account.arn("job", str(name)), context_of_tags(tags))
+        tags = call.tags_of("job", job.id, lambda: dict(plan.spec.tags))  # noqa: B023 (asked at once)
+        target = call.target(service.account.arn("job", str(name)), tags)
         if call.allows(target):
             if call.decision is None:
                 call.allow(target)
-            found.append(detail(service, job, name.index))
+            shown = detail(service, job, name.index) if name.node is None else node(service, job, name.node)
+            found += [] if shown is None else [shown]
     if call.decision is None:
         call.allow()  # nothing of it may be seen, and who may see nothing at all is told so
     return {"jobs": found}
@@ -122,10 +122,27 @@ def numbers_of(call: Call, given: ListJobsInput, queue: str, cursor: Cursor | No
             beyond: Cursor | None = [shown[-1][1], shown[-1][0]] if len(rows) > size else None
             return [no for no, _ in shown], beyond
         case "SHARE_IDENTIFIER":
-            return [], None  # no queue has shares
+            return by_share(call, given, queue, value, cursor, size)
         case _:
             known = "JOB_NAME, JOB_DEFINITION, BEFORE_CREATED_AT, AFTER_CREATED_AT, SHARE_IDENTIFIER"
             raise ClientFailure(f"The filter {name[:64]!r} is not known; there are {known}")
+
+
+def by_share(
+    call: Call, given: ListJobsInput, queue: str, share: str, cursor: Cursor | None, size: int
+) -> tuple[list[int], Cursor | None]:
+    """Of the open jobs in that status: shares are what open jobs compete by."""
+    status = Status[given.jobStatus or "RUNNING"]
+    before = None if cursor is None else number(cursor, 0)
+    found = sorted(
+        (
+            job.no
+            for job in call.service.state.jobs.values()
+            if job.spec.queue == queue and job.spec.share == share and job.status is status
+        ),
+        reverse=True,
+    )
+    return cut([no for no in found if before is None or no < before][: size + 1], size)
 
 
 def by_name(call: Call, queue: str, value: str, cursor: Cursor | None, size: int) -> tuple[list[int], Cursor | None]:
@@ -173,7 +190,8 @@ def children(call: Call, given: ListJobsInput, question: object, cursor: Cursor 
     if job is None:
         raise ClientFailure(f"Job {name} not found")
     if given.multiNodeJobId is not None:
-        raise ClientFailure(f"Job {name} has no nodes")
+        wanted = given.jobStatus or "RUNNING"
+        return {"jobSummaryList": [each for each in node_summaries(service, job) if each["status"] == wanted]}
     if job.size is None:
         raise ClientFailure(f"Job {name} is no array job")
     size = page_size(given.maxResults, PAGE_MAX)

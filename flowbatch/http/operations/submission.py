@@ -12,12 +12,11 @@ from typing import Annotated, Any, Final, Literal
 import anyio
 from pydantic import Field
 
-from flowbatch.http.calls import Answer, Call
+from flowbatch.http.calls import Answer, Call, context_of_request
 from flowbatch.http.failures import ClientFailure
 from flowbatch.http.operations.identifiers import job_name
 from flowbatch.http.operations.shapes import JobName, Shape, Tags, read
 from flowbatch.http.policies import Target
-from flowbatch.http.service import context_of_request, context_of_tags
 from flowbatch.model.definition import DefinitionRow
 from flowbatch.model.ids import JobId
 from flowbatch.model.jobspec import JobPlan, JobSpec, Need
@@ -84,11 +83,9 @@ class SubmitJobInput(Shape):
     consumableResourcePropertiesOverride: dict[str, Any] | None = None
 
 
-NOT_YET: Final = {
-    "nodeOverrides": "the job definition is not multinode: leave nodeOverrides out",
+NOT_HERE: Final = {
     "eksPropertiesOverride": "the job definition has no eksProperties: leave eksPropertiesOverride out",
-    "ecsPropertiesOverride": "the job definition has no ecsProperties: leave ecsPropertiesOverride out",
-    "consumableResourcePropertiesOverride": "consumable resources of a submission are not supported by this server yet",
+    "ecsPropertiesOverride": "ecsPropertiesOverride is not supported here yet: register a definition that says so itself",
 }
 
 
@@ -101,13 +98,14 @@ async def submit_job(call: Call) -> Answer:
     allow(call, given, row, spec, queue)
     if not service.active(row):
         raise ClientFailure(f"Job definition {row.id} is INACTIVE: it was deregistered")
-    for name, said in NOT_YET.items():
+    for name, said in NOT_HERE.items():
         if getattr(given, name):
             raise ClientFailure(said)
     needs, sequential = needs_of(call, given)
     size = None if given.arrayProperties is None else given.arrayProperties.size
-    share = given.shareIdentifier
-    spec = replace(spec, key=given.jobName, queue=queue, size=size, needs=needs, sequential=sequential, share=share)
+    spec = replace(
+        spec, key=given.jobName, queue=queue, size=size, needs=needs, sequential=sequential, share=given.shareIdentifier
+    )
     judge(service.limits.strict, spec)
     if len(service.state.jobs) >= service.limits.jobs_open:
         raise ClientFailure(f"{service.limits.jobs_open} jobs are open: none is taken before some have ended")
@@ -144,14 +142,12 @@ def effective(call: Call, given: SubmitJobInput, row: DefinitionRow) -> JobSpec:
 
 def allow(call: Call, given: SubmitJobInput, row: DefinitionRow, spec: JobSpec, queue: str) -> None:
     """On the queue and on the definition, whose revision is known before anybody is asked (security.md §1). Raises AccessDenied."""
-    service, account, tags = call.service, call.service.account, given.tags or {}
+    account, tags = call.service.account, given.tags or {}
     context: dict[str, Sequence[str]] = {**context_of_request(tags), **context_of_spec(spec)}
     if given.shareIdentifier is not None:
         context["batch:shareidentifier"] = (given.shareIdentifier,)
-    of_queue = call.target(
-        account.arn("job-queue", queue), {**context, **context_of_tags(service.tags("job-queue", queue, dict))}
-    )
-    revision = {**context, **context_of_tags(service.tags("job-definition", row.id, lambda: dict(row.tags)))}
+    of_queue = call.target(account.arn("job-queue", queue), {**context, **call.tags_of("job-queue", queue, dict)})
+    revision = {**context, **call.tags_of("job-definition", row.id, lambda: dict(row.tags))}
     of_definition = call.target(account.arn("job-definition", row.id), revision)
     by_name = call.target(account.arn("job-definition", row.name), revision)
     if ":" not in given.jobDefinition.rpartition("/")[2] and named_alone(call, of_definition, by_name):
@@ -255,7 +251,7 @@ async def submit(call: Call, plan: JobPlan) -> None:
 
 
 def visible(call: Call, job: JobId) -> bool:
-    tags = context_of_tags(call.service.tags("job", job, lambda: job_tags(call, job)))
+    tags = call.tags_of("job", job, lambda: job_tags(call, job))
     return call.allows(call.target(call.service.account.arn("job", job), tags), "batch:DescribeJobs")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from flowbatch.http.calls import Route
-from flowbatch.http.operations import control, definitions, jobs, places, refused, submission, tags
+from flowbatch.http.operations import consumables, control, definitions, jobs, places, refused, submission, tags
 
 _READS: Final = ("Describe", "List", "Get")
 TAGS_PATH: Final = "/v1/tags/"
@@ -23,6 +23,12 @@ OPERATIONS: Final = {
     "DeregisterJobDefinition": definitions.deregister_job_definition,
     "DescribeJobQueues": places.describe_job_queues,
     "DescribeComputeEnvironments": places.describe_compute_environments,
+    "CreateConsumableResource": consumables.create_consumable_resource,
+    "DescribeConsumableResource": consumables.describe_consumable_resource,
+    "UpdateConsumableResource": consumables.update_consumable_resource,
+    "DeleteConsumableResource": consumables.delete_consumable_resource,
+    "ListConsumableResources": consumables.list_consumable_resources,
+    "ListJobsByConsumableResource": consumables.list_jobs_by_consumable_resource,
     **dict.fromkeys(refused.SAGEMAKER, refused.sagemaker),
 }
 OF_ONE: Final = {

@@ -8,11 +8,10 @@ from typing import Annotated
 from pydantic import Field
 
 from flowbatch.http.arns import Arn
-from flowbatch.http.calls import Answer, Call
+from flowbatch.http.calls import Answer, Call, context_of_request, context_of_tags
 from flowbatch.http.failures import ClientFailure
 from flowbatch.http.operations.identifiers import job_name
 from flowbatch.http.operations.shapes import Shape, Tags, check_tags, read
-from flowbatch.http.service import context_of_request, context_of_tags
 from flowbatch.model.places import is_of_run
 from flowbatch.model.stimuli import PutTags
 from flowbatch.spec.definitions import Reference
@@ -98,5 +97,10 @@ def tags_of(call: Call, arn: Arn) -> Mapping[str, str] | None:
             known = service.state.queues if arn.kind == "job-queue" else service.state.environments
             there = arn.name in known and not is_of_run(arn.name)
             return service.tags(arn.kind, arn.name, dict) if there else None
+        case "consumable-resource":
+            token = service.state.tokens.held.get(arn.name)
+            if token is None or is_of_run(arn.name):
+                return None
+            return service.tags(arn.kind, arn.name, lambda: dict(token.tags))
         case _:
             return None
