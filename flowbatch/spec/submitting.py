@@ -20,8 +20,8 @@ from flowbatch.spec import containers
 from flowbatch.spec.arrays import SINGLE
 from flowbatch.spec.definitions import stored_layer
 from flowbatch.spec.findings import Findings
-from flowbatch.spec.layers import Layer, merged, settle
-from flowbatch.spec.members import overridden, programs
+from flowbatch.spec.layers import Layer, merged
+from flowbatch.spec.members import overridden, programs, settle
 from flowbatch.spec.needs import Draft
 from flowbatch.spec.places import Surroundings
 from flowbatch.spec.policy import Guard

@@ -67,7 +67,8 @@ async def create_consumable_resource(call: Call) -> Answer:
 
 async def describe_consumable_resource(call: Call) -> Answer:
     token = allowed(call, read(OneInput, call.given).consumableResource)
-    return {**figures(call.service, token), "createdAt": token.created_at, "tags": dict(tags_of(call.service, token))}
+    beside = {"availableQuantity": token.available, "createdAt": token.created_at}
+    return {**figures(call.service, token), **beside, "tags": dict(tags_of(call.service, token))}
 
 
 async def update_consumable_resource(call: Call) -> Answer:
@@ -193,6 +194,5 @@ def figures(service: Service, token: TokenState) -> Json:
         "consumableResourceArn": service.account.arn(KIND, token.name),
         "totalQuantity": token.total,
         "inUseQuantity": token.in_use,
-        "availableQuantity": token.available,
         "resourceType": token.kind.name,
     }
