@@ -14,8 +14,8 @@ _FOREVER_MS = 2**62
 _SETTLE_ROUNDS = 6  # a call from one task to the next takes one round of the event loop, a cancellation two
 
 
-class SystemClock:
-    """Says wall time, waits on the monotonic clock: a clock that is set while something waits does not change how long."""
+class WallClock:
+    """What the machine says the time is: it may jump when somebody sets it. For calendars and signatures."""
 
     def now(self) -> Millis:
         return Millis(time.time_ns() // 1_000_000)
@@ -31,6 +31,17 @@ class SystemClock:
 
     async def sleep_until(self, at: Millis) -> None:
         await anyio.sleep(max(at - self.now(), 0) / 1000)
+
+
+class SystemClock(WallClock):
+    """The wall's time when it was made, and since then what has passed, a suspended machine's sleep included: it never goes back and
+    never jumps, whatever is done to the wall's. So timeouts last what they say, and an end is after its beginning."""
+
+    def __init__(self) -> None:
+        self._anchor_ns = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+    def now(self) -> Millis:
+        return Millis((self._anchor_ns + time.clock_gettime_ns(time.CLOCK_BOOTTIME)) // 1_000_000)
 
 
 class VirtualClock:

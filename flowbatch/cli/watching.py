@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from flowbatch.app import App, pinned
 from flowbatch.cli.context import Place
 from flowbatch.cli.load import plan_text
+from flowbatch.clock import WallClock
 from flowbatch.errors import InputError
 from flowbatch.library.desk import EngineDesk
 from flowbatch.library.folder import WatchedFolder
@@ -46,4 +47,4 @@ def open_library(place: Place, path: Path, app: App, *, insecure: bool) -> Itera
         desk = EngineDesk(
             app.engine, app.folder.database, lambda plan: pinned(plan.run, plan.environments, plan.queues)
         )
-        yield Library(folder, inbox, compile, desk, app.engine.clock, rows)
+        yield Library(folder, inbox, compile, desk, WallClock(), rows)

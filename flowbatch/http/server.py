@@ -20,6 +20,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from pydantic_core import from_json, to_json
 
+from flowbatch.clock import WallClock
 from flowbatch.http.authentication import Authenticator, claimed_key
 from flowbatch.http.calls import Call, Principal, Request, Route
 from flowbatch.http.failures import ClientFailure, Failure, NotAuthentic, ServerFailure, TooManyRequests
@@ -31,6 +32,7 @@ from flowbatch.model.stimuli import Audit
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
+WALL: Final = WallClock()
 log = Logger(__name__)
 
 HEADER_BYTES: Final = 16 * 1024
@@ -261,7 +263,7 @@ class Server:
         """Raises Failure."""
         now = self.service.now()
         try:
-            principal = self.authenticator.principal(request, now)
+            principal = self.authenticator.principal(request, WALL.now())  # signers go by the wall's time
         except NotAuthentic as error:
             self.note_stranger(request, route, request_id, error)
             raise

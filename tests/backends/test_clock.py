@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import time
+
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
+import pytest
 
-from flowbatch.clock import SystemClock, VirtualClock
+from flowbatch.clock import SystemClock, VirtualClock, WallClock
 from flowbatch.model.ids import Millis
 
 
@@ -88,3 +91,18 @@ async def test_the_systems_clock_waits_until_a_moment_or_an_event() -> None:
     event = anyio.Event()
     event.set()
     await clock.wait(event, None)
+
+
+def test_a_clock_that_is_set_moves_nothing_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour forward, two back: the engine's time goes on as if nothing had been (F29)."""
+    real, jump_ns = time.time_ns, 0
+    monkeypatch.setattr(time, "time_ns", lambda: real() + jump_ns)
+    clock, wall = SystemClock(), WallClock()
+    begun = clock.now()
+    assert abs(wall.now() - begun) < 1_000
+    seen = [begun]
+    for jump_ns in (3600 * 10**9, -7200 * 10**9, 0):
+        seen.append(clock.now())
+        assert abs(wall.now() - (begun + jump_ns // 1_000_000)) < 10_000
+    assert seen == sorted(seen)
+    assert seen[-1] - begun < 10_000
