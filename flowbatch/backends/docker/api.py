@@ -17,8 +17,11 @@ import aiohttp
 import anyio
 from aiodocker.exceptions import DockerContextError, DockerError
 
+from flowbatch.backends.docker.ends import Boot
 from flowbatch.backends.docker.errors import EngineError, Kind, kind_of
+from flowbatch.backends.docker.host import boot_of, daemon_started_at
 from flowbatch.errors import BackendUnavailable
+from flowbatch.model.ids import Millis
 
 TESTED_MAX: Final = (1, 41)  # the newest API whose lies were seen; a daemon that needs a newer one gets its oldest
 CALLS: Final = 32
@@ -86,6 +89,14 @@ class Api:
         self.api_version = f"{used[0]}.{used[1]}"
         for client in self._clients:
             client.api_version = f"v{self.api_version}"
+
+    # --- its machine
+
+    def boot(self) -> Boot:
+        return boot_of(self.socket_path)
+
+    def daemon_started_at(self) -> Millis | None:
+        return daemon_started_at(self.socket_path)
 
     # --- calls
 

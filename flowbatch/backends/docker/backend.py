@@ -5,7 +5,7 @@ Nothing is imported for it, and no Engine is asked, before the first job needs i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -44,6 +44,7 @@ class DockerBackend:
         log_cap_bytes: int,
         disk_free_mib: int | None = None,
         endpoint: str | None = None,
+        api: Callable[[], Api] | None = None,
     ) -> None:
         self._folder = folder
         self._mark = folder / "used"  # there may be containers of ours
@@ -52,6 +53,7 @@ class DockerBackend:
         self._log_cap_bytes = log_cap_bytes
         self._disk_free_mib = disk_free_mib  # that has to be free before anything starts; None: the usual
         self._endpoint = endpoint
+        self._api = api  # instead of one for the endpoint
         self._attempts: dict[AttemptKey, Attempt] = {}
         self._wanted = anyio.Event()
         self._session: Session | None = None
@@ -230,7 +232,7 @@ class DockerBackend:
         from flowbatch.backends.docker.api import Api
 
         while True:
-            api = Api(self._endpoint)
+            api = Api(self._endpoint) if self._api is None else self._api()
             try:
                 api.open()
             except BackendUnavailable as error:

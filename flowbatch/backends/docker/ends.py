@@ -55,8 +55,16 @@ class Look(NamedTuple):
 
     @property
     def over(self) -> bool:
-        """Ended, or never to begin (D01 to D03: it stays `created`, with an error, and no event ever comes)."""
+        """Ended, or never to begin (D01 to D03: it stays `created`, with an error, and no event ever comes). The Engine says `removing`
+        of what does not run alone: what has begun by then is over."""
+        if self.status == "removing":
+            return self.begun
         return self.status in ("exited", "dead") or (self.status == "created" and bool(self.error))
+
+    @property
+    def leaving(self) -> bool:
+        """It never began, never will, and is gone in a moment: its name is not free yet."""
+        return self.status == "removing" and not self.begun
 
 
 class Outage(NamedTuple):

@@ -204,9 +204,9 @@ class Follower:
             try:
                 await self._api.remove(attempt.id)
             except EngineError as error:
-                if error.kind is Kind.UNKNOWN:
-                    raise
-                if error.kind is not Kind.NOT_FOUND and "in progress" not in error.message:
+                if error.kind is Kind.UNKNOWN or "in progress" in error.message:
+                    raise  # as long as it is there, a census would find it
+                if error.kind is not Kind.NOT_FOUND:
                     attempt.later = True
                     log.warning("docker_remove_failed", attempt=attempt.key.id, error=error.message)
                     return False

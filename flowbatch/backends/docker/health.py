@@ -15,7 +15,6 @@ import anyio
 
 from flowbatch.backends.docker.ends import Outage
 from flowbatch.backends.docker.errors import EngineError
-from flowbatch.backends.docker.host import daemon_started_at
 from flowbatch.logs import Logger
 from flowbatch.model.ids import Millis
 from flowbatch.ports import Clock
@@ -130,7 +129,7 @@ class Health:
         self._on_return()
 
     def _note_outage(self, now: Millis) -> None:
-        started_at = daemon_started_at(self._api.socket_path)
+        started_at = self._api.daemon_started_at()
         if not self._met:
             if started_at is not None:
                 # What ended while nobody watched: a restart of the daemon may have been its end.

@@ -137,7 +137,7 @@ class Launcher:
                 self._health.doubt()
                 await self._health.settled()
         look = await self._look(attempt.id)
-        if look is None:
+        if look is None or look.leaving:
             raise Again("the container was removed before it began", counts=True)
         if look.startable:
             await self._take_away(look)
@@ -194,6 +194,8 @@ class Launcher:
         if names.attempt_of(self._instance, look.name, look.labels) != attempt.key:
             text = f"the container {look.id[:12]}, which is not flowbatch's, has the name {attempt.name}: remove or rename it"
             return Evidence(start_error=f"CannotCreateContainerError: {text}")
+        if look.leaving:
+            raise Again(conflict, counts=False)
         attempt.id = look.id
         if not look.startable:
             return look
@@ -251,7 +253,10 @@ class Launcher:
             look = await self._look(attempt.name)
             if look is None or names.attempt_of(self._instance, look.name, look.labels) != attempt.key:
                 return NO_CODE
-            if not look.startable:
+            if look.leaving:
+                await anyio.sleep(PAUSE_FIRST_S)
+            elif look.startable:
+                await self._take_away(look)
+            else:
                 attempt.id = look.id
                 return look
-            await self._take_away(look)

@@ -17,7 +17,6 @@ from flowbatch.backends.docker.disk import Disk
 from flowbatch.backends.docker.errors import EngineError, Kind
 from flowbatch.backends.docker.following import Follower
 from flowbatch.backends.docker.health import Health
-from flowbatch.backends.docker.host import boot_of
 from flowbatch.backends.docker.launching import Launcher
 from flowbatch.backends.docker.logs import keep_reading
 from flowbatch.backends.docker.networks import Networks
@@ -73,7 +72,7 @@ class Session:
         self._tasks = tasks
         self._found = found
         self._removed = removed
-        self._boot = boot_of(api.socket_path)
+        self._boot = api.boot()
         self._stock = anyio.Lock()
         self._volume_news = anyio.Event()
         self._met = False
@@ -140,7 +139,7 @@ class Session:
             if error.kind is Kind.NOT_FOUND:
                 return
             raise
-        if look.startable or key in self._attempts:
+        if look.startable or look.leaving or key in self._attempts:
             return
         attempt = self._found(key)
         attempt.take(look, anyio.current_time())
