@@ -13,5 +13,6 @@ What the Engine really does, and the rules that follow from it, are rows D01 to 
     pulls       images, one pull of each at a time
     logs, frames   the Engine's log of a container into ours
     body, names, ends   pure: what is asked of the Engine, and what its answers mean
+    endpoints   where the Engine is, and TLS
     api, errors    the Engine's HTTP API, each call with a deadline
 """

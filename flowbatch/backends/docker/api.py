@@ -17,6 +17,7 @@ import aiohttp
 import anyio
 from aiodocker.exceptions import DockerContextError, DockerError
 
+from flowbatch.backends.docker.endpoints import endpoint_of
 from flowbatch.backends.docker.ends import Boot
 from flowbatch.backends.docker.errors import EngineError, Kind, kind_of
 from flowbatch.backends.docker.host import boot_of, daemon_started_at
@@ -29,6 +30,7 @@ STREAMS: Final = 16
 PING_S: Final = 2.0
 CALL_S: Final = 30.0
 START_S: Final = 120.0  # a machine on its knees starts slowly, and a start that timed out costs a look
+REMEMBERS_S: Final = 5.0
 CLOSING_S: Final = 5.0  # what a call may still take once the engine ends
 LINE_MAX: Final = 1 << 20  # a longer event is skipped, not fatal (D24)
 HOW_TO_GET_ONE: Final = (
@@ -54,8 +56,9 @@ class Api:
 
     def open(self) -> None:
         """Raises BackendUnavailable where no Engine is configured or found. Connects to nothing yet."""
+        url, tls = endpoint_of(self._endpoint)
         try:
-            self._clients = [aiodocker.Docker(url=self._endpoint) for _ in range(4)]
+            self._clients = [aiodocker.Docker(url=url, ssl_context=tls) for _ in range(4)]
         except (AssertionError, ValueError):
             raise BackendUnavailable(f"there is no Docker Engine here: {HOW_TO_GET_ONE}") from None
         except ImportError:
@@ -178,6 +181,18 @@ class Api:
     async def events(self, params: Mapping[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
         async with self._stream(self._clients[2], "events", "GET", params) as response:
             yield lines_of(response)
+
+    async def began(self, container: str) -> bool:
+        """Whether a container that is gone had begun, by what the Engine remembers: its events from the first to `destroy`. False
+        where it remembers nothing of it any more."""
+        params = {"since": "0", "filters": json.dumps({"type": ["container"], "container": [container]})}
+        with anyio.move_on_after(REMEMBERS_S):
+            async with self.events(params) as lines:
+                async for line in lines:
+                    action = json.loads(line).get("Action")
+                    if action in ("start", "destroy"):
+                        return bool(action == "start")
+        return False
 
     @asynccontextmanager
     async def logs(self, container: str, params: Mapping[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:

@@ -23,6 +23,7 @@ VANISHED: Final = Evidence(lost=True, detail="Container removed externally")
 INIT_FAILED: Final = re.compile(rb"\d+ e \[FATAL tini \(\d+\)\] exec (.*) failed: ([^\n]*)\n", re.DOTALL)
 FOREIGN_FORMAT: Final = b"exec format error"
 FOREIGN_HINT: Final = "exec format error: the program, or the image, is for another kind of processor"
+UNSEEN: Final = Evidence(lost=True, detail="it began after all, and was over and gone before anybody saw it")
 NO_CODE: Final = Evidence(detail="stopped before it began")
 CHILD_OOM: Final = "a process in the container was killed due to memory usage"
 DAEMON_AWAY: Final = "the Docker Engine went away while it ended"

@@ -4,7 +4,8 @@ The name makes the create repeatable: a second one conflicts, and what holds the
 start is sent once per container, by its id. Where no answer came, the container is looked at; where it stands there
 unstarted, it is removed and made anew instead of started again: the first request, late in the daemon's socket, then finds
 nothing, whereas a second start could run a task twice that had ended in between (D09). The Engine refuses to remove what runs,
-so that a start that did arrive wins, and is seen.
+so that a start that did arrive wins, and is seen; but not what has ended again by then. So once it is gone the Engine's memory is asked
+whether it had begun: then that was the attempt, and it is lost.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from flowbatch.backends.docker.attempts import Attempt
 from flowbatch.backends.docker.binds import has_binds, prepare
 from flowbatch.backends.docker.body import Body, Unfit, create_body, on_shared_network
 from flowbatch.backends.docker.disk import is_full
-from flowbatch.backends.docker.ends import NO_CODE, Boot, Look, parse
+from flowbatch.backends.docker.ends import NO_CODE, UNSEEN, Boot, Look, parse
 from flowbatch.backends.docker.errors import EngineError, Kind
 from flowbatch.model.container import HOLDER_IMAGE, Pull
 from flowbatch.model.ending import Evidence
@@ -35,6 +36,7 @@ STARTS: Final = 8  # at a time: runc is bound by the processor, more only take l
 TRIES: Final = 5  # of what the Engine failed at
 PAUSE_FIRST_S: Final = 0.2
 PAUSE_LAST_S: Final = 10.0
+UNDO_AGAIN_S: Final = 0.05
 NO_IMAGE: Final = "no such image"
 
 Outcome = Look | Evidence  # it has begun (and perhaps ended); or it never will
@@ -137,10 +139,10 @@ class Launcher:
                 self._health.doubt()
                 await self._health.settled()
         look = await self._look(attempt.id)
-        if look is None or look.leaving:
-            raise Again("the container was removed before it began", counts=True)
-        if look.startable:
-            await self._take_away(look)
+        if look is None or look.leaving or look.startable:
+            seen = await self._undo(attempt.id)
+            if seen is not None:
+                return seen
             message = "it did not begin" if failure is None else failure.message
             raise Again(message, counts=failure is None or failure.kind is not Kind.UNKNOWN)
         if not look.begun and self._networks.name in look.error:  # removed since we made it
@@ -215,6 +217,27 @@ class Launcher:
                 await anyio.sleep(PAUSE_FIRST_S)
                 await self._health.settled()
 
+    async def _undo(self, container: str) -> Outcome | None:
+        """Of one that has not begun: takes it away, and is sure of it. Otherwise what became of it."""
+        while True:
+            look = await self._look(container)
+            if look is None:
+                return UNSEEN if await self._began(container) else None
+            if look.startable:
+                await self._take_away(look)
+            elif not look.leaving:
+                return look
+            await anyio.sleep(UNDO_AGAIN_S)
+
+    async def _began(self, container: str) -> bool:
+        while True:
+            try:
+                return await self._api.began(container)
+            except EngineError:
+                self._health.doubt()
+                await anyio.sleep(PAUSE_FIRST_S)
+                await self._health.settled()
+
     async def _take_away(self, look: Look) -> None:
         """What was created and has not begun. That it begins meanwhile is seen by the next look: nothing is forced."""
         try:
@@ -253,10 +276,7 @@ class Launcher:
             look = await self._look(attempt.name)
             if look is None or names.attempt_of(self._instance, look.name, look.labels) != attempt.key:
                 return NO_CODE
-            if look.leaving:
-                await anyio.sleep(PAUSE_FIRST_S)
-            elif look.startable:
-                await self._take_away(look)
-            else:
+            seen = await self._undo(look.id)
+            if seen is not None:
                 attempt.id = look.id
-                return look
+                return seen

@@ -23,6 +23,7 @@ from flowbatch.backends.docker.networks import Networks
 from flowbatch.backends.docker.pulls import Puller, Tell
 from flowbatch.backends.docker.watching import Events, Rounds, listed_key
 from flowbatch.model.ids import AttemptKey, RunId
+from flowbatch.model.stimuli import Exited
 from flowbatch.ports import Clock, Fact
 
 VOLUMES_AGAIN_S: Final = 5.0
@@ -136,9 +137,11 @@ class Session:
                 await self._sweep(look.id)
                 look = ends.parse(await self.api.inspect(container))
         except EngineError as error:
-            if error.kind is Kind.NOT_FOUND:
-                return
-            raise
+            if error.kind is not Kind.NOT_FOUND:
+                raise
+            if await self.api.began(container) and key not in self._attempts:
+                self._lost(key)
+            return
         if look.startable or look.leaving or key in self._attempts:
             return
         attempt = self._found(key)
@@ -152,6 +155,12 @@ class Session:
             attempt.fact = await self.follower.conclude(attempt, look)
         finally:
             attempt.busy = False
+
+    def _lost(self, key: AttemptKey) -> None:
+        """Its start was on its way still when its engine died."""
+        attempt = self._found(key)
+        attempt.log_done = True
+        attempt.fact = Exited(key, self._clock.now(), ends.UNSEEN)
 
     async def _sweep(self, container: str) -> None:
         """Created by an engine before us and never started: it goes, and whoever still wants the attempt launches it again.

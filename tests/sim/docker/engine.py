@@ -221,6 +221,11 @@ class FakeEngine:
         for listener in list(self.listeners):
             listener(event)
 
+    def remembered(self, params: Mapping[str, str]) -> list[dict[str, Any]]:
+        only = json.loads(params["filters"]).get("container")
+        since = float(params["since"]) * 1e9
+        return [each for each in self.events if each["timeNano"] >= since and (not only or each["Actor"]["ID"] in only)]
+
     def log_of(self, word: str, params: Mapping[str, str]) -> bytes:
         box = self.find(word)
         since = float(params.get("since", "0"))

@@ -119,10 +119,8 @@ class Wire:
 
     async def events(self, params: Mapping[str, str]) -> AsyncIterator[bytes]:
         queue: asyncio.Queue[Any] = asyncio.Queue()
-        since = float(params["since"])
-        for event in self.engine.events:
-            if event["timeNano"] >= since * 1e9:
-                queue.put_nowait(event)
+        for event in self.engine.remembered(params):
+            queue.put_nowait(event)
         self.streams.add(queue)
         listener = self.hear(queue)
         self.engine.listeners.append(listener)

@@ -16,7 +16,7 @@ from typing import Final
 import anyio
 
 from flowbatch.backends.docker.backend import DockerBackend
-from flowbatch.backends.docker.ends import KILLS
+from flowbatch.backends.docker.ends import KILLS, UNSEEN
 from flowbatch.backends.docker.instance import instance_of
 from flowbatch.backends.docker.names import container_name
 from flowbatch.model.container import Container
@@ -342,6 +342,10 @@ class World:
         assert all(box.starts == 1 for box in begun), f"{name}: a container began twice"
         if row.failed and not begun:
             self._look_at_refusal(row, boxes)
+            return
+        if evidence == UNSEEN:
+            assert self.rough, f"{name}: nothing was late, and it went unseen"
+            assert begun, f"{name}: it never began, and went unseen"
             return
         assert not row.failed, f"{name}: its launch failed, says the backend, but it began: {evidence}"
         if not begun:

@@ -1,0 +1,48 @@
+"""How the Engine is found. Nothing here connects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flowbatch.backends.docker.api import Api
+from flowbatch.backends.docker.endpoints import Endpoint, endpoint_of
+from flowbatch.errors import BackendUnavailable
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_dockers_own_variable_is_followed_unless_one_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert endpoint_of(None) == Endpoint(None)
+    monkeypatch.setenv("DOCKER_HOST", "unix:///run/other.sock")
+    assert endpoint_of(None) == Endpoint("unix:///run/other.sock")
+    assert endpoint_of("unix:///run/this.sock") == Endpoint("unix:///run/this.sock")
+
+
+def test_tls_is_for_tcp_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+    assert endpoint_of("unix:///run/this.sock") == Endpoint("unix:///run/this.sock")
+
+
+@pytest.mark.parametrize("bad", [None, "not a certificate"])
+def test_certificates_that_do_not_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bad: str | None) -> None:
+    monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+    monkeypatch.setenv("DOCKER_CERT_PATH", str(tmp_path))
+    if bad is not None:
+        (tmp_path / "ca.pem").write_text(bad)
+    with pytest.raises(BackendUnavailable) as caught:
+        endpoint_of("tcp://127.0.0.1:2376")
+    assert str(caught.value).startswith(
+        f"DOCKER_TLS_VERIFY is set, and ca.pem, cert.pem, key.pem in {tmp_path} cannot be used ("
+    )
+    assert str(caught.value).endswith("set DOCKER_CERT_PATH to the folder that has them")
+
+
+async def test_ssh_says_what_it_needs() -> None:
+    with pytest.raises(BackendUnavailable, match="over ssh needs one more package: `pip install asyncssh`"):
+        Api("ssh://somebody@elsewhere").open()
