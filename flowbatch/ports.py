@@ -122,6 +122,9 @@ class Backend(Protocol):
     def waits_for(self, key: AttemptKey) -> str | None:
         """What holds an attempt up that was launched, in words that follow "it waits for"; None where nothing is known."""
 
+    def watch_log(self, key: AttemptKey) -> None:
+        """Somebody reads its log along, for the next seconds. Where logs are written as tasks print, there is nothing to do."""
+
     async def census(self) -> list[Observation]:
         """Everything of this state folder that the backend holds, alive or ended, and not forgotten. Includes all launches
         handed over before the call (those still waiting inside count as alive)."""

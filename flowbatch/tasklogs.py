@@ -13,6 +13,9 @@ from typing import BinaryIO, Final, NamedTuple
 from flowbatch.model.ids import Millis
 
 POLL_SECONDS: Final = 0.1
+CUT: Final = (
+    ".cut"  # after the name of a log: a file that says that the beginning is gone, where the store may not know
+)
 TAIL_BLOCK: Final = 64 * 1024
 CHUNK: Final = 256 * 1024
 LOOKS_MAX: Final = 10  # at a log that is rotated between one look and the next
@@ -35,6 +38,10 @@ def parse(line: bytes) -> LogLine:
 def segments(path: Path) -> list[Path]:
     """The parts of a log that exist, the older first."""
     return [part for part in (path.with_name(path.name + ".1"), path) if part.exists()]
+
+
+def is_cut(path: Path) -> bool:
+    return path.with_name(path.name + CUT).exists()
 
 
 def opened(path: Path) -> list[BinaryIO]:

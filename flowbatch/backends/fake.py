@@ -100,6 +100,9 @@ class FakeBackend:
             if running is not None and running.exited is not None:
                 del self._attempts[key]
 
+    def watch_log(self, key: AttemptKey) -> None:
+        pass  # it is written as the task prints
+
     def waits_for(self, key: AttemptKey) -> str | None:
         return None
 

@@ -124,6 +124,9 @@ class ProcessBackend:
             self._buffer.append(("F", *[key.id for key in keys]))
             self._flush_soon()
 
+    def watch_log(self, key: AttemptKey) -> None:
+        pass  # it is written as the task prints
+
     def waits_for(self, key: AttemptKey) -> str | None:
         return None
 

@@ -10,6 +10,7 @@ from flowbatch.cli.check import job_object as spec_object
 from flowbatch.cli.members import member_object
 from flowbatch.cli.rows import child_object, job_object, run_object
 from flowbatch.model.ids import JobId, log_name
+from flowbatch.tasklogs import is_cut
 
 if TYPE_CHECKING:
     from flowbatch.cli.context import Place
@@ -75,6 +76,7 @@ def items_of(spec: JobSpec, index: int | None) -> tuple[str | dict[str, str], ..
 
 
 def attempt_object(attempt: AttemptView, logs: Path) -> Object:
+    path = logs / log_name(attempt.key.id)
     return {
         "kind": "attempt",
         "id": attempt.key.id,
@@ -85,8 +87,8 @@ def attempt_object(attempt: AttemptView, logs: Path) -> Object:
         "exit_code": attempt.exit_code,
         "reason": attempt.reason,
         "status_reason": attempt.status_reason,
-        "log": str(logs / log_name(attempt.key.id)),
-        "truncated": attempt.truncated,
+        "log": str(path),
+        "truncated": attempt.truncated or is_cut(path),
     }
 
 

@@ -13,7 +13,7 @@ import click
 from flowbatch.cli.context import Place
 from flowbatch.cli.loglines import Look, print_lines, printer
 from flowbatch.cli.output import clean
-from flowbatch.errors import InputError
+from flowbatch.errors import FlowbatchError, InputError
 from flowbatch.model.ids import ALONE, AttemptKey, log_name
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ TASKS_SHOWN: Final = 100
 LINES_EACH: Final = 10  # of each task where there are several
 STEADY_LOOKS: Final = 3  # an ended attempt's log is complete when it has not grown for so many
 WAIT_SECONDS: Final = 0.2
+SAY_AGAIN_SECONDS: Final = 2.0
 CAPPED: Final = "the log was capped: its beginning is gone"
 
 
@@ -45,6 +46,8 @@ def logs(
     Of several tasks (an array, `:failed`, a run) the last lines of each, behind its name. Control characters reach no
     terminal, colours do; a pipe gets the bytes as they are.
     """
+    from flowbatch.tasklogs import is_cut
+
     look = Look(as_json, timestamps, stream)
     with place.reader() as reader:
         found = reader.resolve(address)
@@ -76,13 +79,14 @@ def logs(
         label = next((each.label for each in crew if each.key == key), None)
         path = place.folder.logs / log_name(key.id)
         render = printer(look, "", about(task, number, label))
-        if tail is None and any(each.truncated for each in crew or reader.attempts(job, index) if each.key == key):
+        ends = crew or reader.attempts(job, index)
+        if tail is None and (is_cut(path) or any(each.truncated for each in ends if each.key == key)):
             click.echo(CAPPED, err=True)
         if follow:
             if number == task.attempts and task.status.live and place.folder.holder() is None:
                 text = f"No engine runs: the end is known only after `{place.command('resume')}`; Ctrl-C leaves."
                 click.echo(text, err=True)
-            print_lines(followed(path, tail, Over(reader, job, key, path)), look, render, live=True)
+            print_lines(followed(path, tail, Over(reader, job, key, path, place)), look, render, live=True)
         else:
             say_missing(path, task, number)
             print_lines(lines_of(path, tail), look, render)
@@ -192,14 +196,18 @@ class Over:
     job: JobView
     key: AttemptKey
     path: Path
+    place: Place | None = None  # None: nobody is told that we read along
+    said_at: float = 0.0
     steady: int = 0
     size: int = field(default=-1)
 
     def __call__(self) -> bool:
         if self.key.member != ALONE and not self.member_over():
+            self.say_that_we_read()
             return False
         task = self.reader.task(self.job, self.key.idx)
         if self.key.member == ALONE and task.attempts == self.key.attempt and task.status.live:
+            self.say_that_we_read()
             return False
         size = self.path.stat().st_size if self.path.exists() else 0
         self.steady = self.steady + 1 if size == self.size else 0
@@ -209,6 +217,17 @@ class Over:
     def member_over(self) -> bool:
         crew = self.reader.members(self.job, self.key.idx, self.key.attempt)
         return any(each.key == self.key and each.status.terminal for each in crew)
+
+    def say_that_we_read(self) -> None:
+        """So that an engine that fetches logs from time to time fetches this one more often."""
+        now = time.monotonic()
+        if self.place is None or now < self.said_at + SAY_AGAIN_SECONDS:
+            return
+        self.said_at = now
+        try:
+            self.place.ask("watch_log", attempt=self.key.id)
+        except FlowbatchError:
+            pass  # no engine runs, or an older one: then it comes when it comes
 
 
 def followed(path: Path, count: int | None, over: Over) -> Iterator[LogLine]:

@@ -251,6 +251,7 @@ def print_attempts(place: Place, attempts: Sequence[AttemptView], *, logs: bool 
     """`logs`: of several nodes or containers, each has its own."""
     from flowbatch.cli.rows import took_text
     from flowbatch.model.ids import log_name
+    from flowbatch.tasklogs import is_cut
 
     if not attempts:
         click.echo("No attempt has begun yet.")
@@ -274,7 +275,7 @@ def print_attempts(place: Place, attempts: Sequence[AttemptView], *, logs: bool 
         path = place.folder.logs / log_name(each.key.id)
         note = "" if path.exists() else " (there is none)"
         click.echo(f"log of attempt {each.key.attempt}: {path}{note}")
-        if each.truncated:
+        if each.truncated or is_cut(path):
             click.echo("  it was capped: its beginning is gone")
 
 

@@ -15,7 +15,7 @@ from flowbatch.engine.loop import Engine
 from flowbatch.errors import InputError
 from flowbatch.model.access import AuditRow, KeyRow, PolicyRow
 from flowbatch.model.definition import Registration
-from flowbatch.model.ids import JobId, Millis, RunId
+from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId, TaskKey
 from flowbatch.model.stimuli import (
     Audited,
     Cancel,
@@ -52,6 +52,7 @@ class Verbs:
             "retry": self.retry,
             "resume": self.resume,
             "why": self.why,
+            "watch_log": self.watch_log,
             "gc": self.gc,
             "submit_job": self.submit_job,
             "queues": self.queues,
@@ -129,6 +130,17 @@ class Verbs:
         state = self._engine.machine.state
         queue = state.queues.get(text_of(arguments, "queue", ""))
         return None if queue is None else snapshot(state, queue, self._engine.clock.now())
+
+    async def watch_log(self, arguments: Arguments) -> object:
+        """Somebody reads along what an attempt prints; said again every few seconds. Fine for one that has ended."""
+        try:
+            key = AttemptKey.parse(text_of(arguments, "attempt", ""))
+        except ValueError:
+            raise InputError("watch_log needs `attempt`, the id of one") from None
+        live = self._engine.machine.state.live.get(TaskKey(key.job, key.idx))
+        if live is not None and live.key.attempt == key.attempt and live.backend in self._engine.backends:
+            self._engine.backends[live.backend].watch_log(key)
+        return None
 
     async def gc(self, arguments: Arguments) -> object:
         before = arguments.get("before")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -12,6 +15,7 @@ from flowbatch.model.resources import Resources
 from flowbatch.model.stimuli import Exited, LaunchFailed
 from flowbatch.ports import LaunchOrder
 from tests.docker.engine import Raw
+from tests.docker.test_away import until
 from tests.docker.world import DockerWorld, lines, with_world
 
 
@@ -189,3 +193,29 @@ async def test_d20_what_is_asked_of_the_engine(world: DockerWorld, raw: Raw) -> 
     assert host["Ulimits"] == [{"Name": "core", "Soft": 0, "Hard": 0}]
     world.backend.stop(order.key, 0, Halt.TERMINATE)
     await world.facts.exited(order.key)
+
+
+@with_world
+async def test_f22_nothing_that_it_left_running_outlives_its_container(world: DockerWorld) -> None:
+    """Sessions of their own and orphans are over with the container, whose end takes everything along."""
+    mark = uuid4().hex
+    text = "for i in $(seq 40); do setsid sh -c 'sleep 600 & sleep 600' & done; echo ready; wait"
+    order = world.script(text, env={"MARK": mark})
+    world.backend.launch([order])
+    await world.settled(order.key)
+    assert len(marked(mark)) >= 40
+    world.backend.stop(order.key, 0, Halt.TERMINATE)
+    assert (await world.facts.exited(order.key)).evidence == Evidence(137)
+    await until(lambda: not marked(mark))
+
+
+def marked(text: str) -> list[str]:
+    """Processes of this machine that have it in their environment."""
+    found = []
+    for entry in os.listdir("/proc"):
+        try:
+            if entry.isdigit() and text.encode() in Path(f"/proc/{entry}/environ").read_bytes():
+                found.append(entry)
+        except OSError:
+            pass  # gone
+    return found

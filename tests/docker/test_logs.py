@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
+
+from flowbatch.backends.docker.api import Api
+from flowbatch.backends.docker.attempts import Attempt
+from flowbatch.backends.docker.health import Health
+from flowbatch.backends.docker.logs import PAUSE_MAX_S, READINGS, AttemptLog, keep_reading
+from flowbatch.model.ending import Halt
+from flowbatch.model.ids import AttemptKey, Millis
+from flowbatch.tasklogs import is_cut
+from tests.backends.conformance import JOB
 from tests.docker.test_away import until
+from tests.docker.test_lives import exec_in
 from tests.docker.world import CAP, DockerWorld, lines, with_world
+from tests.sim.docker.loop import LoopClock, play
+from tests.sim.docker.wire import once
 
 
 @with_world
@@ -52,3 +69,78 @@ async def test_a_log_is_read_while_its_task_runs(world: DockerWorld) -> None:
     order = world.script("echo first; sleep 600")
     world.backend.launch([order])
     await until(lambda: Path(order.log).exists() and lines(order) == [("o", "first")])
+
+
+@with_world
+async def test_a_beginning_that_is_dropped_in_another_life_is_told(world: DockerWorld) -> None:
+    """The engine that dropped it died before the end: no evidence of the end says so, a file beside the log does."""
+    flood = "yes 0123456789012345678901234567890123456789 | head -n 60000; echo ready; sleep 600"
+    order = world.script(flood)
+    world.backend.launch([order])
+    await world.facts.started(order.key)
+    path = Path(order.log)
+    await until(lambda: path.exists() and path.read_bytes().endswith(b" o ready\n"))
+    await world.next_life()
+    await world.backend.census()
+    world.backend.stop(order.key, 0, Halt.TERMINATE)
+    assert (await world.facts.exited(order.key)).evidence.truncated
+    assert is_cut(path)
+
+
+@with_world
+async def test_who_reads_along_does_not_wait_for_a_silent_one(world: DockerWorld) -> None:
+    """A line after a long silence: many others run, so that each is looked at but rarely, but for the one that is watched."""
+    order = world.script("while [ ! -e /tmp/go ]; do sleep 0.1; done; echo at last; sleep 600")
+    world.backend.launch([order])
+    await world.facts.started(order.key)
+    attempt = world.backend._attempts[order.key]
+    attempt.log.due = anyio.current_time() + PAUSE_MAX_S  # as after minutes of silence
+    attempt.log.pause = PAUSE_MAX_S
+    exec_in(world, order, ["touch", "/tmp/go"])
+    with anyio.fail_after(30):
+        while not (Path(order.log).exists() and lines(order)):  # noqa: ASYNC240
+            world.backend.watch_log(order.key)
+            await anyio.sleep(0.1)
+    assert lines(order) == [("o", "at last")]
+
+
+async def test_the_few_are_read_often_and_the_many_share(tmp_path: Path) -> None:
+    """What a round costs does not grow with how many run; how long a silent one waits does."""
+    asked: list[str] = []
+
+    class Silent(Api):
+        @asynccontextmanager
+        async def logs(self, container: str, params: Mapping[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
+            asked.append(container)
+            yield once(b"")
+
+    def play_with(count: int, watched: int | None) -> dict[str, int]:
+        asked.clear()
+
+        async def main() -> None:
+            running = []
+            for idx in range(count):
+                attempt = Attempt(AttemptKey(JOB, idx, 1), "", AttemptLog(str(tmp_path / f"{count}-{idx}"), CAP))
+                attempt.id, attempt.started_at = str(idx), Millis(1)
+                running.append(attempt)
+            api = Silent()
+            health = Health(api, LoopClock(), lambda: None)
+            health._failures = 0
+            with anyio.move_on_after(600):
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(keep_reading, api, health, running)
+                    while True:
+                        if watched is not None:
+                            running[watched].log.watch()
+                        await anyio.sleep(2)
+
+        play(main)
+        return Counter(asked)
+
+    for count, least in ((2, 590 // 5), (30, 590 // 15), (900, 1)):
+        found = await anyio.to_thread.run_sync(play_with, count, None)
+        assert sum(found.values()) <= READINGS * 600
+        assert min(found[str(idx)] for idx in range(count)) >= least
+    found = await anyio.to_thread.run_sync(play_with, 900, 7)
+    assert found["7"] >= 590 // 2
+    assert sum(found.values()) <= READINGS * 600

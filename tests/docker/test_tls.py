@@ -71,8 +71,12 @@ async def test_only_who_is_known_gets_in(tmp_path: Path, raw: Raw) -> None:
         assert done.returncode == 0, done
         assert flowbatch(daemon, tmp_path, "logs", "last/one", **known).stdout == "over tls\n"
         unknown = {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(stranger)}
-        for env in (unknown, {"DOCKER_TLS_VERIFY": ""}):
+        for env, why in (
+            (unknown, "certificate verify failed"),
+            ({"DOCKER_TLS_VERIFY": ""}, "HTTP request to an HTTPS server"),
+        ):
             refused = flowbatch(daemon, tmp_path, "run", "one.yaml", **env)
-            print(refused.stderr)
             assert refused.returncode == UNAVAILABLE, refused
-            assert "cannot be reached" in refused.stderr
+            assert f"{HOST} cannot be reached" in refused.stderr
+            assert why in refused.stderr
+            assert "DOCKER_CERT_PATH" in refused.stderr

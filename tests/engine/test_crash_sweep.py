@@ -108,6 +108,9 @@ class FusedBackend:
     def waits_for(self, key: AttemptKey) -> str | None:
         return self.backend.waits_for(key)
 
+    def watch_log(self, key: AttemptKey) -> None:
+        self.backend.watch_log(key)
+
     async def census(self) -> list[Observation]:
         return await self.backend.census()
 

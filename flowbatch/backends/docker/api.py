@@ -33,6 +33,10 @@ START_S: Final = 120.0  # a machine on its knees starts slowly, and a start that
 REMEMBERS_S: Final = 5.0
 CLOSING_S: Final = 5.0  # what a call may still take once the engine ends
 LINE_MAX: Final = 1 << 20  # a longer event is skipped, not fatal (D24)
+HOW_TO_REACH_IT: Final = (
+    "see that its daemon listens there and lets you in; over TLS it needs DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH, the folder of "
+    "ca.pem, cert.pem and key.pem"
+)
 HOW_TO_GET_ONE: Final = (
     "install Docker (https://docs.docker.com/engine/install/, on Debian `apt install docker.io`), see that its daemon runs "
     "and that you may use its socket (group docker), or set DOCKER_HOST"
@@ -61,7 +65,7 @@ class Api:
             self._clients = [aiodocker.Docker(url=url, ssl_context=tls) for _ in range(4)]
         except (AssertionError, ValueError):
             raise BackendUnavailable(f"there is no Docker Engine here: {HOW_TO_GET_ONE}") from None
-        except ImportError:
+        except DockerError:  # of aiodocker's ssh connector alone, as nothing is connected to yet
             raise BackendUnavailable(
                 "a Docker Engine over ssh needs one more package: `pip install asyncssh`"
             ) from None

@@ -160,6 +160,11 @@ class DockerBackend:
             return f"the pull of {attempt.pulling}{done}"
         return "its turn to be started" if attempt.waiting is not None else None
 
+    def watch_log(self, key: AttemptKey) -> None:
+        attempt = self._attempts.get(key)
+        if attempt is not None:
+            attempt.log.watch()
+
     def hold_ups(self) -> list[tuple[str, str]]:
         """What more than one attempt may wait for: (what, how far that is), in words that follow "waits for"."""
         found = [(f"the pull of {pull.image}", str(pull)) for pull in self.pulls.values()]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final
 
-from flowbatch.backends.docker.api import HOW_TO_GET_ONE, TESTED_MAX, Api
+from flowbatch.backends.docker.api import HOW_TO_GET_ONE, HOW_TO_REACH_IT, TESTED_MAX, Api
 from flowbatch.backends.docker.disk import Room, root_of
 from flowbatch.backends.docker.errors import EngineError
 from flowbatch.errors import BackendUnavailable
@@ -24,7 +24,8 @@ async def reach(api: Api) -> None:
     except EngineError as error:
         why = "you may not use its socket" if denied(api.socket_path) else error.message
         raise BackendUnavailable(
-            f"jobs with an image need a Docker Engine, and the one at {api.where} cannot be reached ({why}): {HOW_TO_GET_ONE}"
+            f"jobs with an image need a Docker Engine, and the one at {api.where} cannot be reached ({why}): "
+            f"{HOW_TO_GET_ONE if api.socket_path is not None else HOW_TO_REACH_IT}"
         ) from None
 
 

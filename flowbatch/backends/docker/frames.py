@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from flowbatch.backends.supervisor.logfile import LogFile
+from flowbatch.tasklogs import CUT
 
 HEADER: Final = 8
 STAMP: Final = 31  # RFC 3339 with nine digits, Z and a space
@@ -26,11 +27,15 @@ TAGS: Final = {1: b"o", 2: b"e"}
 
 
 class KeptLog(LogFile):
-    """Opened at its end: an engine goes on where another one left off, and holds no descriptor in between."""
+    """Opened at its end: an engine goes on where another one left off, and holds no descriptor in between.
+
+    Its beginning may be dropped after its end is on record, or in an earlier engine's life: a file beside it says so to whoever shows it.
+    """
 
     __slots__ = ()
 
     def open(self) -> None:
+        self.truncated = self.truncated or os.path.exists(self.path + CUT)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         try:
             self.fd = os.open(self.path, flags, 0o600)
@@ -38,6 +43,12 @@ class KeptLog(LogFile):
             os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
             self.fd = os.open(self.path, flags, 0o600)
         self.size = os.fstat(self.fd).st_size
+
+    def _rotate(self) -> None:
+        before = self.truncated
+        super()._rotate()
+        if self.truncated and not before:
+            os.close(os.open(self.path + CUT, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 class Frames:

@@ -26,6 +26,8 @@ TAIL: Final = 500
 ROUND_S: Final = 1.0
 READINGS: Final = 3  # a round at most: what a thousand silent containers cost
 PAUSE_MAX_S: Final = 60.0
+PAUSE_MIN_S: Final = 3.0  # that a silent one is left alone for, where only few run
+WATCHED_S: Final = 5.0  # for so long after somebody said that he reads along
 LOAD: Final = 20  # a reading that took a second is followed by a pause of so many
 READ_S: Final = 60.0  # without a byte
 BEGINNING: Final = 4096
@@ -34,7 +36,7 @@ BEGINNING: Final = 4096
 class AttemptLog:
     """`position` is None until the file that an earlier engine may have left was looked at."""
 
-    __slots__ = ("due", "file", "lock", "pause", "position")
+    __slots__ = ("due", "file", "lock", "pause", "position", "watched_until")
 
     def __init__(self, path: str, cap_bytes: int) -> None:
         self.file = KeptLog(path, cap_bytes)
@@ -42,6 +44,14 @@ class AttemptLog:
         self.lock = anyio.Lock()
         self.due = anyio.current_time() + ROUND_S
         self.pause = ROUND_S
+        self.watched_until = 0.0
+
+    def watch(self) -> None:
+        """Somebody reads along: what its task says should be there soon, however silent it was."""
+        now = anyio.current_time()
+        if self.watched_until < now:
+            self.due = min(self.due, now)
+        self.watched_until = now + WATCHED_S
 
     @property
     def truncated(self) -> bool:
@@ -123,16 +133,19 @@ async def keep_reading(api: Api, health: Health, running: Iterable[Attempt]) -> 
         await anyio.sleep(ROUND_S)
         await health.settled()
         now = anyio.current_time()
-        due = sorted((each for each in running if each.log.due <= now), key=_due)[:READINGS]
+        every = list(running)
+        pause_max = min(PAUSE_MAX_S, max(PAUSE_MIN_S, len(every) / READINGS))
+        due = sorted((each for each in every if each.log.due <= now), key=_first)[:READINGS]
         for attempt in due:
-            await _read_one(api, attempt)
+            await _read_one(api, attempt, pause_max)
 
 
-def _due(attempt: Attempt) -> float:
-    return attempt.log.due
+def _first(attempt: Attempt) -> tuple[bool, float]:
+    """What is read along, then what waits longest."""
+    return attempt.log.watched_until < attempt.log.due, attempt.log.due
 
 
-async def _read_one(api: Api, attempt: Attempt) -> None:
+async def _read_one(api: Api, attempt: Attempt, pause_max: float) -> None:
     log = attempt.log
     began = anyio.current_time()
     lines = 0
@@ -142,5 +155,5 @@ async def _read_one(api: Api, attempt: Attempt) -> None:
     except EngineError:
         pass  # gone, or the Engine is: others see to that
     now = anyio.current_time()
-    log.pause = ROUND_S if lines else min(log.pause * 2, PAUSE_MAX_S)
+    log.pause = ROUND_S if lines or now < log.watched_until else min(log.pause * 2, pause_max)
     log.due = now + max(log.pause, (now - began) * LOAD)

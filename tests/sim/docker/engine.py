@@ -199,7 +199,7 @@ class FakeEngine:
             raise Refusal(409, f"You cannot remove a running container {box.id}")
         if box.removing_until is not None:
             raise Refusal(409, f"removal of container {box.id} is already in progress")
-        if self.rng.random() < 0.2:
+        if self.rng.random() < 0.4:
             box.removing_until = self.clock() + 3
             self.at(3, self.drop, box)
             raise Refusal(500, "device or resource busy")

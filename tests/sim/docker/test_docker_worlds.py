@@ -21,8 +21,9 @@ FIRST_SEED = 7_000
 
 BUGS = {
     "a start without an answer is sent again": Bug(
-        Launcher._once, "await self._take_away(look)\n        message", "await self._api.start(look.id)\n        message", 60,
+        Launcher._undo, "await self._take_away(look)", "await self._api.start(look.id)", 60,
     ),
+    "what was removed had not begun": Bug(Launcher._undo, "UNSEEN if await self._began(container) else None", "None", 60),
     "a start that failed is taken for a refusal": Bug(
         Launcher._once,
         "raise Again(message, counts=failure is None or failure.kind is not Kind.UNKNOWN)",

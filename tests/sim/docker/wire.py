@@ -72,9 +72,11 @@ class Wire:
         self.calls_most = max(self.calls_most, self.calls)
         delay = self.rng.random() * 0.02
         changes = method != "GET"
-        if changes and self.rng.random() < self.rough * 0.3:
+        if changes and self.rng.random() < self.rough * 0.5:
             self.faults += 1
-            delay += self.rng.choice((1.0, 20.0, LATEST_S))  # longer than any deadline: the caller has given up by then
+            delay += self.rng.choice(
+                (1.0, 20.0, LATEST_S, LATEST_S)
+            )  # longer than any deadline: the caller has given up
         try:
             self.engine.at(delay, self.arrive, future, method, path, params, data)
             answer = await future
