@@ -10,12 +10,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
-from flowbatch.model.ids import Millis
+from flowbatch.model.ids import LOG_CUT, Millis
 
 POLL_SECONDS: Final = 0.1
-CUT: Final = (
-    ".cut"  # after the name of a log: a file that says that the beginning is gone, where the store may not know
-)
 TAIL_BLOCK: Final = 64 * 1024
 CHUNK: Final = 256 * 1024
 LOOKS_MAX: Final = 10  # at a log that is rotated between one look and the next
@@ -41,7 +38,7 @@ def segments(path: Path) -> list[Path]:
 
 
 def is_cut(path: Path) -> bool:
-    return path.with_name(path.name + CUT).exists()
+    return path.with_name(path.name + LOG_CUT).exists()
 
 
 def opened(path: Path) -> list[BinaryIO]:

@@ -55,6 +55,9 @@ class AttemptKey(NamedTuple):
         return self._replace(member=member)
 
 
+LOG_CUT: Final = ".cut"  # after a log's name: a file that says that its beginning is gone, where the store may not know
+
+
 def log_name(attempt: AttemptId) -> str:
     """Where an attempt's log lies below the folder of logs: spread over 256 folders."""
     return f"{zlib.crc32(attempt.encode()) & 0xFF:02x}/{attempt}.log"

@@ -81,8 +81,12 @@ def test_a_container_is_over_or_startable_or_neither() -> None:
     assert (created.startable, created.over) == (True, False)
     failed = created._replace(error="no such file")
     assert (failed.startable, failed.over) == (False, True)
-    for status in ("running", "paused", "restarting", "removing"):
+    for status in ("running", "paused", "restarting"):
         assert not look(0, status=status).over
+    leaving = created._replace(status="removing")  # the Engine says so of what does not run alone
+    assert (leaving.startable, leaving.over, leaving.leaving) == (False, False, True)
+    ended = look(3, status="removing")
+    assert (ended.over, ended.leaving) == (True, False)
     assert look(0, status="dead").over
 
 

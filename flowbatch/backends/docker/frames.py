@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from flowbatch.backends.supervisor.logfile import LogFile
-from flowbatch.tasklogs import CUT
+from flowbatch.model.ids import LOG_CUT
 
 HEADER: Final = 8
 STAMP: Final = 31  # RFC 3339 with nine digits, Z and a space
@@ -35,7 +35,7 @@ class KeptLog(LogFile):
     __slots__ = ()
 
     def open(self) -> None:
-        self.truncated = self.truncated or os.path.exists(self.path + CUT)
+        self.truncated = self.truncated or os.path.exists(self.path + LOG_CUT)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         try:
             self.fd = os.open(self.path, flags, 0o600)
@@ -48,7 +48,7 @@ class KeptLog(LogFile):
         before = self.truncated
         super()._rotate()
         if self.truncated and not before:
-            os.close(os.open(self.path + CUT, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            os.close(os.open(self.path + LOG_CUT, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 class Frames:
