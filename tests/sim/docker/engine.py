@@ -78,6 +78,7 @@ class FakeEngine:
         self.listeners: list[Callable[[dict[str, Any]], None]] = []
         self.count = 0
         self.forced = 0
+        self.slow_removals = 0.4
 
     # --- requests
 
@@ -199,7 +200,7 @@ class FakeEngine:
             raise Refusal(409, f"You cannot remove a running container {box.id}")
         if box.removing_until is not None:
             raise Refusal(409, f"removal of container {box.id} is already in progress")
-        if self.rng.random() < 0.4:
+        if self.rng.random() < self.slow_removals:
             box.removing_until = self.clock() + 3
             self.at(3, self.drop, box)
             raise Refusal(500, "device or resource busy")

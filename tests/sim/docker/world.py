@@ -114,10 +114,7 @@ class World:
         self.engine.images.add("here:1")
         self.engine.pulls = {image: rng.sample(WRONG_PULLS, rng.choice((0, 1, 2))) for image in ("far:1", "farther:1")}
         self.engine.pulls["nowhere:1"] = ["manifest for nowhere:1 not found: manifest unknown"] * 50
-        order = LaunchOrder(
-            key, ("do",), {}, "/", Resources(), str(self.folder / "logs" / log_name(key.id)), 1 << 20, None, GRACE_MS,
-            container=Container(image, network="none"),
-        )  # fmt: skip
+        order = order_of(key, self.folder, image)
         self.rows[key] = Row(key, order)
 
     def _plan_faults(self) -> None:
@@ -404,3 +401,10 @@ class World:
             assert found == said[: len(found)], f"{row.key.id}: its log has {found}, it said {said}"
         else:
             assert found == said, f"{row.key.id}: its log has {found}, it said {said}"
+
+
+def order_of(key: AttemptKey, folder: Path, image: str) -> LaunchOrder:
+    return LaunchOrder(
+        key, ("do",), {}, "/", Resources(), str(folder / "logs" / log_name(key.id)), 1 << 20, None, GRACE_MS,
+        container=Container(image, network="none"),
+    )  # fmt: skip
