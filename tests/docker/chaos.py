@@ -27,7 +27,7 @@ case $FLOWBATCH_JOB in
   killed) kill -9 $$ ;;
   hungry) exec tail /dev/zero ;;
   late) sleep 300 ;;
-  victim) [ "$AWS_BATCH_JOB_ATTEMPT" -gt 1 ] || sleep 30 ;;
+  victim) [ "$AWS_BATCH_JOB_ATTEMPT" -gt 1 ] || sleep 10 ;;
 esac
 finish 0
 """

@@ -38,7 +38,6 @@ BUGS = {
         'return Evidence(start_error=f"CannotStartContainerError: {message}")',
     )),
     "what holds our name is ours": (7_007, Bug(Launcher._adopt, "!= attempt.key", "== 0")),
-    "what is on its way out has failed": (7_034, Bug(Launcher._adopt, "if look.leaving:", "if False:")),
     "events alone tell of an end": (7_009, Bug(Rounds.once, "look_at(attempt, self._attend)", "pass")),
     "the list is believed": (7_101, Bug(Rounds.once, "for attempt in stale[:INSPECTIONS]:", "for attempt in ():")),
     "a kill is a kill, whoever did it": (7_010, Bug(ends.evidence, "not stopped and code in KILLS", "False")),
