@@ -32,10 +32,9 @@ from flowbatch.model.ids import RunId
 from flowbatch.model.jobspec import Environment, JobSpec, Queue, RunPlan
 from flowbatch.model.outcome import Outcome
 from flowbatch.model.status import RunStatus
-from flowbatch.model.stimuli import Configure
 from flowbatch.notices import Notices
 from flowbatch.ports import Backend, Clock, Store
-from flowbatch.settings import Settings
+from flowbatch.settings import Settings, configuration
 from flowbatch.store.writer import SqliteStore
 
 PASSED_ON: Final = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "TZ", "USER"})  # to the processes of others
@@ -100,7 +99,7 @@ async def open_app(
             opened = dict(state.runs)
             desk = OrderDesk(folder.path, log_cap_bytes=settings.log_cap_bytes)
             engine = Engine(Machine(state), store, backends, desk, clock)
-            engine.post(Configure(settings.environments, settings.queues, settings.tokens))
+            engine.post(configuration(settings))
             verbs = Verbs(engine)
             async with anyio.create_task_group() as tasks:
                 await tasks.start(engine.run, name="engine")

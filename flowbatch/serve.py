@@ -31,8 +31,8 @@ from flowbatch.http.server import Server
 from flowbatch.http.service import Limits, Service
 from flowbatch.logs import Logger
 from flowbatch.model.access import KeyRow, PolicyRow
-from flowbatch.model.stimuli import Configure, PutKey, PutPolicy
-from flowbatch.settings import Settings
+from flowbatch.model.stimuli import PutKey, PutPolicy
+from flowbatch.settings import Settings, configuration
 
 log = Logger(__name__)
 
@@ -152,7 +152,7 @@ async def run(
                 except FlowbatchError as error:
                     log.error("settings_refused", error=str(error))  # the old ones stay in force
                 else:
-                    running.app.engine.post(Configure(fresh.environments, fresh.queues))
+                    running.app.engine.post(configuration(fresh))
                     log.info("settings_read", file=fresh.file)
     return 0
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from flowbatch.errors import InputError, Problem, WorkflowInvalid
 from flowbatch.model.events import ChildEvents, children_wanted
 from flowbatch.model.jobspec import Environment, Queue
 from flowbatch.model.notify import Notify
 from flowbatch.model.resources import Resources
+from flowbatch.model.stimuli import Configure
 from flowbatch.model.tokens import Token
 from flowbatch.spec.policy import NOTHING, Policy
+
+if TYPE_CHECKING:
+    from flowbatch.spec.environment_schema import HostModel
 
 NOTIFY_WAIT_MS: Final = 10_000
 FILE: Final = "flowbatch.yaml"
@@ -32,6 +36,7 @@ class Settings:
     file: str | None = None
     tokens: tuple[Token, ...] = ()  # consumable resources that all runs share
     policy: Policy = NOTHING  # of containers; a workflow's own folder comes to it
+    host: Resources | None = None  # the guard where the settings name it, else the machine's or what is declared larger
     disk_free_mib: int | None = None  # on Docker's disk, before a container starts; None: the usual
     notify: tuple[Notify, ...] = ()
     allow_networks: tuple[str, ...] = ()  # that webhooks may reach though they are not public
@@ -60,6 +65,32 @@ def memory_mib() -> int:
         if text.isdigit():
             total = min(total, int(text))
     return total // (1024 * 1024)
+
+
+def host() -> Resources:
+    """What all that runs here may hold together: as `machine`, and the GPUs that NVIDIA's driver lists."""
+    try:
+        gpus = len(os.listdir("/proc/driver/nvidia/gpus"))
+    except OSError:
+        gpus = 0  # no such driver
+    return machine()._replace(gpus=gpus)
+
+
+def host_of(model: HostModel) -> Resources:
+    """What the settings leave out is the machine's."""
+    here = host()
+    return Resources(
+        here.vcpus_milli if model.vcpus is None else model.vcpus,
+        here.memory_mib if model.memory is None else model.memory,
+        here.gpus if model.gpus is None else model.gpus,
+    )
+
+
+def configuration(settings: Settings) -> Configure:
+    """What an engine is told of them."""
+    guard = host() if settings.host is None else settings.host
+    fixed = settings.host is not None
+    return Configure(settings.environments, settings.queues, settings.tokens, host=guard, host_fixed=fixed)
 
 
 def defaults() -> Settings:
@@ -106,6 +137,7 @@ def parse_settings(text: bytes, file: str) -> Settings:
         file,
         tuple(each.token(name) for name, each in (model.tokens or {}).items()),
         NOTHING if model.policy is None else model.policy.policy(),
+        None if model.host is None else host_of(model.host),
         None if limits is None else limits.disk_free,
     )
     webhooks = model.webhooks

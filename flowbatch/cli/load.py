@@ -90,6 +90,7 @@ def plan_text(
         home=str(Path.home()),
         read_source=read_source,
         available=environments,
+        host=None if anywhere else place.settings.host,
         queues=queues,
         root=os.getuid() == 0,
         guard=None if allow is None else guard(place, folder, allow),

@@ -34,7 +34,14 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "retry": ("flowbatch.cli.again", "Run again what failed, and what failed because of it."),
     "resume": ("flowbatch.cli.again", "Continue interrupted runs."),
     "events": ("flowbatch.cli.events", "Print the event log; -f follows it."),
-    "queues": ("flowbatch.cli.queues", "List job queues; show what stands at the front of one."),
+    "environments": (
+        "flowbatch.cli.environments",
+        "List compute environments; enable, disable, update, delete; nodes.",
+    ),
+    "queues": (
+        "flowbatch.cli.queues",
+        "List job queues; what stands at the front of one; enable, disable, update, delete.",
+    ),
     "definitions": ("flowbatch.cli.definitions", "Job definitions: list, show, register, deregister."),
     "tokens": ("flowbatch.cli.tokens", "Consumable resources: list, show, create, update, delete."),
     "serve": ("flowbatch.cli.serve", "Serve the AWS Batch API, and run a folder of workflows."),

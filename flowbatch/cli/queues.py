@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flowbatch.cli import queue_changes
 from flowbatch.cli.context import Place
 from flowbatch.cli.output import clean, counted, print_json, print_json_list, print_table, time_text
 from flowbatch.errors import BackendUnavailable, InputError
@@ -58,6 +59,10 @@ def show(place: Place, name: str, as_json: bool) -> int:
     else:
         draw(found)
     return 0
+
+
+for verb in (queue_changes.enable, queue_changes.disable, queue_changes.update, queue_changes.delete):
+    queues.add_command(verb)
 
 
 def list_queues(place: Place, as_json: bool) -> int:
@@ -122,15 +127,14 @@ def stored(place: Place) -> State:
     from flowbatch.core.machine import Machine
     from flowbatch.core.recovery import rebuild
     from flowbatch.core.state import State
-    from flowbatch.model.stimuli import Configure
+    from flowbatch.settings import configuration
 
     state = State()
     if place.folder.exists():
         with place.reader() as reader:
             state = rebuild(reader.open_work())
     state.draining = True
-    settings = place.settings
-    Machine(state).handle([Configure(settings.environments, settings.queues)], SystemClock().now())
+    Machine(state).handle([configuration(place.settings)], SystemClock().now())
     return state
 
 

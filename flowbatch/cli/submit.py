@@ -97,6 +97,7 @@ def plan_of(place: Place, command: Sequence[str], given: dict[str, Any]) -> JobP
             home=str(Path.home()),
             read_source=read_source,
             available=environments,
+            host=place.settings.host,
             queues=queues,
             root=os.getuid() == 0,
             guard=guard(place, folder, given["allow"]),

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from flowbatch.core.capacity import NOTHING, EnvironmentState
 from flowbatch.model.jobspec import Environment
 from flowbatch.model.places import HERE
-from flowbatch.model.resources import Resources, sum_of
+from flowbatch.model.resources import Resources, smallest, sum_of
 
 
 @dataclass(slots=True, eq=False)
@@ -79,11 +79,6 @@ class Host:
             for node in place.nodes
         )
         return replace(place, capacity=smallest(place.capacity, ceiling), nodes=tuple(nodes))
-
-
-def smallest(one: Resources, other: Resources) -> Resources:
-    """The less of each kind."""
-    return Resources(*map(min, one, other))
 
 
 def largest(amounts: Iterable[Resources]) -> Resources:

@@ -12,6 +12,7 @@ from flowbatch.core.snapshot import overview, snapshot
 from flowbatch.core.state import Job
 from flowbatch.core.why import explain
 from flowbatch.engine.loop import Engine
+from flowbatch.engine.place_verbs import PlaceVerbs
 from flowbatch.errors import InputError
 from flowbatch.model.access import AuditRow, KeyRow, PolicyRow
 from flowbatch.model.definition import Registration
@@ -66,6 +67,7 @@ class Verbs:
             "keys": self.keys,
             "put_policy": self.put_policy,
             "delete_policy": self.delete_policy,
+            **PlaceVerbs(engine.machine.state, self._ask).table,
         }
 
     async def call(self, verb: str, arguments: Arguments) -> object:

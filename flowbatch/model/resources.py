@@ -47,6 +47,11 @@ def sum_of(amounts: Iterable[Resources]) -> Resources:
     return total
 
 
+def smallest(one: Resources, other: Resources) -> Resources:
+    """The less of each kind."""
+    return Resources(*map(min, one, other))
+
+
 def vcpus_text(vcpus_milli: int) -> str:
     return f"{vcpus_milli / 1000:g}"
 

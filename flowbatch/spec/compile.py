@@ -16,6 +16,7 @@ from flowbatch.errors import Problem, WorkflowInvalid
 from flowbatch.model.definition import DefinitionRow
 from flowbatch.model.ids import JobId, RunId
 from flowbatch.model.jobspec import Environment, JobPlan, Queue, RunPlan, SecretSource
+from flowbatch.model.resources import Resources
 from flowbatch.model.tokens import Token
 from flowbatch.spec import parameters
 from flowbatch.spec.arrays import ReadSource, Sizer, SourceRequest
@@ -113,6 +114,7 @@ def plan(
     root: bool,
     guard: Guard | None,
     only: tuple[str, ...] = (),
+    host: Resources | None = None,
     absent: Callable[[SecretSource], str | None] | None = None,
     tokens: Callable[[], Iterable[Token]] = tuple,
     registry: Lookup = nothing_registered,
@@ -121,7 +123,7 @@ def plan(
     """Raises WorkflowInvalid with everything that is wrong, in the order of the file.
 
     `available` and `queues` are the engine's own, used where the file has none. `read_source` may raise OSError. `root`:
-    flowbatch may run jobs as other users. `guard`: what containers may ask for; None judges nothing, for a picture.
+    flowbatch may run jobs as other users. `guard`: what containers may ask for; None judges nothing, for a picture. `host`: the guard, where the settings name it.
     `absent`: why a secret cannot be there; None asks nobody.
     `tokens`: those that all runs share; asked for only where a job needs some.
     `registry`: the definitions that are stored. `register`: the plan carries the file's own, to be stored with the run.
@@ -140,7 +142,7 @@ def plan(
             ("start",), "a workflow with a schedule starts by that; give one of schedule and start", at_key=True
         )
     trusted = len(findings.problems) == before and not any(path[:1] in _PLACES for path in checked.broken)
-    places = Places.of(model.environments or {}, model.queues or {}, available, queues)
+    places = Places.of(model.environments or {}, model.queues or {}, available, queues, host)
     jobs = [*(job for job in drafts.main.values() if job.key in keep), *drafts.final.values()]
     ids = {job.key: JobId(new_id()) for job in jobs}
     around = Surroundings(folder, home, root)

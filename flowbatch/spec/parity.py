@@ -17,10 +17,11 @@ from flowbatch.model.jobspec import JobSpec
 from flowbatch.model.resources import vcpus_exact
 from flowbatch.model.tokens import TokenKind
 from flowbatch.spec.container_schema import AwsLogModel, LogModel
+from flowbatch.spec.environment_schema import EnvironmentModel
 from flowbatch.spec.positions import Path, in_order
 from flowbatch.spec.program_schema import ProgramModel
 from flowbatch.spec.queue_schema import QueueModel
-from flowbatch.spec.schema import EnvironmentModel, LayerModel, VolumeModel, WorkflowModel
+from flowbatch.spec.schema import LayerModel, VolumeModel, WorkflowModel
 from flowbatch.spec.schema_parts import ArrayModel, NeedModel, RetryModel, RuleModel
 from flowbatch.spec.token_schema import TokenModel
 

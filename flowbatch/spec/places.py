@@ -6,13 +6,13 @@ import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from flowbatch.model.container import Cpu
 from flowbatch.model.jobspec import Environment, JobSpec, Queue
-from flowbatch.model.resources import Resources, memory_text, vcpus_text
+from flowbatch.model.resources import Resources, memory_text, smallest, vcpus_text
+from flowbatch.spec.environment_schema import EnvironmentModel
+from flowbatch.spec.environments import environment_of, judge_environment
 from flowbatch.spec.findings import Findings
 from flowbatch.spec.queue_schema import QueueModel
 from flowbatch.spec.queues import judge_queue, queue_of
-from flowbatch.spec.schema import EnvironmentModel
 
 DEFAULT = "default"
 
@@ -32,23 +32,6 @@ class Surroundings:
         return posixpath.normpath(posixpath.join(self.folder, path))
 
 
-def environment_of(name: str, model: EnvironmentModel, machine: Resources) -> Environment:
-    """What the model leaves out is the machine's."""
-    vcpus_milli = model.vcpus if model.vcpus is not None else model.max_vcpus
-    return Environment(
-        name=name,
-        backend=model.backend,
-        capacity=Resources(
-            machine.vcpus_milli if vcpus_milli is None else vcpus_milli,
-            machine.memory_mib if model.memory is None else model.memory,
-            model.gpus or 0,
-        ),
-        enabled=model.state is not False,
-        title=name,
-        cpu=Cpu(model.cpu),
-    )
-
-
 def judge_places(
     environments: Mapping[str, EnvironmentModel],
     queues: Mapping[str, QueueModel],
@@ -58,10 +41,7 @@ def judge_places(
     """`known` are the names of environments that a queue may give. Serves settings too."""
     names = list(known)
     for name, environment in environments.items():
-        if environment.vcpus is not None and environment.max_vcpus is not None:
-            findings.problem(
-                ("environments", name, "max_vcpus"), "says the same as 'vcpus'; give one of them", at_key=True
-            )
+        judge_environment(name, environment, findings)
     for name, queue in queues.items():
         judge_queue(name, queue, names, findings)
 
@@ -71,8 +51,8 @@ def machine_of(available: Iterable[Environment]) -> Resources:
     environments = list(available)
     for environment in environments:
         if environment.name == DEFAULT:
-            return environment.capacity
-    return environments[0].capacity if environments else Resources(1000, 0, 0)
+            return environment.total()
+    return environments[0].total() if environments else Resources(1000, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +63,7 @@ class Places:
     queues: dict[str, Queue]
     own_environments: tuple[Environment, ...] = ()
     own_queues: tuple[Queue, ...] = ()
+    host: Resources | None = None  # where the settings name it, no task can have more
 
     @classmethod
     def of(
@@ -91,6 +72,7 @@ class Places:
         queues: Mapping[str, QueueModel],
         available: tuple[Environment, ...],
         engine_queues: tuple[Queue, ...],
+        host: Resources | None = None,
     ) -> Places:
         machine = machine_of(available)
         own = tuple(environment_of(name, model, machine) for name, model in environments.items())
@@ -104,7 +86,7 @@ class Places:
             over = names if own or DEFAULT not in names else [DEFAULT]
             named.append(Queue(DEFAULT, environments=tuple(over), title=DEFAULT))
         own_queues = tuple(named) if environments or queues else ()
-        return cls({item.name: item for item in usable}, {queue.name: queue for queue in named}, own, own_queues)
+        return cls({item.name: item for item in usable}, {queue.name: queue for queue in named}, own, own_queues, host)
 
     def misfit(self, spec: JobSpec) -> str | None:
         """Why no environment of its queue can ever hold the job; None where one can."""
@@ -119,14 +101,17 @@ class Places:
         if not able:
             what = "processes" if spec.kind == "process" else "containers"
             return f"no environment of queue {queue.name} runs {what}"
-        for environment in able:
-            if spec.resources.fits(environment.capacity):
-                return None
-        return _shortage(spec.resources, able, queue.name)
+        rooms = {place.name: [smallest(room, self.host or room) for room in place.rooms()] for place in able}
+        if any(spec.resources.fits(room) for each in rooms.values() for room in each):
+            return None
+        return _shortage(spec.resources, rooms, queue.name)
 
 
-def _shortage(need: Resources, environments: list[Environment], queue: str) -> str:
-    largest = Resources(*(max(environment.capacity[at] for environment in environments) for at in range(3)))
+def _shortage(need: Resources, rooms: dict[str, list[Resources]], queue: str) -> str:
+    """`rooms`: environment → the most that one task may have there, of each of its nodes."""
+    if not any(rooms.values()):
+        return f"{' and '.join(rooms)} of queue {queue} {'has' if len(rooms) == 1 else 'have'} no nodes; register some"
+    largest = Resources(*(max(room[at] for each in rooms.values() for room in each) for at in range(3)))
     short = []
     if need.vcpus_milli > largest.vcpus_milli:
         short.append((f"{vcpus_text(need.vcpus_milli)} vCPU", f"{vcpus_text(largest.vcpus_milli)} vCPU"))
@@ -135,7 +120,7 @@ def _shortage(need: Resources, environments: list[Environment], queue: str) -> s
     if need.gpus > largest.gpus:
         short.append((f"{need.gpus} GPU", f"{largest.gpus} GPU"))
     if not short:
-        shapes = "; ".join(f"{environment.name} has {environment.capacity}" for environment in environments)
+        shapes = "; ".join(f"{name} has {' and '.join(map(str, each))}" for name, each in rooms.items())
         return f"needs {need} at once, and no environment of queue {queue} has all of it ({shapes})"
     return "; ".join(
         f"needs {wanted}, the largest environment of queue {queue} has {available}" for wanted, available in short

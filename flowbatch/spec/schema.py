@@ -6,9 +6,10 @@ spellings stand beside the short ones and mean the same; both at once in one map
 
 from typing import Annotated, ClassVar, Final, Literal
 
-from pydantic import AfterValidator, Field, PlainValidator
+from pydantic import AfterValidator, Field
 
 from flowbatch.spec.container_schema import OverridesModel
+from flowbatch.spec.environment_schema import EnvironmentModel
 from flowbatch.spec.member_schema import (
     CONTAINERS_MAX,
     AwsNodesModel,
@@ -19,8 +20,7 @@ from flowbatch.spec.member_schema import (
 )
 from flowbatch.spec.notify_schema import NotifyModel
 from flowbatch.spec.program_schema import ProgramModel
-from flowbatch.spec.queue_schema import QueueModel, ShareName, State
-from flowbatch.spec.scalars import shown
+from flowbatch.spec.queue_schema import QueueModel, ShareName
 from flowbatch.spec.schema_parts import (
     Array,
     AwsArrayModel,
@@ -37,9 +37,7 @@ from flowbatch.spec.values import (
     Name,
     Number,
     Plain,
-    SizeMib,
     Text,
-    VcpusMilli,
 )
 
 Priority = Annotated[int, Field(ge=0, le=9999)]
@@ -125,48 +123,6 @@ class SecretModel(Strict):
     env: Annotated[str, Field(min_length=1)] | None = Field(None, description="An environment variable of flowbatch.")
     file: Annotated[str, Field(min_length=1)] | None = Field(None, description="A file; its last line end is dropped.")
     command: Command | None = Field(None, description="A program whose output is the value.")
-
-
-def _backend(value: object) -> str:
-    if value not in ("local", "process", "docker", "fake"):
-        raise ValueError(f"must be local, process, docker or fake, found {shown(value)}")
-    return str(value)
-
-
-def _managed(value: object) -> str:
-    if isinstance(value, str) and value.upper() == "MANAGED":
-        return "managed"
-    raise ValueError("not yet: only managed environments exist; leave it out")
-
-
-def _not_spot(value: object) -> bool:
-    if value is False:
-        return False
-    raise ValueError("not yet: there is no spot capacity; leave it out")
-
-
-Backend = Annotated[str, PlainValidator(_backend, json_schema_input_type=Literal["local", "process", "docker", "fake"])]
-
-
-class EnvironmentModel(Strict):
-    """A compute environment: where jobs run, and how much of it there is."""
-
-    LATER: ClassVar[dict[str, str]] = {
-        "min_vcpus": "environments of a changing size come with a later release",
-        "nodes": "environments of several nodes come with a later release",
-    }
-
-    backend: Backend = Field("local", description="local (each job by its kind), process, docker, or fake.")
-    vcpus: VcpusMilli | None = Field(None, description="vCPUs it offers; this machine's unless given.")
-    max_vcpus: VcpusMilli | None = Field(None, description="The long spelling of `vcpus`.")
-    memory: SizeMib | None = Field(None, description="Memory it offers; 85 % of this machine's unless given.")
-    gpus: int | None = Field(None, ge=0, le=1024, description="GPUs it offers; none unless given.")
-    cpu: Literal["shares", "quota"] = Field(
-        "shares", description="vCPUs of containers as a weight, as AWS has it on EC2, or as a cap, as on Fargate."
-    )
-    state: State | None = Field(None, description="disabled: nothing new starts here.")
-    type: Annotated[str, PlainValidator(_managed, json_schema_input_type=Literal["managed"])] | None = None
-    spot: Annotated[bool, PlainValidator(_not_spot, json_schema_input_type=Literal[False])] | None = None
 
 
 def _cron(value: str) -> str:

@@ -13,6 +13,7 @@ from flowbatch.model.jobspec import Environment, Queue
 from flowbatch.model.notify import Notify
 from flowbatch.model.resources import Resources
 from flowbatch.spec.container_values import DevicePath, Driver
+from flowbatch.spec.environment_schema import EnvironmentModel, HostModel
 from flowbatch.spec.findings import Findings
 from flowbatch.spec.notify_schema import NotifyModel, WebhooksModel
 from flowbatch.spec.places import Places, Surroundings, judge_places
@@ -20,7 +21,7 @@ from flowbatch.spec.policy import Policy, Root, plain, root_of
 from flowbatch.spec.positions import Positions
 from flowbatch.spec.queue_schema import QueueModel
 from flowbatch.spec.scalars import shown
-from flowbatch.spec.schema import EnvironmentModel, SecretModel
+from flowbatch.spec.schema import SecretModel
 from flowbatch.spec.schema_parts import Strict
 from flowbatch.spec.token_schema import Tokens
 from flowbatch.spec.values import Name, SizeMib
@@ -122,6 +123,7 @@ class SettingsModel(Strict):
     environments: dict[Name, EnvironmentModel] | None = Field(None, description="Compute environments.")
     queues: dict[Name, QueueModel] | None = Field(None, description="Job queues.")
     tokens: Tokens | None = Field(None, description="Consumable resources that all runs share: {licence: 5}.")
+    host: HostModel | None = Field(None, description="What everything that runs on this machine may hold together.")
     limits: LimitsModel | None = Field(None, description="Limits.")
     events: EventsModel | None = Field(None, description="The event log.")
     policy: PolicyModel | None = Field(None, description="What containers may ask for.")
