@@ -141,9 +141,11 @@ def environment_object(place: Environment) -> dict[str, object]:
     return {
         "environment": place.name,
         "backend": place.backend,
-        "vcpus": place.capacity.vcpus_milli / 1000,
-        "memory_mib": place.capacity.memory_mib,
-        "gpus": place.capacity.gpus,
+        "type": place.type.value,
+        "spot": place.spot,
+        "vcpus": place.total().vcpus_milli / 1000,
+        "memory_mib": place.total().memory_mib,
+        "gpus": place.total().gpus,
         "enabled": place.enabled,
         "cpu": place.cpu.value,
     }
@@ -206,7 +208,8 @@ def print_plan(plan: Plan) -> None:
     for place in plan.environments:
         if place.name in used:
             state = "" if place.enabled else " (disabled)"
-            click.echo(clean(f"Environment {place.name} ({place.backend}): {place.capacity}{state}"))
+            kind = ", Spot" if place.spot else "" if place.managed else ", unmanaged"
+            click.echo(clean(f"Environment {place.name} ({place.backend}{kind}): {place.total()}{state}"))
     for note in notes(plan):
         click.echo(f"Note: {clean(note)}")
 

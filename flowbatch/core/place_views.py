@@ -28,7 +28,7 @@ def described(state: State, place: EnvironmentState) -> dict[str, Any]:
         "state": "ENABLED" if spec.enabled else "DISABLED",
         "status": place.status.value,
         "min_vcpus": spec.min_vcpus_milli / 1000,
-        "desired_vcpus": (place.desired_vcpus_milli if spec.managed else spec.total().vcpus_milli) / 1000,
+        "desired_vcpus": desired_milli(place) / 1000,
         "max_vcpus": spec.total().vcpus_milli / 1000,
         "memory_mib": spec.total().memory_mib,
         "gpus": spec.total().gpus,
@@ -45,6 +45,14 @@ def described(state: State, place: EnvironmentState) -> dict[str, Any]:
     else:
         found["nodes"] = [described_node(node) for node in place.nodes.values()]
     return found
+
+
+def desired_milli(place: EnvironmentState) -> int:
+    """Where no engine has followed demand yet: what runs, and the minimum."""
+    if not place.spec.managed:
+        return place.spec.total().vcpus_milli
+    used = min(place.used.vcpus_milli, place.spec.capacity.vcpus_milli)
+    return max(place.desired_vcpus_milli, place.spec.min_vcpus_milli, used)
 
 
 def described_node(node: NodeState) -> dict[str, Any]:

@@ -7,13 +7,13 @@ from flowbatch.core.dependencies import satisfied
 from flowbatch.core.members import Crew
 from flowbatch.core.queues import QueueState
 from flowbatch.core.rooms import vcpus_of
-from flowbatch.core.scheduler import RESERVE_AFTER_MS, reservations
 from flowbatch.core.shares import FairShares
 from flowbatch.core.state import Job, State
+from flowbatch.core.why_places import explain_place
 from flowbatch.model.ids import Millis, TaskKey
 from flowbatch.model.jobspec import Stage, title_of
 from flowbatch.model.queues import reason_code
-from flowbatch.model.resources import Resources, memory_text, vcpus_text
+from flowbatch.model.resources import Resources, vcpus_text
 from flowbatch.model.status import Status
 
 
@@ -122,7 +122,7 @@ def explain_runnable(state: State, job: Job, index: int, now: Millis) -> str:
         if missing is not None:
             return f"is RUNNABLE: it needs {missing}"
     blocked = "" if job.blocked is None else f", blocked ({reason_code(job.blocked)})"
-    places = [explain_place(state, environment.name, need, now) for environment, _ in state.places_of(job)]
+    places = [explain_place(state, queue, environment, need, now) for environment, _ in state.places_of(job)]
     if not places and job.spec.nodes is not None:
         queue_name = title_of(queue.spec.name)
         return f"is RUNNABLE: a multi-node job needs a MANAGED environment that is not Spot, and queue {queue_name} has none"
@@ -151,39 +151,3 @@ def explain_share(state: State, queue: QueueState, fair: FairShares, job: Job, n
         else f"{before} other share{'s come' if before > 1 else ' comes'} first"
     )
     return f"; share {share.name} holds {vcpus_text(share.held_milli)} vCPU, and {first}"
-
-
-def explain_place(state: State, name: str, need: Resources, now: Millis) -> str:
-    environment, title = state.environments[name], title_of(name)
-    free, capacity = environment.free(), environment.spec.capacity
-    if not environment.spec.enabled:
-        return f"{title} is disabled"
-    if not need.fits(capacity):
-        return f"{title} will never do: it has {' and '.join(shortage(need, capacity, capacity))} in all"
-    missing = shortage(need, free, capacity)
-    if missing:
-        return f"{title} has {' and '.join(missing)} free, {environment.live} tasks run there"
-    holder = reservations(state, now).get(name)
-    if holder is not None and (entry := holder.head()) is not None:
-        waited = (now - (holder.blocked_since or now)) / 1000
-        return (
-            f"{title} has room, but keeps it for {entry.job.spec.key}:{entry.lo}, which needs {holder.key.shape} and has "
-            f"waited {waited:.0f} s (a job at the head holds a reservation after {RESERVE_AFTER_MS // 1000} s)"
-        )
-    return f"{title} has room: it starts in a moment, after those before it in the queue"
-
-
-def shortage(need: Resources, free: Resources, capacity: Resources) -> list[str]:
-    """What there is too little of, as `0 of 4 vCPUs`; `4 vCPUs` where `free` is all there is."""
-
-    def some(amount: str, total: str) -> str:
-        return total if free == capacity else f"{amount} of {total}"
-
-    missing = []
-    if need.vcpus_milli > free.vcpus_milli:
-        missing.append(some(vcpus_text(free.vcpus_milli), f"{vcpus_text(capacity.vcpus_milli)} vCPUs"))
-    if need.memory_mib > free.memory_mib:
-        missing.append(some(memory_text(free.memory_mib), memory_text(capacity.memory_mib)))
-    if need.gpus > free.gpus:
-        missing.append(some(str(free.gpus), f"{capacity.gpus} GPUs"))
-    return missing

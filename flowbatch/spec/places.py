@@ -83,7 +83,8 @@ class Places:
         else:
             named = list(engine_queues)
         if all(queue.name != DEFAULT for queue in named):
-            over = names if own or DEFAULT not in names else [DEFAULT]
+            steady = [environment.name for environment in usable if not environment.spot]  # Spot is asked for by name
+            over = steady or names if own or DEFAULT not in names else [DEFAULT]
             named.append(Queue(DEFAULT, environments=tuple(over), title=DEFAULT))
         own_queues = tuple(named) if environments or queues else ()
         return cls({item.name: item for item in usable}, {queue.name: queue for queue in named}, own, own_queues, host)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 import struct
 import zlib
@@ -16,7 +17,7 @@ from tests.app.commands import commands
 pytestmark = pytest.mark.slow
 
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
-RUN = {"hello", "retries", "census", "mandelbrot", "multinode"}
+RUN = {"hello", "retries", "census", "mandelbrot", "spot", "multinode"}
 IN_CONTAINERS = {"containers", "oom", "multinode-containers"}  # these need a Docker Engine, and so do their tests
 
 
@@ -128,6 +129,20 @@ def test_multinode(folder: Path) -> None:
     assert sum(counted.values()) == 9
     assert len({each["address"] for each in nodes}) == 4
     assert all(each["address"].startswith("127.") for each in nodes)
+
+
+def test_spot(folder: Path) -> None:
+    with commands(folder) as flowbatch:
+        done = flowbatch.ok("run", "workflows/spot.yaml", "--json")
+        assert counts(done.json["jobs"]["render"]) == {"SUCCEEDED": 3}
+        every = flowbatch.ok("jobs", "last", "--all", "--json").json
+        again = [each["index"] for each in every if each["job"] == "render" and each["attempts"] == 2]
+        assert len(again) == 1, "one had to give way, and one was enough"
+        shown = flowbatch.ok("show", f"last/render:{again[0]}", "--json").json
+        first = shown["history"][0]
+        assert re.fullmatch(r"Host EC2 \(instance i-[0-9a-f]{17}\) terminated\.", first["status_reason"])
+        assert first["exit_code"] is None
+        assert "given back" in flowbatch.ok("logs", f"last/render:{again[0]}#1").out
 
 
 def decoded(png: bytes) -> tuple[int, int, list[bytes]]:

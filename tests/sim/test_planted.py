@@ -95,8 +95,7 @@ BUGS = {
         scheduler.reservations, "return {name: group for name, (_, group) in best.items()}", "return {}", 200
     ),
     "reservation outlives its holder": Bug(
-        scheduler.place, "while pass_over(state, reservations(state, out.now), out):\n        pass",
-        "pass_over(state, reservations(state, out.now), out)", 200,
+        scheduler.place, "while pass_over(state, out):\n            pass", "pass_over(state, out)", 200,
     ),
     "boot ignored": Bug(recovery.miss, "before_boot = live.life < state.same_boot_since", "before_boot = False", 200),
     "a lost attempt never noticed": Bug(recovery.on_census, "miss(state, live, out)", "pass"),

@@ -236,15 +236,39 @@ def test_one_mistake_one_message(body: str, message: str) -> None:
         ),
         (
             "environments: {e: {type: unmanaged}}\njobs: {a: {script: x}}",
-            "1:26: environments.e.type: not yet: only managed environments exist; leave it out",
+            "2:8: jobs.a: e of queue default has no nodes; register some",
         ),
         (
-            "environments: {e: {spot: true}}\njobs: {a: {script: x}}",
-            "1:26: environments.e.spot: not yet: there is no spot",
+            "environments: {e: {type: spot}}\njobs: {a: {script: x}}",
+            "1:26: environments.e.type: must be managed or unmanaged, found 'spot'",
         ),
         (
-            "environments: {e: {nodes: 2}}\njobs: {a: {script: x}}",
-            "1:20: environments.e.nodes: not yet: environments of",
+            "environments: {e: {type: unmanaged, vcpus: 2, nodes: {n: {vcpus: 1}}}}\njobs: {a: {script: x}}",
+            "1:37: environments.e.vcpus: is for managed environments; of an unmanaged one the nodes say what there is",
+        ),
+        (
+            "environments: {e: {type: unmanaged, nodes: {n: {vcpus: 1, endpoint: 'tcp://h:2375'}}}}\njobs: {a: {script: x}}",
+            "1:69: environments.e.nodes.n.endpoint: tcp://h:2375: nodes of other Docker Engines are not supported yet",
+        ),
+        (
+            "environments: {e: {type: unmanaged, nodes: {n: {vcpus: 1}, m: {vcpus: 2}}}}\njobs: {a: {script: x, vcpus: 3}}",
+            "2:30: jobs.a.vcpus: needs 3 vCPU, the largest environment of queue default has 2 vCPU",
+        ),
+        (
+            "environments: {e: {nodes: {n: {vcpus: 1}}}}\njobs: {a: {script: x}}",
+            "1:20: environments.e.nodes: are for `type: unmanaged`; give that, or leave them out",
+        ),
+        (
+            "environments: {e: {vcpus: 2, min_vcpus: 3}}\njobs: {a: {script: x}}",
+            "1:41: environments.e.min_vcpus: 3 is more than the most it may have, 2",
+        ),
+        (
+            "environments: {e: {spot: true, min_vcpus: 1}}\njobs: {a: {script: x}}",
+            "1:32: environments.e.min_vcpus: Spot keeps nothing, it has what others leave; leave it out",
+        ),
+        (
+            "environments: {e: {notice: 3s}}\njobs: {a: {script: x}}",
+            "1:20: environments.e.notice: is for `spot: true`",
         ),
         (
             "environments: {e: {backend: podman}}\njobs: {a: {script: x}}",

@@ -1,0 +1,126 @@
+"""`environments` and the changing verbs of `queues`, without an engine: the store is opened for the moment it takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowbatch.cli.main import run
+
+SETTINGS = """
+host: {vcpus: 4, memory: 8GiB}
+environments:
+  paid: {vcpus: 4, memory: 4GiB, min_vcpus: 1}
+  cheap: {vcpus: 4, memory: 4GiB, spot: true, notice: 3s}
+  farm: {type: unmanaged, nodes: {n1: {vcpus: 1, memory: 1GiB}}}
+queues:
+  default: {environments: [paid]}
+  spare: {environments: [cheap]}
+"""
+
+Call = Callable[..., Any]
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Runs a verb with `--json`; its answer, or its error as text."""
+    monkeypatch.chdir(tmp_path)
+    Path("flowbatch.yaml").write_text(SETTINGS, encoding="utf-8")
+
+    def called(*words: str) -> Any:
+        code = run([*words, "--json"])
+        out, err = capsys.readouterr()
+        assert code in (0, 2), err
+        return json.loads(out) if code == 0 else err.removeprefix("flowbatch: ").strip()
+
+    return called
+
+
+def one(call: Call, name: str) -> dict[str, Any]:
+    found = call("environments", "show", name)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_what_the_settings_declare_is_listed_before_anything_ran(call: Call) -> None:
+    found = call("environments", "list")
+    assert found["host"]["guard"] == {"vcpus": 4, "memory_mib": 8192, "gpus": 0}
+    shapes = {
+        each["environment"]: (each["type"], each["spot"], each["min_vcpus"], each["desired_vcpus"], each["max_vcpus"])
+        for each in found["environments"]
+    }
+    assert shapes == {
+        "paid": ("MANAGED", False, 1, 1, 4),
+        "cheap": ("MANAGED", True, 0, 0, 4),
+        "farm": ("UNMANAGED", False, 0, 1, 1),
+    }
+    assert not Path(".flowbatch").exists()
+
+
+def test_what_a_verb_changes_lasts_until_the_settings_say_otherwise(call: Call) -> None:
+    call("environments", "disable", "paid")
+    call("environments", "update", "cheap", "--max-vcpus", "2", "--notice", "1m")
+    assert (one(call, "paid")["state"], one(call, "paid")["changed"]) == ("DISABLED", ["state"])
+    cheap = one(call, "cheap")
+    assert (cheap["max_vcpus"], cheap["notice_ms"], cheap["changed"]) == (2, 60_000, ["max_vcpus", "notice"])
+    Path("flowbatch.yaml").write_text(SETTINGS.replace("cheap: {vcpus: 4", "cheap: {vcpus: 3"), encoding="utf-8")
+    cheap = one(call, "cheap")
+    assert (cheap["max_vcpus"], cheap["notice_ms"], cheap["changed"]) == (3, 60_000, ["notice"])
+    assert one(call, "paid")["state"] == "DISABLED"
+    call("environments", "enable", "paid")
+    assert one(call, "paid")["changed"] == []
+
+
+def test_an_environment_is_deleted_by_the_rules_and_stays_so(call: Call) -> None:
+    assert call("environments", "delete", "cheap") == "Cannot delete, environment cheap is ENABLED: disable it first"
+    call("environments", "disable", "cheap")
+    assert call("environments", "delete", "cheap") == "Cannot delete, found existing JobQueue relationship (spare)"
+    call("queues", "update", "spare", "--environment", "paid", "--priority", "7")
+    assert call("environments", "delete", "cheap")["status"] == "DELETING"
+    assert [each["environment"] for each in call("environments", "list")["environments"]] == ["farm", "paid"]
+    call("queues", "disable", "spare")
+    call("queues", "delete", "spare")
+    assert [each["queue"] for each in call("queues", "list")] == ["default"]
+
+
+def test_nodes_come_and_go(call: Call) -> None:
+    assert call("environments", "nodes", "add", "farm", "n2", "--vcpus", "2.5", "--memory", "1GiB", "--gpus", "1") == {
+        "environment": "farm", "node": "n2",
+    }  # fmt: skip
+    call("environments", "nodes", "drain", "farm", "n1")
+    nodes = {node["node"]: (node["state"], node["vcpus"], node["gpus"]) for node in one(call, "farm")["nodes"]}
+    assert nodes == {"n1": ("DRAINING", 1, 0), "n2": ("ACTIVE", 2.5, 1)}
+    call("environments", "nodes", "remove", "farm", "n1")
+    assert [node["node"] for node in one(call, "farm")["nodes"]] == ["n2"]
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ("environments show nope", "there is no environment nope; there are cheap, farm, paid"),
+        ("environments disable nope", "there is no environment 'nope'; there are cheap, farm, paid"),
+        ("environments update paid", "nothing is to be changed: see `flowbatch environments update --help`"),
+        ("environments update paid --memory much", "--memory: 'much' is not a size"),
+        (
+            "environments update paid --min-vcpus 5",
+            "environment paid: min_vcpus (5) must not be more than max_vcpus (4)",
+        ),
+        ("environments update farm --max-vcpus 5", "environment farm is UNMANAGED: its nodes say what there is"),
+        ("environments nodes add paid n --vcpus 1", "environment paid is MANAGED: it has no nodes of its own"),
+        ("environments nodes add farm n --vcpus 0", "--vcpus: "),
+        (
+            "environments nodes add farm n --vcpus 1 --endpoint tcp://h:1",
+            "--endpoint: tcp://h:1: nodes of other Docker",
+        ),
+        ("queues update default --environment nope", "queue default: environments: there is no environment 'nope'"),
+        ("queues update default", "nothing is to be changed"),
+        ("queues delete default", "Cannot delete, queue default is ENABLED: disable it first"),
+        ("queues enable nope", "there is no queue 'nope'; there are default, spare"),
+    ],
+)
+def test_what_is_refused_is_said_in_a_sentence(call: Call, words: str, error: str) -> None:
+    assert call(*words.split()).startswith(error)
