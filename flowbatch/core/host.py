@@ -9,7 +9,7 @@ could start with (reclaim.py).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from flowbatch.core.capacity import NOTHING, EnvironmentState
 from flowbatch.model.jobspec import Environment
@@ -23,9 +23,8 @@ class Host:
     fixed: bool = False
     guard: Resources | None = None  # what holds now; None also where one environment alone can never break it
     lowered: bool = False  # more runs than it allows, since it was lowered
-    claims: dict[str, Resources] | None = field(
-        default_factory=dict
-    )  # queue → what Spot leaves to it; None: Spot's turn comes later
+    # Each: queue → what Spot leaves to it, and the more of them holds. None: Spot's turn comes later.
+    claims: tuple[dict[str, Resources], ...] | None = ()
 
     def survey(self, environments: Iterable[EnvironmentState]) -> None:
         """Environments have come, gone or changed."""
@@ -55,7 +54,7 @@ class Host:
 
     def claimed(self, but: str) -> Resources:
         """By on-demand heads of other queues."""
-        return sum_of(amount for queue, amount in (self.claims or {}).items() if queue != but)
+        return largest(sum_of(each[queue] for queue in each if queue != but) for each in self.claims or ())
 
     def open_to(self, environment: EnvironmentState) -> bool:
         """Whether Spot's turn has come, or the environment is none."""

@@ -45,7 +45,7 @@ def place(state: State, out: Turn) -> None:
     if has_spot(state):
         place_beside_spot(state, out)
     else:
-        state.host.claims = {}
+        state.host.claims = ()
         while pass_over(state, out):
             pass
     follow_demand(state, out.now)
@@ -55,14 +55,14 @@ def place(state: State, out: Turn) -> None:
 
 
 def place_beside_spot(state: State, out: Turn) -> None:
-    """On demand first. Then Spot, and whoever asks for Spot first, may have what no on-demand head could use, also where a
-    reservation keeps that one waiting for now. What is claimed to the end is given back."""
+    """On demand first. Then Spot, and whoever asks for Spot first, may have what no on-demand head could use: neither now, nor
+    once the reservations that keep it waiting are gone. What is claimed to the end is given back."""
     host, again = state.host, True
     while again:
         host.claims = None
         while pass_over(state, out):
             pass
-        host.claims = by_queue(claims(state, {}))
+        host.claims = by_queue(claims(state, {})), by_queue(claims(state, reservations(state, out.now)))
         again = pass_over(state, out)
     give_back(state, claims(state, reservations(state, out.now)), out)
 
