@@ -31,13 +31,14 @@ from flowbatch.http.server import Server
 from flowbatch.http.service import Limits, Service
 from flowbatch.logs import Logger
 from flowbatch.model.access import KeyRow, PolicyRow
-from flowbatch.model.stimuli import PutKey, PutPolicy
+from flowbatch.model.ids import RunId
+from flowbatch.model.stimuli import PutKey, PutPolicy, Resume
 from flowbatch.settings import Settings, configuration
 
 log = Logger(__name__)
 
 PORT: Final = 7070
-EXIT_S: Final = 10.0
+FLUSH_S: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,8 @@ async def serving(
                 )
                 yield Serving(app, server, service, urls, administrator, secret)
                 tasks.cancel_scope.cancel()
+            with anyio.CancelScope(shield=True), anyio.move_on_after(FLUSH_S):
+                await app.engine.ask(lambda ticket: Resume(ticket, RunId("")))  # behind the last records of calls
 
 
 async def run(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import click
 
 from flowbatch.cli.context import Place
 from flowbatch.cli.output import counted, print_json
+
+if TYPE_CHECKING:
+    from flowbatch.app import App
 
 
 @click.command()
@@ -78,7 +81,10 @@ async def change_alone(place: Place, verb: str, arguments: dict[str, Any], run_i
         state = app.engine.machine.state
         run = state.runs.get(RunId(run_id))
         value = await app.verbs.call(verb, arguments)
-        if run is None or not isinstance(value, dict):
+        if not isinstance(value, dict):
+            return value
+        if run is None:
+            await until_stopped(app, str(arguments.get("job")))
             return value
         whole = arguments.get("job") is None
         if whole:  # nothing of its main stage waits any more: all that can start is `finally`
@@ -100,3 +106,17 @@ async def change_alone(place: Place, verb: str, arguments: dict[str, Any], run_i
         look(None)
         await over.wait()
         return {**value, "left_running": left()}
+
+
+async def until_stopped(app: App, job: str) -> None:
+    """What was stopped of a job without a run has ended; what was not goes on."""
+    live = app.engine.machine.state.live
+    over = anyio.Event()
+
+    def look(_: object) -> None:
+        if not any(each.halt and each.key.job == job for each in live.values()):
+            over.set()
+
+    app.engine.observe(look)
+    look(None)
+    await over.wait()

@@ -41,6 +41,7 @@ BODY_BYTES: Final = 1024 * 1024
 DEPTH_MAX: Final = 32
 READ_S: Final = 10.0  # for the head of a request, and for its body
 IDLE_S: Final = 75.0
+LINGER_S: Final = 1.0  # for the rest of a body that was refused
 CONNECTIONS_MAX: Final = 1024
 REPLAYS_MAX: Final = 20_000
 JSON: Final = "application/json"
@@ -163,6 +164,7 @@ class Server:
             max_field_size=HEADER_BYTES,
             max_headers=HEADERS_MAX,
             keepalive_timeout=IDLE_S,
+            lingering_time=LINGER_S,
             auto_decompress=False,
         )
         servers = []

@@ -176,3 +176,30 @@ def test_without_keys_everything_is_allowed_and_that_is_said(flowbatch: Commands
     assert until(batch, job, "SUCCEEDED")["container"]["exitCode"] == 0
     server.terminate()
     assert flowbatch.end(server).code == 0
+
+
+def test_a_job_alone_is_stopped_without_a_server(flowbatch: Commands) -> None:
+    server, url = start(flowbatch)
+    batch = client(flowbatch, url)
+    define(batch, "sleep", "sleep", "1000")
+    jobs = [batch.submit_job(jobName="j", jobQueue="default", jobDefinition="sleep")["jobId"] for _ in range(2)]
+    for job in jobs:
+        until(batch, job, "RUNNING")
+    server.terminate()
+    assert flowbatch.end(server).code == 0
+    assert "1 task" in flowbatch.ok("terminate", jobs[0], "--reason", "enough").out
+    shown = flowbatch.ok("show", jobs[0], "--json").json
+    assert shown["status"] == "FAILED"
+    assert flowbatch.ok("show", jobs[1], "--json").json["status"] == "RUNNING"
+    again, url = start(flowbatch)
+    batch = client(flowbatch, url)
+    batch.terminate_job(jobId=jobs[1], reason="all")
+    assert until(batch, jobs[1], "FAILED")["statusReason"] == "all"
+    again.kill()  # kill -9: what is durable stays
+    assert flowbatch.end(again).code == -signal.SIGKILL
+    last, url = start(flowbatch)
+    found = client(flowbatch, url).describe_jobs(jobs=jobs)["jobs"]
+    assert [job["statusReason"] for job in found] == ["enough", "all"]
+    last.terminate()
+    assert flowbatch.end(last).code == 0
+    assert "records, whole" in flowbatch.ok("audit", "verify").out

@@ -72,13 +72,18 @@ class Rig:
         return await anyio.to_thread.run_sync(lambda: operation(**arguments))
 
     async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Any:
-        """A request of our own making, signed with the administrator's key."""
+        return await self.send(self.signed(path, body, headers))
+
+    def signed(self, path: str, body: bytes, headers: Mapping[str, str]) -> Any:
+        """A request of our own making, with the administrator's key."""
         assert self.running.administrator is not None
         assert self.running.secret is not None
         known = Credentials(keys.PREFIX + self.running.administrator.id, self.running.secret)
         made = AWSRequest("POST", self.url + path, {"content-type": "application/json", **headers}, body)
         SigV4Auth(known, "batch", REGION).add_auth(made)
-        ready = made.prepare()
+        return made.prepare()
+
+    async def send(self, ready: Any) -> Any:
         answer = await anyio.to_thread.run_sync(lambda: URLLib3Session().send(ready))
         return json.loads(answer.content)
 

@@ -38,6 +38,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "UpdateConsumableResource": {"consumableResource": "c", "operation": "ADD", "quantity": 1},
     "DeleteConsumableResource": {"consumableResource": "c"},
     "ListJobsByConsumableResource": {"consumableResource": "c"},
+    "GetJobQueueSnapshot": {"jobQueue": "default"},
     "GetLogEvents": {"logGroupName": logs.GROUP, "logStreamName": "x"},
     "FilterLogEvents": {"logGroupName": logs.GROUP, "logStreamNames": ["x"]},
 }
@@ -61,7 +62,7 @@ def test_every_operation_of_the_service_is_there() -> None:
 
 LATER = {
     "CreateComputeEnvironment", "UpdateComputeEnvironment", "DeleteComputeEnvironment",
-    "CreateJobQueue", "UpdateJobQueue", "DeleteJobQueue", "GetJobQueueSnapshot",
+    "CreateJobQueue", "UpdateJobQueue", "DeleteJobQueue",
     "CreateSchedulingPolicy", "UpdateSchedulingPolicy", "DeleteSchedulingPolicy", "DescribeSchedulingPolicies", "ListSchedulingPolicies",
 }  # fmt: skip
 

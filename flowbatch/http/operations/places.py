@@ -8,11 +8,14 @@ from typing import Annotated, Any, Final
 from pydantic import Field
 
 from flowbatch.core.queues import QueueState
+from flowbatch.core.snapshot import snapshot
 from flowbatch.core.state import EnvironmentState
 from flowbatch.http.calls import Answer, Call
+from flowbatch.http.failures import ClientFailure
 from flowbatch.http.operations.shapes import Shape, Token, read
 from flowbatch.http.pages import page_size
 from flowbatch.http.service import Service
+from flowbatch.model.ids import Millis
 from flowbatch.model.places import is_of_run
 
 NAMES_MAX: Final = 100
@@ -51,6 +54,44 @@ async def describe_compute_environments(call: Call) -> Answer:
     return {"computeEnvironments": [environment_detail(service, known[name]) for name in names], **answer}
 
 
+class SnapshotInput(Shape):
+    jobQueue: Annotated[str, Field(min_length=1)]
+
+
+async def get_job_queue_snapshot(call: Call) -> Answer:
+    """What stands at the front of a queue, and who uses how much of it (aws-batch.md §9.7)."""
+    given = read(SnapshotInput, call.given)
+    service = call.service
+    account, now = service.account, service.now()
+    name = account.name_of("job-queue", given.jobQueue)
+    call.allow(call.target(account.arn("job-queue", name), call.tags_of("job-queue", name, dict)))
+    queue = service.state.queues.get(name)
+    if queue is None or is_of_run(name):
+        raise ClientFailure(f"JobQueue {name} not found")
+    seen = snapshot(service.state, queue, Millis(now))
+    used = seen["utilization"]
+    utilization: dict[str, Any] = {
+        "totalCapacityUsage": [{"capacityUnit": "VCPU", "quantity": float(used["vcpus"])}],
+        "lastUpdatedAt": now,
+    }
+    if "shares" in used:
+        utilization["fairshareUtilization"] = {
+            "activeShareCount": used["active_shares"],
+            "topCapacityUtilization": [
+                {
+                    "shareIdentifier": each["share"],
+                    "capacityUsage": [{"capacityUnit": "VCPU", "quantity": float(each["vcpus"])}],
+                }
+                for each in used["shares"]
+            ],
+        }
+    front = [
+        {"jobArn": account.arn("job", each["job"]), "earliestTimeAtPosition": each["earliest_at"]}
+        for each in seen["front"]
+    ]
+    return {"frontOfQueue": {"jobs": front, "lastUpdatedAt": now}, "queueUtilization": utilization}
+
+
 def page(
     call: Call, kind: str, asked: list[str] | None, known: list[str], most: int | None, token: str | None
 ) -> tuple[list[str], dict[str, str]]:
@@ -85,7 +126,10 @@ def queue_detail(service: Service, queue: QueueState) -> dict[str, Any]:
         "serviceEnvironmentOrder": [],
         "jobQueueType": "ECS",
         "tags": dict(service.tags("job-queue", spec.name, dict)),
-        "jobStateTimeLimitActions": [],
+        "jobStateTimeLimitActions": [
+            {"reason": each.reason, "state": "RUNNABLE", "maxTimeSeconds": each.max_ms // 1000, "action": "CANCEL"}
+            for each in spec.limits
+        ],
     }
 
 

@@ -29,6 +29,7 @@ OPERATIONS: Final = {
     "DeleteConsumableResource": consumables.delete_consumable_resource,
     "ListConsumableResources": consumables.list_consumable_resources,
     "ListJobsByConsumableResource": consumables.list_jobs_by_consumable_resource,
+    "GetJobQueueSnapshot": places.get_job_queue_snapshot,
     **dict.fromkeys(refused.SAGEMAKER, refused.sagemaker),
 }
 OF_ONE: Final = {
