@@ -27,6 +27,7 @@ class PlaceLaws:
         self.store = store
         self.host: Resources | None = None
         self.holder: tuple[Group, Millis | None] | None = None
+        self.waited: dict[tuple[str, Resources], Millis] = {}  # since when, before this turn
         self.alive: set[tuple[JobId, int, int]] = (
             set()
         )  # attempts after the turn before: what is launched again is not new
@@ -57,6 +58,10 @@ class PlaceLaws:
         """Before a turn: who holds the reservation of the host."""
         group = reservations(state, now).get(HOST)
         self.holder = None if group is None else (group, group.blocked_since)
+        groups = ((queue.spec.name, each) for queue in state.queues.values() for each in queue.groups.values())
+        self.waited = {
+            (name, each.key.shape): each.blocked_since for name, each in groups if each.blocked_since is not None
+        }
 
     def look_at_rooms(self, state: State) -> Resources:
         """Nothing exceeds its limit: environments, nodes, the host. Returns what the host held before."""
@@ -103,6 +108,9 @@ class PlaceLaws:
         for live in fresh:
             if live.environment.spec.spot or live.resources == group.key.shape or live.queue.fair is not None:
                 continue  # where shares take turns, a job that comes may be the one that has waited longest
+            since = self.waited.get((live.queue.spec.name, live.resources))
+            if since is not None and since <= (group.blocked_since or 0):
+                continue  # it had waited as long, and may have held the reservation within this turn
             for need, have, kept in zip(live.resources, free, group.key.shape, strict=True):
                 assert not need or have >= kept, f"{live.key.id}: took what the host keeps for {group.key.shape}"
 
