@@ -118,9 +118,11 @@ def restore(state: State, loaded: Loaded) -> None:
 
 
 def restore_places(state: State, plan: RunPlan, needed: set[str]) -> None:
-    """The run's own; and of the engine's those that its open jobs need, where the store does not have them (it did not before
-    environments and queues were stored)."""
-    kept = [queue for queue in plan.queues if is_of_run(queue.name) or queue.name in needed]
+    """The run's own; and of the engine's those that its open jobs need, where the store does not have their queue (it did not
+    before environments and queues were stored). A queue that it has may name other environments by now: one of the plan that
+    was deleted since must not come back."""
+    missing = needed - state.queues.keys()
+    kept = [queue for queue in plan.queues if is_of_run(queue.name) or queue.name in missing]
     names = {name for queue in kept for name in queue.environments}
     state.add_places((place for place in plan.environments if is_of_run(place.name) or place.name in names), kept)
 

@@ -14,6 +14,7 @@ from flowbatch.core.turn import Turn
 from flowbatch.model.ending import Halt
 from flowbatch.model.ids import Millis, RunId
 from flowbatch.model.jobspec import Stage, title_of
+from flowbatch.model.places import PlaceStatus
 from flowbatch.model.rows import AttemptRow
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.model.stimuli import Retry, Target
@@ -71,7 +72,8 @@ def refusal(run: Run, job: Job | None, target: Target) -> str | None:
 def homeless(state: State, jobs: list[Job]) -> str | None:
     """A queue may have been deleted since the run ended."""
     for job in jobs:
-        if job.spec.queue not in state.queues:
+        queue = state.queues.get(job.spec.queue)
+        if queue is None or queue.status is not PlaceStatus.VALID:
             return (
                 f"job {job.spec.key} belongs to queue {title_of(job.spec.queue)}, which is deleted: it cannot run again"
             )

@@ -7,12 +7,12 @@ from dataclasses import replace
 from flowbatch.core.declared import environments_of, queues_of
 from flowbatch.core.machine import Machine
 from flowbatch.core.recovery import rebuild
-from flowbatch.model.ids import Millis
-from flowbatch.model.jobspec import Environment, Queue
+from flowbatch.model.ids import Millis, RunId
+from flowbatch.model.jobspec import Environment, Queue, RunPlan
 from flowbatch.model.places import EnvironmentType, Node, PlaceStatus
 from flowbatch.model.resources import Resources
 from flowbatch.model.rows import EnvironmentRow, Loaded, QueueRow
-from flowbatch.model.stimuli import Configure
+from flowbatch.model.stimuli import Configure, SubmitRun
 from tests.core.builders import World, environment, job, queue
 from tests.sim.store import DictStore
 
@@ -89,3 +89,14 @@ def test_what_was_deleted_stays_so_while_it_is_declared_unchanged() -> None:
     assert state.queues == {}
     outcome = Machine(state).handle([Configure((), ())], Millis(1))
     assert outcome.writes.queues == {"q": None}, "what the settings forget need not be remembered"
+
+
+def test_what_was_deleted_does_not_come_back_with_the_plan_of_an_open_run() -> None:
+    """A run's plan has a copy of the places that it was submitted to."""
+    store, places = DictStore(), (BIG, SMALL)
+    old, new = queue("q", 1, "big", "small"), queue("q", 1, "big")
+    machine = life(store, places, (old,))
+    made = RunPlan(RunId("run"), "flow", (job("a", queue="q"),), environments=places, queues=(old,))
+    store.commit(machine.handle([SubmitRun(1, made)], Millis(2)).writes)
+    life(store, (BIG,), (new,))
+    assert set(rebuild(store.begin_life(rebooted=False)).environments) == {"big"}

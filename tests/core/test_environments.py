@@ -348,6 +348,9 @@ def test_a_deleted_queue_takes_its_jobs_with_it() -> None:
     assert world.stops() == ["runs:0#1 TERMINATE"]
     assert world.job("waits").status_reason == "JobQueue deleted"
     assert world.job("after").status is Status.FAILED
+    assert answered(world, Retry(3, Target(RunId("run"), world.job("waits").id))) == (
+        "job waits belongs to queue q, which is deleted: it cannot run again"
+    ), "not while it is DELETING either"
     world.launched()
     world.end("runs", code=143)
     assert set(world.state.queues) == {"default"}

@@ -47,12 +47,12 @@ def change_of_places(rng: random.Random, ticket: int, *, whole: bool) -> tuple[S
             now = rng.random() < 0.5
             return (UpdateEnvironment(ticket, name, change, terminate_jobs=now, job_timeout_minutes=1),)
         case "delete":
-            off = UpdateEnvironment(ticket, name, EnvironmentChange(enabled=False))
-            return (
-                (off, DeleteEnvironment(ticket, name))
-                if name in ("small", "farm")
-                else (DeleteEnvironment(ticket, name),)
-            )
+            away = QueueChange(environments=("big",))
+            detached = tuple(UpdateQueue(ticket, queue, away) for queue in ("q0", "q1", "q2", "qf"))
+            off = UpdateEnvironment(ticket, "farm", EnvironmentChange(enabled=False))
+            if rng.random() < 0.5:
+                return (off, *detached, DeleteEnvironment(ticket, "farm"))
+            return (off, DeleteEnvironment(ticket, "farm"), DeleteEnvironment(ticket, name))
         case _:
             queue = rng.choice(("qf", "qs"))
             off_queue = UpdateQueue(ticket, queue, QueueChange(enabled=False))

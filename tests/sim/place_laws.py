@@ -11,7 +11,9 @@ from flowbatch.core.state import EnvironmentState, Live, State
 from flowbatch.model.effects import Effect, Launch, Stop
 from flowbatch.model.ending import Halt
 from flowbatch.model.ids import JobId, Millis
+from flowbatch.model.places import PlaceStatus
 from flowbatch.model.resources import Resources, sum_of
+from flowbatch.model.status import Status
 from tests.sim.store import DictStore
 
 NOTHING = Resources()
@@ -49,6 +51,7 @@ class PlaceLaws:
         """After the commit."""
         grown = self.look_at_rooms(state)
         self.look_at_minima(state, grown)
+        self.look_at_homes(state)
         self.look_at_starts(state, effects, now)
         self.look_at_reclaims(state, effects)
         if not state.draining:
@@ -90,6 +93,18 @@ class PlaceLaws:
             for place in state.environments.values()
         )
         assert spoken_for <= self.host.vcpus_milli, f"{spoken_for} held and kept of the host's {self.host}"
+
+    def look_at_homes(self, state: State) -> None:
+        """What lives has its place: a node where there are nodes. A queue that is deleted has nothing that waits."""
+        for live in state.live.values():
+            place = live.environment
+            assert state.environments.get(place.name) is place, f"{live.key.id}: its environment {place.name} is gone"
+            assert place.spec.managed or live.node is not None, f"{live.key.id}: on no node of {place.name}"
+        for job in state.jobs.values():
+            queue = state.queues.get(job.spec.queue)
+            if queue is not None and queue.status is PlaceStatus.DELETING:
+                waits = job.tasks - job.running - job.counts[Status.SUCCEEDED] - job.counts[Status.FAILED]
+                assert not waits, f"{job.id}: {waits} tasks wait in a queue that is being deleted"
 
     def look_at_starts(self, state: State, effects: list[Effect], now: Millis) -> None:
         """Nothing starts where it must not, nor takes what the host keeps for the job that has waited longest."""

@@ -265,12 +265,12 @@ BUGS = {
         rooms.host_room, "if holder is None or holder is group", "if True", 400
     ),
     "a draining node takes more": Bug(rooms.room_for, "node is not None and node.spec.draining", "False", 200),
-    "a disabled environment takes more": Bug(
+    "a task may lie across nodes": Bug(
         capacity.EnvironmentState.slots, "ONE_SLOT if", "ONE_SLOT if self.spec.name != 'farm' or", 200
     ),
     "a node counts nothing after a crash": Bug(recovery.restore_live, "node.hold(live.resources, 1)", "pass", 200),
-    "Spot gives nothing back": Bug(reclaim.give_back, "if not wanted or not spot:", "if True:"),
-    "the oldest is given back first": Bug(reclaim.chosen_for, "reversed(victims)", "victims", 200),
+    "Spot gives nothing back": Bug(reclaim.give_back, "if not wanted or not spot:", "if True:", 200),
+    "the oldest is given back first": Bug(reclaim.chosen_for, "reversed(victims)", "victims", 1500),
     "Spot takes what is claimed": Bug(rooms.host_room, "if host.claims is not None:", "if False:", 200),
     "an order to give back is not durable": Bug(
         lifecycle.halt, "out.live_row(live)", "why is Halt.RECLAIM or out.live_row(live)", 200
