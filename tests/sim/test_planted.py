@@ -266,7 +266,7 @@ BUGS = {
     ),
     "a draining node takes more": Bug(rooms.room_for, "node is not None and node.spec.draining", "False", 200),
     "a task may lie across nodes": Bug(
-        capacity.EnvironmentState.slots, "ONE_SLOT if", "ONE_SLOT if self.spec.name != 'farm' or", 200
+        capacity.EnvironmentState.slots, "if self.spec.managed", "if True", 200
     ),
     "a node counts nothing after a crash": Bug(recovery.restore_live, "node.hold(live.resources, 1)", "pass", 200),
     "Spot gives nothing back": Bug(reclaim.give_back, "if not wanted or not spot:", "if True:", 200),
