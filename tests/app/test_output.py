@@ -67,7 +67,7 @@ def test_the_object_of_a_run_and_the_list_of_its_jobs(flowbatch: Commands) -> No
         ("secret.yaml", "secrets: {k: {env: NOT_SET_HERE}}\njobs: {a: {secrets: {K: k}, script: x}}", "NOT_SET_HERE"),
         ("file.yaml", "secrets: {k: {file: ./none}}\njobs: {a: {secrets: {K: k}, script: x}}", "none"),
         ("large.yaml", "environments: {e: {vcpus: 2}}\njobs: {a: {vcpus: 64, script: x}}", "64"),
-        ("later.yaml", "jobs: {a: {nodes: {count: 2}, script: x}}", "nodes"),
+        ("later.yaml", "jobs: {a: {eksProperties: {}, script: x}}", "eksProperties"),
         ("brackets.yaml", "[" * 1_000_000, "brackets.yaml:1:"),
         ("lines.yaml", "jobs: {a: {array: {lines: none.txt}, script: x}}", "none.txt"),
     ],

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from flowbatch.hooks.digest import Closed, DigestWindow
+from flowbatch.hooks.digest import DigestWindow
 from flowbatch.hooks.window import Entry, Parcel, Stream, Window
 from flowbatch.model.events import LoggedEvent
 from flowbatch.model.ids import Millis
@@ -15,6 +15,7 @@ from tests.hooks.sim import World
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 SEEDS = 80
+PLANTED_SEEDS = 400
 
 
 def test_every_event_arrives_in_order_or_somebody_says_so() -> None:
@@ -104,12 +105,6 @@ class Spins(Window):
         return Millis(0) if self.flying and self.blocked else found
 
 
-class SendsUnstored(DigestWindow):
-    def due(self, now: Millis) -> list[Closed]:
-        self.stored = self.closed is not None
-        return super().due(now)
-
-
 class DigestSkips(DigestWindow):
     def settled_to(self) -> int:
         return self.read_to
@@ -119,15 +114,20 @@ class DigestSkips(DigestWindow):
     "bug",
     [
         CursorPassesWhatFlies, NotBusy, FailedGoesToTheEnd, FollowersOvertake, ForgetsToPark, GivesUpAtOnce, ClosesEarly,
-        NeverWakesParked, LosesFreed, Spins, ForgetsTheDead, SendsUnstored, DigestSkips,
+        NeverWakesParked, LosesFreed, Spins, ForgetsTheDead, DigestSkips,
     ],
 )  # fmt: skip
 def test_a_planted_bug_is_found(bug: type[Window] | type[DigestWindow], monkeypatch: pytest.MonkeyPatch) -> None:
     name = "digest_class" if issubclass(bug, DigestWindow) else "window_class"
-    monkeypatch.setattr(World, name, bug)
+    healthy = getattr(World, name)
     monkeypatch.setattr("tests.hooks.sim.STEPS", 20_000)
-    found = next((seed for seed in range(SEEDS) if fails(lambda seed=seed: World(seed).run())), None)  # type: ignore[misc]
-    assert found is not None, f"{bug.__name__} was not found in {SEEDS} worlds"
+    for seed in range(PLANTED_SEEDS):
+        monkeypatch.setattr(World, name, bug)
+        if fails(lambda seed=seed: World(seed).run()):  # type: ignore[misc]
+            monkeypatch.setattr(World, name, healthy)
+            if not fails(lambda seed=seed: World(seed).run()):  # type: ignore[misc]
+                return  # found: the world is sound without it
+    raise AssertionError(f"{bug.__name__} was not found in {PLANTED_SEEDS} worlds")
 
 
 def fails(call: Callable[[], object]) -> bool:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+from flowbatch.model.notify import SinkWrites
 from flowbatch.model.rows import Writes
 
 
@@ -14,6 +15,9 @@ def filled(number: int) -> Writes:
         if isinstance(holder, dict):
             holder[("same", each.name)] = number
             holder[number] = number
+        elif isinstance(holder, SinkWrites):
+            for kind in fields(SinkWrites):
+                getattr(holder, kind.name).append(number)
         else:
             holder.append(number)
     return writes
@@ -26,6 +30,8 @@ def test_a_turn_on_top_of_another_loses_no_kind_of_row() -> None:
         holder = getattr(both, each.name)
         if isinstance(holder, dict):
             assert holder == {1: 1, 2: 2, ("same", each.name): 2}, each.name
+        elif isinstance(holder, SinkWrites):
+            assert all(getattr(holder, kind.name) == [1, 2] for kind in fields(SinkWrites))
         else:
             assert holder == [1, 2], each.name
 
