@@ -157,6 +157,29 @@ def gangs(report: Report) -> None:
     report.add("a gang of 1,000 nodes", "<= 12 x of 100", was, ratio, held=ratio <= 12)
 
 
+def hooks(report: Report) -> None:
+    """Signed events to receivers on the same cores."""
+    single = statistics.median(module("hooks_load", "single", 10_000)["per_s"] for _ in range(3))
+    report.add("signed events to one endpoint", ">= 2,000/s", f"{single:,.0f}/s", single, held=single >= 2000)
+    batch = statistics.median(module("hooks_load", "batch", 100_000)["per_s"] for _ in range(3))
+    report.add("the same, batch: 100", ">= 20,000/s", f"{batch:,.0f}/s", batch, held=batch >= 20_000)
+    p50 = statistics.median(module("hooks_load", "latency", 300)["p50_ms"] for _ in range(3))
+    report.add("an event's commit to an idle receiver", "p50 <= 20 ms", f"p50 {p50:.1f} ms", p50, held=p50 <= 20)
+    alone, beside = [], []
+    for _ in range(3):
+        alone.append(module("hooks_load", "latency", 500)["p99_ms"])
+        found = module("hooks_load", "dead", 500, 1_000_000)
+        beside.append(found["p99_ms"])
+    ratio = statistics.median(beside) / statistics.median(alone)
+    was = f"{statistics.median(beside):.1f} ms, alone {statistics.median(alone):.1f} ms: {ratio:.2f}"
+    report.add("1,000,000 events behind a dead receiver: others' p99", "<= 1.1 x", was, ratio, held=ratio <= 1.1)
+    found = module("hooks_load", "drain", 1_000_000)
+    grown = found["grown_mib"]
+    report.add("the same: memory", "<= 30 MB more", f"{grown:.0f} MB", grown, held=grown <= 30)
+    was = f"{found['per_s']:,.0f}/s, {found['seconds']:.0f} s"
+    report.add("the same, drained in full (batch: 100)", "(shown)", was, found["per_s"], held=True)
+
+
 def command_line(report: Report) -> None:
     flowbatch = str(Path(sys.executable).parent / "flowbatch")
 
@@ -186,6 +209,7 @@ ALL: dict[str, Callable[[Report], None]] = {
     "api": api,
     "fakes": fakes,
     "gangs": gangs,
+    "hooks": hooks,
     "containers": containers,
     "sleepers": sleepers,
 }

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -29,6 +29,35 @@ if TYPE_CHECKING:
     from flowbatch.store.tail import EventTail
 
 
+STOP_S: Final = 5.0  # a full disk must not keep us from leaving
+LOOK_MS: Final = 100  # at what is owed, where no news come
+
+
+class Wires:
+    """The ways out: receivers of a Notify, and the session that webhooks share, made when the first one is."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._session: aiohttp.ClientSession | None = None
+
+    def receivers(self) -> Receivers:
+        from flowbatch.hooks.targets import Receivers
+
+        return Receivers(resolve, self._web_session, self._clock.now)
+
+    def _web_session(self) -> aiohttp.ClientSession:
+        from flowbatch.hooks.webhook import make_session
+
+        if self._session is None:
+            self._session = make_session([ip_network(each) for each in self._settings.allow_networks])
+        return self._session
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+
 class Notices:
     """The dispatcher of a running engine, from the first moment on that a sink is open."""
 
@@ -41,8 +70,8 @@ class Notices:
         self._tasks: TaskGroup
         self._dispatcher: Dispatcher | None = None
         self._tail: EventTail | None = None
-        self._starting = False
-        self._session: aiohttp.ClientSession | None = None
+        self._opening = False  # the first sink of this life is there, and the dispatcher not yet at work
+        self._wires = Wires(settings, clock)
 
     async def start(self, tasks: TaskGroup, open_sinks: list[str]) -> None:
         """Sinks that earlier lives left open go on; those of the settings begin, or go on."""
@@ -64,8 +93,8 @@ class Notices:
             if outcome.writes.new_jobs:
                 self._tail.pin(outcome.writes)
             self._dispatcher.told(outcome.writes)
-        elif outcome.writes.sinks and not self._starting:
-            self._starting = True
+        elif outcome.writes.sinks and not self._opening:
+            self._opening = True
             self._tasks.start_soon(self._open_late, name="dispatcher's start")
 
     async def _open_late(self) -> None:
@@ -75,31 +104,19 @@ class Notices:
         from_store = await self._dispatcher.events.open_sinks()
         ours = {each.name for each in self._settings.notify}
         self._dispatcher.start([key for key in from_store if "/" in key or key.partition("~")[0] in ours])
+        self._opening = False
 
     async def _open(self) -> None:
         from flowbatch.hooks.dispatcher import Dispatcher
         from flowbatch.store.tail import EventTail
 
-        self._starting = True
         self._tail = await EventTail.open(self._database)
-        receivers = self.receivers()
+        receivers = self._wires.receivers()
         make = partial(receivers.make, instance=self._instance)
         self._dispatcher = Dispatcher(
             self._tail, self._record, make, self._clock, self._instance, random.SystemRandom().random
         )
         await self._tasks.start(self._dispatcher.run, name="dispatcher")
-
-    def receivers(self) -> Receivers:
-        from flowbatch.hooks.targets import Receivers
-
-        return Receivers(resolve, self._web_session, self._clock.now)
-
-    def _web_session(self) -> aiohttp.ClientSession:
-        from flowbatch.hooks.webhook import make_session
-
-        if self._session is None:
-            self._session = make_session([ip_network(each) for each in self._settings.allow_networks])
-        return self._session
 
     async def _record(self, progress: SinkProgress, run: int | None) -> bool:
         answer = await self._engine.ask(lambda ticket: TellProgress(ticket, progress, run))
@@ -107,44 +124,56 @@ class Notices:
 
     # --- the end
 
-    def owed(self, run: RunId | None = None) -> list[Owed]:
-        """What is not delivered yet; of a run: to its own receivers and those of the settings."""
-        if self._dispatcher is None:
-            return []
-        every = self._dispatcher.owed()
-        return [each for each in every if run is None or "/" not in each.key or each.key.startswith(f"{run}/")]
+    def owed(self, runs: list[RunId]) -> list[Owed]:
+        """What is not delivered yet of these runs: to their own receivers and to those of the settings."""
+        every = [] if self._dispatcher is None else self._dispatcher.owed()
+        return [each for each in every if "/" not in each.key or each.key.partition("/")[0] in runs]
 
     async def settle(self, runs: list[RunId], limit_ms: int, say: Callable[[list[Owed]], None]) -> list[Owed]:
-        """Waits until nothing is owed of these runs, or until waiting longer is no use. `say`: once, where there is something to wait for."""
+        """Waits until nothing is owed of these runs, or until waiting longer is no use. `say`: once, where there is something
+        to wait for. Returns what is still owed."""
+        return await self._settle(lambda: self.owed(runs), limit_ms, say)
+
+    async def settle_sinks(self, keys: set[str] | None, limit_ms: int) -> list[Owed]:
+        """Likewise, of these sinks; None: of all."""
+
+        def owed() -> list[Owed]:
+            every = [] if self._dispatcher is None else self._dispatcher.owed()
+            return [each for each in every if keys is None or each.key in keys]
+
+        return await self._settle(owed, limit_ms, lambda _: None)
+
+    async def _settle(
+        self, owed_now: Callable[[], list[Owed]], limit_ms: int, say: Callable[[list[Owed]], None]
+    ) -> list[Owed]:
         until, said = Millis(self._clock.now() + limit_ms), False
-        dispatcher = self._dispatcher
-        if dispatcher is None and not self._starting:
+        if self._dispatcher is None and not self._opening:
             return []
         while True:
-            dispatcher = self._dispatcher
-            owed: list[Owed] = []
-            if dispatcher is not None:
+            dispatcher, owed = self._dispatcher, owed_now()
+            if dispatcher is not None and not self._opening:
                 dispatcher.flush()
-                found = {each.key: each for run in runs for each in self.owed(run)}
-                owed = list(found.values())
                 if not owed and not dispatcher.starting():
                     return []
             now = self._clock.now()
-            hopeless = bool(owed) and all(each.next_at is not None and each.next_at > until for each in owed)
-            if now >= until or hopeless:
+            if now >= until or (owed and all(each.next_at is not None and each.next_at > until for each in owed)):
                 return owed
             if owed and not said:
                 said = True
                 say(owed)
             changed = anyio.Event() if dispatcher is None else dispatcher.changed
-            await self._clock.wait(changed, min(until, Millis(now + 100)))
+            await self._clock.wait(changed, min(until, Millis(now + LOOK_MS)))
 
     async def stop(self) -> None:
+        """What was delivered is on disk when this returns: also what was on its way there."""
         if self._dispatcher is not None:
             await self._dispatcher.stop()
+            with anyio.move_on_after(STOP_S):  # answered after all that was posted before it
+                await self._engine.ask(lambda ticket: OpenSinks(ticket, ()))
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        if self._dispatcher is not None:
+            await self._dispatcher.close()
+        await self._wires.close()
         if self._tail is not None:
             await self._tail.close()

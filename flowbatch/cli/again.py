@@ -96,6 +96,7 @@ async def go_on(
     """
     from flowbatch.app import open_app
     from flowbatch.cli.follow import SIGNALS, follow
+    from flowbatch.cli.owed import settle
 
     async with open_app(place.folder, place.settings, hold_open_runs=True) as app:
         found = {run_id: app.opened[run_id] for run_id in ids if run_id in app.opened}
@@ -113,5 +114,6 @@ async def go_on(
                 raise InputError(answer.error)
             catch(None)
             followed = await follow(place, app, list(found.values()), signals, as_json=as_json, many=many)
+            await settle(app, list(found.values()), signals)
     followed.tell()
     return followed.code

@@ -40,7 +40,7 @@ async def settle(app: App, runs: Sequence[Run], signals: AsyncIterator[signal.Si
         tasks.start_soon(enough, name="signals")
         left = await app.notices.settle(ids, limit_ms, say)
         tasks.cancel_scope.cancel()
-    for each in left or [found for run in ids for found in app.notices.owed(run)]:
+    for each in left or app.notices.owed(ids):
         count = f"{each.messages:,}{'+' if each.more else ''} notification{'' if each.messages == 1 else 's'}"
         why = f" ({one_line(each.error)})" if each.error else ""
         name = each.key.rpartition("/")[2]

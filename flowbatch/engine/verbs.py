@@ -24,11 +24,14 @@ from flowbatch.model.stimuli import (
     DeletePolicy,
     DeleteToken,
     DeregisterDefinition,
+    EnableSink,
     PutKey,
     PutPolicy,
+    Redeliver,
     RegisterDefinition,
     Resume,
     Retry,
+    ReviveDead,
     Stimulus,
     SubmitJob,
     Target,
@@ -55,6 +58,9 @@ class Verbs:
             "why": self.why,
             "watch_log": self.watch_log,
             "gc": self.gc,
+            "redeliver": self.redeliver,
+            "revive_dead": self.revive_dead,
+            "enable_sink": self.enable_sink,
             "submit_job": self.submit_job,
             "queues": self.queues,
             "queue": self.queue,
@@ -157,6 +163,21 @@ class Verbs:
         plan = submitting.plan_of(arguments.get("plan"))
         ended = submitting.ended_of(arguments.get("ended", []))
         return await self._ask(lambda ticket: SubmitJob(ticket, plan, ended))
+
+    async def redeliver(self, arguments: Arguments) -> object:
+        key, source = needed(arguments, "key"), needed(arguments, "source")
+        first, last = arguments.get("first"), arguments.get("last")
+        if not isinstance(first, int) or not isinstance(last, int) or not 1 <= first <= last:
+            raise InputError("redeliver needs `first` and `last`, numbers of events")
+        return await self._ask(lambda ticket: Redeliver(ticket, key, source, first, last))
+
+    async def revive_dead(self, arguments: Arguments) -> object:
+        key = needed(arguments, "key")
+        return await self._ask(lambda ticket: ReviveDead(ticket, key))
+
+    async def enable_sink(self, arguments: Arguments) -> object:
+        key = needed(arguments, "key")
+        return await self._ask(lambda ticket: EnableSink(ticket, key))
 
     async def register_definition(self, arguments: Arguments) -> object:
         tags = arguments.get("tags") or {}

@@ -24,6 +24,8 @@ NEEDS_MAX: Final = 20
 DROPPED: Final = (("container", "environment"), ("container", "command"), ("parameters",), ("tags",), ("dependsOn",))
 
 Json = dict[str, Any]
+NOTHING: Final[Json] = {}
+STATUS_NAMES: Final = tuple(status.name for status in Status)
 
 
 def more_of(row: EventRow) -> Mapping[str, Any]:
@@ -85,29 +87,37 @@ class Details:
             if len(self._pinned) >= self.KEPT:
                 del self._pinned[next(iter(self._pinned))]
             pinned = self._pinned[job.id] = pinned_detail(job)
-        more, identity = more_of(row), job_id(job, row)
-        status = Status(row.status)
-        found: Json = {"jobArn": arn("job", identity), "jobId": identity, "status": status.name}
-        set_where_known(found, statusReason=reason_text(row.status_reason), startedAt=more.get("started_at"))
-        if status is Status.RUNNING:
+        more = more_of(row) if row.detail is not None else NOTHING
+        identity, status = job_id(job, row), row.status
+        found = pinned.copy()
+        found["jobId"], found["jobArn"], found["status"] = identity, f"{ARN}:job/{identity}", STATUS_NAMES[status]
+        reason, why = reason_text(row.reason), reason_text(row.status_reason)
+        if why is not None:
+            found["statusReason"] = why
+        if status == Status.RUNNING:
             found["startedAt"] = row.at
-        if status.terminal:
+        elif "started_at" in more:
+            found["startedAt"] = more["started_at"]
+        if status >= Status.SUCCEEDED:
             found["stoppedAt"] = row.at
-        container = dict(pinned["container"])
-        set_where_known(container, exitCode=row.exit_code, reason=reason_text(row.reason))
+        end: Json = {}
+        if row.exit_code is not None:
+            end["exitCode"] = row.exit_code
+        if reason is not None:
+            end["reason"] = reason
+        if end:
+            found["container"] = {**pinned["container"], **end}
         found["attempts"] = []
-        if row.attempt and (status.terminal or (status is Status.RUNNABLE and row.status_reason is not None)):
-            end = set_where_known({}, exitCode=row.exit_code, reason=reason_text(row.reason))
-            attempt: Json = {"container": end, "stoppedAt": row.at}
-            found["attempts"].append(set_where_known(attempt, statusReason=reason_text(row.status_reason)))
-        found = {**pinned, **found, "container": container}
         if row.attempt is not None:
             found["attempt"] = row.attempt
+            if row.attempt and (status >= Status.SUCCEEDED or (status == Status.RUNNABLE and why is not None)):
+                attempt: Json = {"container": end, "stoppedAt": row.at}
+                found["attempts"].append(attempt if why is None else {**attempt, "statusReason": why})
         if job.spec.size is not None:
             found["arrayProperties"] = array_properties(job.spec.size, row, more)
         if row.kind is EventKind.NODE:
             found["nodeProperties"] = {"nodeIndex": row.idx}
-        found["tags"] = {"resourceArn": found["jobArn"], **dict(job.spec.tags)}
+        found["tags"] = {"resourceArn": found["jobArn"], **pinned["tags"]}
         return found
 
 
@@ -143,6 +153,7 @@ def pinned_detail(job: JobFacts) -> Json:
         "parameters": dict(spec.parameters),
         "container": container(spec),
         "propagateTags": False,
+        "tags": dict(spec.tags),
         "platformCapabilities": [],
     }  # fmt: skip
     if spec.timeout_ms is not None:

@@ -6,7 +6,7 @@ none of them the engine: a progress is a stimulus like any other, at most one of
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -64,6 +64,8 @@ class Dispatcher:
         self.changed = anyio.Event()  # something was delivered, or a lane has ended
         self._wanted: list[str | int] = []  # keys of sinks, or numbers of runs whose sinks are open again
         self._wake = anyio.Event()
+        self._scope: anyio.CancelScope | None = None
+        self._done = anyio.Event()
 
     # --- what others may do
 
@@ -97,15 +99,19 @@ class Dispatcher:
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Never returns."""
-        async with anyio.create_task_group() as tasks:
-            task_status.started()
-            while True:
-                await self._wake.wait()
-                self._wake = anyio.Event()
-                while self._wanted:
-                    await self._open(self._wanted[0], tasks)
-                    del self._wanted[0]
-                self.stirred()
+        try:
+            async with anyio.create_task_group() as tasks:
+                self._scope = tasks.cancel_scope
+                task_status.started()
+                while True:
+                    await self._wake.wait()
+                    self._wake = anyio.Event()
+                    while self._wanted:
+                        await self._open(self._wanted[0], tasks)
+                        del self._wanted[0]
+                    self.stirred()
+        finally:
+            self._done.set()
 
     async def _open(self, what: str | int, tasks: TaskGroup) -> None:
         keys = [what] if isinstance(what, str) else await self.events.open_sinks(what)
@@ -139,6 +145,12 @@ class Dispatcher:
             for lane in list(self.lanes.values()):
                 await lane.stop()
 
+    async def close(self) -> None:
+        """Ends all lanes; once this returns nothing of them reads the log."""
+        if self._scope is not None:
+            self._scope.cancel()
+            await self._done.wait()
+
     def stirred(self) -> None:
         self.changed.set()
         self.changed = anyio.Event()
@@ -159,9 +171,10 @@ class Lane:
         self._forms = Forms(dispatcher.instance, notify.form)
         self._making = anyio.Lock()
         self._event = anyio.Event()
+        self._news = False
         self._again = False  # its row has changed: begin anew
         self._stopping = False
-        self._tasks: TaskGroup
+        self._tasks: TaskGroup | None = None
         health = Health.of(stored.trouble)
         self.window: Window | DigestWindow
         if notify.digest_ms is not None:
@@ -181,6 +194,7 @@ class Lane:
     # --- what others may do
 
     def woken(self) -> None:
+        self._news = True
         self.window.woken()
         self._event.set()
 
@@ -206,6 +220,8 @@ class Lane:
     async def stop(self) -> None:
         self._stopping = True
         self._event.set()
+        if self._tasks is None:
+            return  # it has not begun
         self._tasks.cancel_scope.cancel()
         self.window.persisting = False  # one that was on its way has been posted, and goes first
         progress = self.window.progress(self._clock.now(), at_once=True)
@@ -261,14 +277,14 @@ class Lane:
         window, until = self.window, self._stored.row.until
         room = window.wants()
         if room:
-            window.more = False  # what is committed from here on sets it again
+            self._news = False  # what is committed from here on
             page = await self._dispatcher.events.page(window.read_to, min(room, PAGE), until=until, run=self.run_no)
-            more = window.more or page.more
+            more = self._news or page.more
             flags = [self._wants(event) for event in page.events]
             window.read(page.events, flags, page.to, more, page.gaps, self._clock.now())
 
     def _pump(self) -> None:
-        if not self._stopping:
+        if not self._stopping and self._tasks is not None:
             for parcel in self.window.due(self._clock.now()):
                 self._tasks.start_soon(self._send, parcel)
 
@@ -284,6 +300,18 @@ class Lane:
         return self.window.persisted(closed=closed)
 
     async def _send(self, parcel: Parcel | Closed) -> None:
+        """And what is due after it: a task does not end for the next one to be born."""
+        following: Sequence[Parcel | Closed] = [parcel]
+        while following:
+            parcel, *others = following
+            for other in others:
+                assert self._tasks is not None
+                self._tasks.start_soon(self._send, other)
+            await self._send_one(parcel)
+            self._event.set()
+            following = [] if self._stopping else self.window.due(self._clock.now())
+
+    async def _send_one(self, parcel: Parcel | Closed) -> None:
         window, clock = self.window, self._clock
         try:
             target = await self._ready()
@@ -301,8 +329,6 @@ class Lane:
         else:
             assert isinstance(parcel, Closed)
             window.answered(parcel, answer, clock.now(), self._dispatcher.draw())
-        self._pump()
-        self._event.set()
 
     async def _answer(self, target: Target, parcel: Parcel | Closed) -> Answer:
         """A batch may be more than one request takes: they go one after the other, and are answered as one."""
@@ -314,6 +340,8 @@ class Lane:
         return await target.send(messages[-1])
 
     async def _ready(self) -> Target:
+        if self._target is not None:
+            return self._target
         async with self._making:
             if self._target is None:
                 self._target, self._forms = await self._dispatcher.make(self.notify)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from flowbatch.model.events import EventKind, EventRow, LoggedEvent, kind_of
-from flowbatch.model.globs import matches
+from flowbatch.model.globs import matches as glob_matches
 from flowbatch.model.jobspec import title_of
 from flowbatch.model.notify import Arrays, Filter
 from flowbatch.model.status import Status
+
+matches = lru_cache(4096)(glob_matches)  # there are few kinds, and few globs
 
 
 def wanted(filter_: Filter, event: LoggedEvent, sink: str) -> bool:

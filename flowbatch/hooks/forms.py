@@ -14,7 +14,8 @@ from flowbatch.hooks import escaping
 from flowbatch.hooks.detail import BODY_BYTES, VERSION, Details, Json, job_id, resources, shortened
 from flowbatch.hooks.identity import batch_id, digest_id, event_id
 from flowbatch.hooks.words import AMBER, GREEN, RED, Tally, Words, subject, where, words_of
-from flowbatch.model.events import EventKind, LoggedEvent, kind_of
+from flowbatch.model.events import EventKind, EventRow, LoggedEvent, SinkChange, kind_of
+from flowbatch.model.ids import Millis
 from flowbatch.model.notify import Form
 
 JSON: Final = "application/json"
@@ -83,13 +84,27 @@ class Forms:
 
     def batch(self, events: Sequence[LoggedEvent], bodies: Sequence[bytes]) -> Message:
         """A JSON array of bodies that `encoded` gave."""
-        identity = batch_id([self.id_of(event) for event in events])
+        identity = batch_id(self.instance, [event.seq for event in events])
         kind = CLOUDEVENTS if self.form is Form.CLOUDEVENTS else JSON
         return Message(identity, b"[" + b",".join(bodies) + b"]", kind, kind="batch")
 
+    def test(self, at: int) -> Message:
+        """What `notify test` sends: in its form, and about nothing."""
+        identity, text = event_id(self.instance, 0, at), "A test of flowbatch: this receiver works"
+        if self.form in (Form.EVENTBRIDGE, Form.CLOUDEVENTS):
+            detail: Json = {"change": "test", "reason": text}
+            body = self._enveloped(identity, "test", "Flowbatch Delivery", [], 0, at, detail, "flowbatch")
+            return Message(identity, to_json(body), JSON if self.form is Form.EVENTBRIDGE else CLOUDEVENT, kind="test")
+        if self.form.pager:
+            row = EventRow(Millis(at), EventKind.SINK, None, None, None, None, SinkChange.DEAD, None, None, text)
+            message = self._page(identity, "delivery.dead", LoggedEvent(0, row, None, None))
+            assert message is not None
+            return message
+        return self._spoken(identity, "test", Words(text, (), GREEN))
+
     def lines(self, events: Sequence[LoggedEvent], bodies: Sequence[bytes]) -> Message:
         """For a file of JSON lines."""
-        identity = batch_id([self.id_of(event) for event in events])
+        identity = batch_id(self.instance, [event.seq for event in events])
         return Message(identity, b"".join(body + b"\n" for body in bodies), "application/jsonl", kind="batch")
 
     def encoded(self, event: LoggedEvent) -> bytes:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Sequence
+from functools import cache
 from typing import Final
 
 PREFIX: Final = "evt_"
 LETTERS: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+PAIRS: Final = tuple(first + second for first in LETTERS for second in LETTERS)
 VALUES: Final = {letter: value for value, letter in enumerate(LETTERS)}
 LENGTH: Final = 26
 SEQ_BITS: Final = 48
@@ -20,9 +22,27 @@ FOLDER_BITS: Final = 32
 
 
 def event_id(instance: str, seq: int, at: int) -> str:
-    folder = zlib.crc32(instance.encode())
-    number = ((at & (1 << 48) - 1) << (FOLDER_BITS + SEQ_BITS)) | (folder << SEQ_BITS) | (seq & (1 << SEQ_BITS) - 1)
-    return PREFIX + "".join(LETTERS[number >> shift & 31] for shift in range(125, -1, -5))
+    return PREFIX + spelled(
+        (at & (1 << 48) - 1) << FOLDER_BITS + SEQ_BITS | folder_of(instance) | seq & (1 << SEQ_BITS) - 1
+    )
+
+
+@cache
+def folder_of(instance: str) -> int:
+    return zlib.crc32(instance.encode()) << SEQ_BITS
+
+
+def spelled(number: int) -> str:
+    """128 bits in 26 letters, two at a time."""
+    high, low = divmod(number, 1 << 60)
+    return "".join(
+        (
+            PAIRS[high >> 60 & 1023], PAIRS[high >> 50 & 1023], PAIRS[high >> 40 & 1023], PAIRS[high >> 30 & 1023],
+            PAIRS[high >> 20 & 1023], PAIRS[high >> 10 & 1023], PAIRS[high & 1023],
+            PAIRS[low >> 50], PAIRS[low >> 40 & 1023], PAIRS[low >> 30 & 1023], PAIRS[low >> 20 & 1023],
+            PAIRS[low >> 10 & 1023], PAIRS[low & 1023],
+        )
+    )  # fmt: skip
 
 
 def seq_of(instance: str, text: str) -> int:
@@ -42,11 +62,10 @@ def digest_id(instance: str, sink: str, first: int, last: int) -> str:
     return _hashed("dig_", f"{instance} {sink} {first} {last}")
 
 
-def batch_id(ids: Sequence[str]) -> str:
+def batch_id(instance: str, seqs: Sequence[int]) -> str:
     """The same events in the same order make the same id, and the same body."""
-    return ids[0] if len(ids) == 1 else _hashed("bat_", " ".join(ids))
+    return _hashed("bat_", f"{instance} {seqs}")
 
 
 def _hashed(prefix: str, text: str) -> str:
-    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16])
-    return prefix + "".join(LETTERS[number >> shift & 31] for shift in range(125, -1, -5))
+    return prefix + spelled(int.from_bytes(hashlib.sha256(text.encode()).digest()[:16]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Sequence
 from email.utils import parsedate_to_datetime
@@ -143,7 +144,12 @@ def reason_of(error: Exception) -> str:
         cause: BaseException = error.os_error
         tried = getattr(cause, "exceptions", ())
         cause = next((each for each in tried if isinstance(each, Refused)), cause)
-        return plain(str(cause) if isinstance(cause, Refused) else f"no connection: {cause}", ERROR_CHARS)
+        if isinstance(cause, Refused):
+            return plain(str(cause), ERROR_CHARS)
+        number = cause.errno if isinstance(cause, OSError) else None
+        return plain(
+            f"no connection: {os.strerror(number) if number is not None and number > 0 else cause}", ERROR_CHARS
+        )
     if isinstance(error, aiohttp.ServerDisconnectedError | ConnectionResetError):
         return "it hung up before it answered"
     return plain(str(error), ERROR_CHARS) or type(error).__name__

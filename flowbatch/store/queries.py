@@ -321,6 +321,8 @@ DEAD: Final = "SELECT seq, tries, at, error FROM dead WHERE sink = ? ORDER BY se
 GAPS: Final = "SELECT first, last, at FROM gap WHERE sink = ? ORDER BY first LIMIT ?"
 DELIVERIES: Final = "SELECT no, at, acks FROM delivery WHERE sink = ? AND no < ? ORDER BY no DESC LIMIT ?"
 
+INSTANCE_ID: Final = "SELECT id FROM instance"
+
 # --- the file
 
 FILE: Final = """

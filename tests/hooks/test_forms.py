@@ -149,8 +149,13 @@ def test_what_is_no_id_here(text: str) -> None:
 
 
 def test_ids_of_many() -> None:
-    assert batch_id(["evt_a"]) == "evt_a"
-    assert batch_id(["a", "b"]) != batch_id(["b", "a"])
+    assert batch_id(INSTANCE, [1, 2]) == batch_id(INSTANCE, [1, 2])
+    assert (
+        len(
+            {batch_id(INSTANCE, [1, 2]), batch_id(INSTANCE, [2, 1]), batch_id(INSTANCE, [1]), batch_id("other", [1, 2])}
+        )
+        == 4
+    )
     assert digest_id(INSTANCE, "s", 1, 2) != digest_id(INSTANCE, "s", 1, 3)
 
 

@@ -1,0 +1,122 @@
+"""`notify`: receivers tried out, switched on again, and given what they are owed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+import click
+
+from flowbatch.cli.context import Place
+from flowbatch.cli.output import duration_text, one_line, print_json
+from flowbatch.errors import InputError
+
+if TYPE_CHECKING:
+    from flowbatch.hooks.health import Answer
+    from flowbatch.model.notify import Notify
+
+
+@click.group()
+def notify() -> None:
+    """Receivers of events: try one out, switch it on again, deliver what is owed."""
+
+
+@notify.command()
+@click.argument("sink")
+@click.option("--workflow", metavar="FILE", help="A receiver of this workflow file, rather than of the settings.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_obj
+def test(place: Place, sink: str, workflow: str | None, as_json: bool) -> int:
+    """Send SINK a test message at once, whatever its filter wants. Exit code: 0, or 1 where it was not taken."""
+    from flowbatch.cli.load import load_plan
+
+    known = place.settings.notify if workflow is None else load_plan(place, workflow, ()).run.notify
+    found = next((each for each in known if each.name == sink), None)
+    if found is None:
+        where = "the settings" if workflow is None else workflow
+        names = ", ".join(each.name for each in known) or "none"
+        hint = " (--workflow names a file)" if workflow is None else ""
+        raise InputError(f"{where}: there is no receiver {sink!r}{hint}; there are: {names}")
+    answer = anyio.run(send_test, place, found)
+    taken = answer.outcome.name == "DELIVERED"
+    if as_json:
+        print_json(
+            {"sink": sink, "to": found.target, "delivered": taken, "status": answer.status or None,
+             "error": answer.error or None, "latency_ms": answer.latency_ms}
+        )  # fmt: skip
+    elif taken:
+        status = f" ({answer.status})" if answer.status else ""
+        click.echo(f"{sink}: {found.target} took it{status}, in {duration_text(answer.latency_ms)}.")
+    else:
+        click.echo(f"{sink}: {found.target} did not take it: {one_line(answer.error)}", err=True)
+    return 0 if taken else 1
+
+
+async def send_test(place: Place, found: Notify) -> Answer:
+    from flowbatch.clock import SystemClock
+    from flowbatch.hooks.health import Answer, Outcome
+    from flowbatch.hooks.targets import Unready
+    from flowbatch.notices import Wires
+
+    wires = Wires(place.settings, SystemClock())
+    try:
+        target, forms = await wires.receivers().make(found, "test")
+        try:
+            return await target.send(forms.test(SystemClock().now()))
+        finally:
+            await target.close()
+    except Unready as error:
+        return Answer(Outcome.ENDPOINT, 0, str(error))
+    finally:
+        await wires.close()
+
+
+@notify.command()
+@click.argument("sink")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_obj
+def enable(place: Place, sink: str, as_json: bool) -> int:
+    """Switch SINK on again after it was disabled. It goes on where it stood: nothing is left out."""
+    from flowbatch.store.outbox import Outbox
+
+    with Outbox(place.folder.database) as outbox:
+        view = outbox.find(sink)
+    if place.folder.holder() is not None:
+        place.ask("enable_sink", key=view.key)
+    else:
+        from flowbatch.cli.redeliver import deliver_here
+
+        anyio.run(deliver_here, place, "enable_sink", dict[str, object](key=view.key))
+    if as_json:
+        print_json({"sink": view.key, "enabled": True})
+    else:
+        click.echo(f"{view.name} is enabled; it was {view.lag:,} events behind.")
+    return 0
+
+
+@notify.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_obj
+def flush(place: Place, as_json: bool) -> int:
+    """Deliver what is owed to all receivers, as long as the settings' `webhooks: {wait: 10s}` says.
+
+    Exit code: 0, or 1 where something is still owed.
+    """
+    place.reader().close()  # says where there is no folder
+    owed = anyio.run(flush_here, place)
+    if as_json:
+        print_json({"owed": [{"sink": key, "messages": count, "error": error or None} for key, count, error in owed]})
+    elif not owed:
+        click.echo("Nothing is owed.")
+    else:
+        for key, count, error in owed:
+            click.echo(f"Still owed to {key}: {count:,}{f' ({one_line(error)})' if error else ''}", err=True)
+    return 1 if owed else 0
+
+
+async def flush_here(place: Place) -> list[tuple[str, int, str]]:
+    from flowbatch.app import open_app
+
+    async with open_app(place.folder, place.settings, hold_open_runs=True) as app:
+        left = await app.notices.settle_sinks(None, place.settings.notify_wait_ms)
+    return [(each.key, max(each.messages, 1), each.error) for each in left]

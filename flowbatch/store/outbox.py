@@ -1,0 +1,126 @@
+"""What people ask of the outbox: how far each sink is, what was delivered, what was refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic_core import from_json
+
+from flowbatch.errors import InputError
+from flowbatch.model.ids import Millis
+from flowbatch.model.notify import Ack, Dead, Notify, Parked, SinkStatus
+from flowbatch.store import queries
+from flowbatch.store.loading import Columns
+from flowbatch.store.reader import Reader
+from flowbatch.store.sinks import notify_of
+
+SINKS_MAX: Final = 10_000
+ROWS_MAX: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class SinkView:
+    key: str
+    run: int | None  # RunRow.no
+    notify: Notify
+    status: SinkStatus
+    status_reason: str | None  # why it is disabled
+    cursor: int
+    until: int | None
+    created_at: Millis
+    failing_since: Millis | None
+    tries: int
+    error: str | None
+    delivered: int
+    failed: int
+    dead: int
+    delivered_at: Millis | None
+    last_seq: int  # of the log
+
+    @property
+    def lag(self) -> int:
+        """Events behind its cursor; of those it may want some."""
+        if self.status is SinkStatus.CLOSED:
+            return 0
+        return max((self.last_seq if self.until is None else min(self.until, self.last_seq)) - self.cursor, 0)
+
+    @property
+    def name(self) -> str:
+        """`1a2b3c4d/slack`."""
+        run, slash, name = self.key.rpartition("/")
+        return f"{run[:8]}{slash}{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """What a sink could not deliver."""
+
+    parked: list[Parked]
+    dead: list[Dead]
+    gaps: list[tuple[int, int, Millis]]
+
+
+class Outbox(Reader):
+    """Use it in a `with`."""
+
+    def sinks(self) -> list[SinkView]:
+        last = self.last_seq()
+        return [view(row, last) for row in self.rows(queries.SINKS, "", SINKS_MAX)]
+
+    def find(self, name: str) -> SinkView:
+        """By its key, by `1a2b3c4d/name`, or by its name alone: then the newest one of that name. Raises InputError."""
+        every = self.sinks()
+        found = [each for each in every if name in (each.key, each.name)]
+        found = found or [each for each in every if each.key.rpartition("/")[2] == name]
+        if not found:
+            known = ", ".join(dict.fromkeys(each.key.rpartition("/")[2] for each in every))
+            raise InputError(
+                f"there is no receiver {name!r}" + (f"; there are {known}" if known else "; nothing was told yet")
+            )
+        return max(found, key=lambda each: (each.created_at, each.run or 0))
+
+    def delivered(self, sink: SinkView) -> Iterator[Ack]:
+        """The newest first, of those that are kept."""
+        before = 2**62
+        while rows := self.rows(queries.DELIVERIES, sink.key, before, 100):
+            for _no, at, acks in rows:
+                for seq, tries, status, latency_ms, ago_ms in reversed(from_json(acks)):
+                    yield Ack(seq, tries, status, latency_ms, Millis(at - ago_ms))
+            before = rows[-1][0]
+
+    def refusals(self, sink: SinkView) -> Refusals:
+        return Refusals(
+            [Parked(*row) for row in self.rows(queries.PARKED, sink.key)],
+            [Dead(*row) for row in self.rows(queries.DEAD, sink.key, ROWS_MAX)],
+            [(first, last, Millis(at)) for first, last, at in self.rows(queries.GAPS, sink.key, ROWS_MAX)],
+        )
+
+    def instance(self) -> str:
+        return str(self.rows(queries.INSTANCE_ID)[0][0])
+
+
+def view(row: Columns, last: int) -> SinkView:
+    (
+        key,
+        run,
+        notify,
+        status,
+        why,
+        cursor,
+        until,
+        created,
+        since,
+        tries,
+        error,
+        *_digest,
+        delivered,
+        failed,
+        dead,
+        at,
+    ) = row
+    return SinkView(
+        key, run, notify_of(notify), SinkStatus(status), why, cursor, until, created, since, tries, error, delivered,
+        failed, dead, at, last,
+    )  # fmt: skip

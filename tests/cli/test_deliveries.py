@@ -1,0 +1,94 @@
+"""`deliveries`, `redeliver`, `notify`: from a run with receivers to what became of its events."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.app.commands import Commands, commands
+
+pytestmark = pytest.mark.slow
+
+WORKFLOW = """
+name: told
+environments: {here: {backend: fake}}
+queues: {only: {environments: [here]}}
+defaults: {queue: only, command: [pretend]}
+jobs:
+  a: {array: 3, x-fake: {by_index: {'1': {exit: 3}}}}
+notify:
+  - {name: file, to: {jsonl: events.jsonl}, arrays: both}
+  - {name: down, to: 'http://127.0.0.1:1/', events: run.failed}
+  - {name: prog, to: {exec: [sh, -c, 'exit 3']}, as: text, events: run.failed}
+"""
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Any:
+    with commands(tmp_path) as flowbatch:
+        flowbatch.write("flowbatch.yaml", "webhooks: {allow_networks: [127.0.0.1], wait: 2s}\n")
+        flowbatch.write("told.yaml", WORKFLOW)
+        done = flowbatch.call("run", "told.yaml")
+        assert done.code == 1, done.err
+        assert "Waiting up to 2.0 s for notifications: " in done.err
+        assert (
+            "Still owed to down, http://127.0.0.1:1: 1 notification (no connection: Connection refused). " in done.err
+        )
+        yield flowbatch
+
+
+def lines(flowbatch: Commands) -> list[Any]:
+    return [json.loads(line) for line in (flowbatch.folder / "events.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_what_became_of_events(told: Commands) -> None:
+    found = told.ok("deliveries", "--json").json
+    sinks = {each["sink"].rpartition("/")[2]: each for each in found["sinks"]}
+    assert {name: each["status"] for name, each in sinks.items()} == {"file": "CLOSED", "down": "OPEN", "prog": "OPEN"}
+    assert sinks["down"]["error"] == "no connection: Connection refused"
+    assert sinks["file"]["delivered"] == len(lines(told)) == 13
+    assert {(each["tries"], each["status"]) for each in found["deliveries"]} == {(1, None)}
+    refused = told.ok("deliveries", "--failed", "--json").json["failed"]
+    assert [(each["state"], each["tries"], each["error"]) for each in refused] == [("parked", 1, "sh exited with 3:")]
+    for words in (["deliveries"], ["deliveries", "--sink", "down"], ["deliveries", "--failed"]):
+        assert "RECEIVER" in told.ok(*words).out
+    assert told.call("deliveries", "--sink", "nobody").code == 2
+
+
+def test_delivering_again(told: Commands) -> None:
+    before = lines(told)
+    assert "Done: what " in told.ok("redeliver", "--sink", "file", "--from", "2", "--to", "4").out
+    assert lines(told)[len(before) :] == before[1:4]
+    told.ok("redeliver", "--sink", "file", "--id", before[0]["id"])
+    assert lines(told)[-1] == before[0]
+    assert "Nothing was given up" in told.ok("redeliver", "--sink", "file", "--dead").err
+    for words in (["--from", "1", "--dead"], [], ["--id", "evt_1"], ["--from", "900"]):
+        assert told.call("redeliver", "--sink", "file", *words).code == 2
+
+
+def test_trying_a_receiver_out(told: Commands) -> None:
+    done = told.call("notify", "test", "down", "--workflow", "told.yaml")
+    assert (done.code, done.err.strip()) == (
+        1, "down: http://127.0.0.1:1 did not take it: no connection: Connection refused",
+    )  # fmt: skip
+    assert told.ok("notify", "test", "file", "--workflow", "told.yaml", "--json").json["delivered"] is True
+    assert lines(told)[-1]["flowbatch"]["kind"] == "test"
+    assert told.call("notify", "test", "file").code == 2  # the settings have none
+
+
+def test_what_is_owed_stays_owed(told: Commands) -> None:
+    done = told.call("notify", "flush", "--json")
+    assert (done.code, len(done.json["owed"])) == (1, 2)
+    assert "is enabled" in told.ok("notify", "enable", "down").out
+
+
+def test_a_run_without_receivers_says_nothing(tmp_path: Path) -> None:
+    with commands(tmp_path) as flowbatch:
+        flowbatch.write("w.yaml", WORKFLOW.partition("notify:")[0])
+        assert "notification" not in flowbatch.call("run", "w.yaml").err
+        assert "No receiver of events is known" in flowbatch.ok("deliveries").out
+        assert flowbatch.ok("deliveries", "--json").json == {"sinks": [], "deliveries": []}
+        assert flowbatch.ok("notify", "flush").out.strip() == "Nothing is owed."
