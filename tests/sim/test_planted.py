@@ -68,7 +68,7 @@ BUGS = {
     ),
     "retry charged on interruption": Bug(
         retry.decide, "case EndClass.INTERRUPTED:\n            return Again(counts=False)",
-        "case EndClass.INTERRUPTED:\n            return Again()", 200,
+        "case EndClass.INTERRUPTED:\n            return Again()", 300,
     ),
     "launch before commit": Bug(
         World.persist_and_act, "    if crash is Crash.B", "    self.perform(outcome.effects)\n    if crash is Crash.B"
@@ -78,7 +78,7 @@ BUGS = {
         "live.status = Status.RUNNING; out.effects.append(Forget(live.key, live.backend))",
     ),
     "stale exit accepted": Bug(
-        lifecycle.live_of, "live is not None and live.key.attempt == key.attempt", "live is not None"
+        lifecycle.live_of, "live is not None and live.key.attempt == key.attempt", "live is not None", 150
     ),
     "cascade missing per index": Bug(
         dependencies.try_child, "end_child_waiting(state, job, index, when, source, out)\n            return", "waits = True"
@@ -100,7 +100,7 @@ BUGS = {
     "boot ignored": Bug(recovery.miss, "before_boot = live.life < state.same_boot_since", "before_boot = False", 200),
     "a lost attempt never noticed": Bug(recovery.on_census, "miss(state, live, out)", "pass"),
     "what max_running held back is forgotten": Bug(lifecycle.release, "queue.unpark(job)", "pass"),
-    "max_running ignored": Bug(ready.Group.head, "job.running >= limit", "False"),
+    "max_running ignored": Bug(ready.Group.head, "job.running >= limit", "False", 200),
     "a job ends once per range": Bug(
         dependencies.end_range, "tell_children(job, first, last, out)",
         "tell_children(job, first, last, out); job.ended() and finish(job, out)",
@@ -127,7 +127,7 @@ BUGS = {
         submission.enter, "        if job.status.terminal:", "        job.unmet = count_unmet(job)\n        if job.status.terminal:", 150
     ),
     "draining is forgotten by the census": Bug(
-        recovery.miss, "(state.draining or held)", "False", 200
+        recovery.miss, "(state.draining or held)", "False", 600
     ),
     "all nodes are launched with the main one": Bug(
         members.first_moves, "enter(crew, crew.layout.main, moves)",
@@ -172,7 +172,7 @@ BUGS = {
     ),
     "a member's start is not recorded": Bug(members.put, "moves.changed[member] = None", "new is Status.RUNNING or moves.changed.update({member: None})"),
     "two attempts have the same addresses": Bug(
-        crews.free_slot, "while slot in state.slots:", "slot = SLOTS[0]\n    while False:"
+        crews.free_slot, "while slot in state.slots:", "slot = SLOTS[0]\n    while False:", 120
     ),
     "the user's stop does not count once the main node is over": Bug(
         crews.outcome, "if live.halt is Halt.TERMINATE:", "if live.halt is Halt.TERMINATE and verdict.end is EndClass.USER:", 1800
@@ -180,11 +180,11 @@ BUGS = {
     "an interrupted attempt that waited is charged": Bug(
         crews.outcome, "if live.halt is Halt.INTERRUPT and verdict.end is EndClass.USER:", "if False:", 1500
     ),
-    "shares are served by age": Bug(shares.FairShares.key_at, "return (usage", "return 0 * (usage"),
-    "what a share holds does not count ahead": Bug(shares.FairShares.key_at, "2 * CELLS * AHEAD_MS", "0 * AHEAD_MS"),
-    "old usage counts as much as new": Bug(shares.FairShares.key_at, "usage = 2 * share.moment", "usage = 99 * share.total + 0", 200),
+    "shares are served by age": Bug(shares.FairShares.key_at, "return (usage", "return 0 * (usage", 120),
+    "what a share holds does not count ahead": Bug(shares.FairShares.key_at, "2 * CELLS * AHEAD_MS", "0 * AHEAD_MS", 120),
+    "old usage counts as much as new": Bug(shares.FairShares.key_at, "usage = 2 * share.moment", "usage = 99 * share.total + 0", 300),
     "a prefix does not divide its weight": Bug(
-        shares.FairShares.weight_of, "share.weight * self.members[share.entry]", "share.weight", 200
+        shares.FairShares.weight_of, "share.weight * self.members[share.entry]", "share.weight", 600
     ),
     "a share gets all that comes free at once": Bug(shares.FairShares.turns, "max(1,", "max(3,", 200),
     "a key that has fallen is not looked at": Bug(
@@ -197,17 +197,17 @@ BUGS = {
     ),
     "what survives a crash is not held": Bug(shares.FairShares.resume, "share.held_milli += vcpus_milli", "pass"),
     "the reservation is ignored": Bug(shares.FairShares.cap_milli, "if not reserved:", "if True:", 200),
-    "the reservation stops an idle queue": Bug(shares.FairShares.room, "return 1", "return 0", 200),
+    "the reservation stops an idle queue": Bug(shares.FairShares.room, "return 1", "return 0", 400),
     "a share is active for ever": Bug(
         shares.FairShares.drop_idle, "if not (share.jobs or share.held_milli or share.total):", "if False:", 200
     ),
     "blocked is judged once and for all": Bug(blocked.judge, "job.judged == state.edition", "job.judged", 200),
-    "blocked is not judged at once": Bug(dependencies.make_ready, "judge(state, job, out)", "pass", 200),
+    "blocked is not judged at once": Bug(dependencies.make_ready, "judge(state, job, out)", "pass", 300),
     "a limit never comes": Bug(limits.on_limit, "cancel_runnable(state", "0 and cancel_runnable(state", 400),
     "a limit's clock is set back by a crash": Bug(
-        state.State.add_queue, "queue.stuck = self.past_heads.pop(queue.spec.name, None)", "pass", 200
+        state.State.add_queue, "queue.stuck = self.past_heads.pop(queue.spec.name, None)", "pass", 300
     ),
-    "a cancelled job is tried again": Bug(lifecycle.decide, "job.cancelled or job.terminated", "False", 400),
+    "a cancelled job is tried again": Bug(lifecycle.decide, "job.cancelled or job.terminated", "False", 600),
     "tokens are not given back": Bug(
         lifecycle.release, "state.tokens.give_back(job.spec.tokens)", "pass"
     ),
@@ -224,7 +224,7 @@ BUGS = {
         scheduler.place_entry, "room = min(room, state.tokens.room(group))", "pass"
     ),
     "what waits for tokens keeps capacity": Bug(
-        scheduler.serve, "heapq.heappop(heads)\n        return group in reserved.values()", "heapq.heappop(heads)", 1500
+        scheduler.serve, "heapq.heappop(heads)\n        return group in reserved.values()", "heapq.heappop(heads)", 2200
     ),
     "nobody keeps tokens": Bug(
         tokens.reserve, "book.kept = {name: group for name, (_, group) in best.items()}", "pass", 400
@@ -260,17 +260,17 @@ BUGS = {
     "the host guard forgets what others hold": Bug(
         host.Host.free, "self.guard.minus(sum_of(each.used_here() for each in environments.values()))", "self.guard"
     ),
-    "a minimum is not kept": Bug(host.Host.minima, "each.name != but", "False", 200),
+    "a minimum is not kept": Bug(host.Host.minima, "each.name != but", "False", 300),
     "the host keeps nothing for who has waited longest": Bug(
         rooms.host_room, "if holder is None or holder is group", "if True", 400
     ),
-    "a draining node takes more": Bug(rooms.room_for, "node is not None and node.spec.draining", "False", 200),
+    "a draining node takes more": Bug(rooms.room_for, "node is not None and node.spec.draining", "False", 400),
     "a task may lie across nodes": Bug(
         capacity.EnvironmentState.slots, "if self.spec.managed", "if True", 200
     ),
     "a node counts nothing after a crash": Bug(recovery.restore_live, "node.hold(live.resources, 1)", "pass", 200),
-    "Spot gives nothing back": Bug(reclaim.give_back, "if not wanted or not spot:", "if True:", 200),
-    "the oldest is given back first": Bug(reclaim.chosen_for, "reversed(victims)", "victims", 1500),
+    "Spot gives nothing back": Bug(reclaim.give_back, "if not wanted or not spot:", "if True:", 300),
+    "the oldest is given back first": Bug(reclaim.chosen_for, "reversed(victims)", "victims", 2200),
     "Spot takes what is claimed": Bug(rooms.host_room, "if host.claims is not None:", "if False:", 200),
     "an order to give back is not durable": Bug(
         lifecycle.halt, "out.live_row(live)", "why is Halt.RECLAIM or out.live_row(live)", 200

@@ -12,6 +12,7 @@ from flowbatch.core.dependencies import DEPENDENT_FAILED
 from flowbatch.model.definition import Registration
 from flowbatch.model.ids import AttemptKey, RunId
 from flowbatch.model.jobspec import JobPlan, RunPlan
+from flowbatch.model.place_commands import DrainNode
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.model.stimuli import (
     Cancel,
@@ -103,6 +104,8 @@ class World(Shell):
         if self.places.host is not None:
             for _ in range(rng.choice((0, 2, 4, 8))):
                 self.at(self.now + int(rng.random() * 60_000), self.order, "places", None)
+            if self.luck.random() < 0.5:
+                self.at(self.now + 1000 + int(self.luck.random() * 20_000), self.order, "drain", None)
         if rng.random() < 0.25:
             self.at(self.now + int(rng.random() * 60_000), self.leave, rng.random() < 0.7)
 
@@ -180,6 +183,8 @@ class World(Shell):
             runs = all(plan in self.store.run_no for plan in self.plans)
             whole = runs and all(job.id in self.store.job_no for job in self.alone)
             return change_of_places(self.rng, ticket, whole=whole)
+        if kind == "drain":
+            return DrainNode(ticket, "farm", self.luck.choice(("n1", "n2")))
         if kind == "register":
             digest = f"digest{int(self.rng.random() * 2)}"
             return RegisterDefinition(ticket, Registration(f"d{int(self.rng.random() * 4)}", "{}", digest))
