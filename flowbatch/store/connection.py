@@ -36,6 +36,11 @@ class Connection(aiosqlite.Connection):
         result: Result = await self._execute(function, self._connection)  # type: ignore[no-untyped-call]
         return result
 
+    def call_later(self, function: Callable[[sqlite3.Connection], None]) -> None:
+        """After what was called before, ahead of the next call; nobody waits for it, so it answers for its own errors."""
+        if self._connection is not None:
+            self._tx.put_nowait((None, partial(function, self._connection)))
+
 
 async def connect(path: Path) -> Connection:
     """Opened before aiosqlite's thread is there: one that fails to open would be left behind, to speak to a closed loop."""

@@ -13,7 +13,7 @@ PRAGMAS: Final = """
 PRAGMA synchronous = FULL;
 PRAGMA foreign_keys = ON;
 PRAGMA busy_timeout = 5000;
-PRAGMA wal_autocheckpoint = 1000;
+PRAGMA wal_autocheckpoint = 16000;
 PRAGMA journal_size_limit = 67108864;
 PRAGMA mmap_size = 0;
 PRAGMA trusted_schema = OFF;
@@ -23,6 +23,7 @@ WAL: Final = "PRAGMA journal_mode = WAL"
 BEGIN: Final = "BEGIN IMMEDIATE"
 COMMIT: Final = "COMMIT"
 ROLLBACK: Final = "ROLLBACK"
+CHECKPOINT: Final = "PRAGMA wal_checkpoint(PASSIVE)"
 INCREMENTAL_VACUUM: Final = "PRAGMA incremental_vacuum(4096)"
 
 # --- a turn

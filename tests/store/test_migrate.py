@@ -70,7 +70,7 @@ def test_a_new_store_has_the_pragmas_of_the_specification(tmp_path: Path) -> Non
         }  # fmt: skip
         strict = db.execute("SELECT name FROM pragma_table_list WHERE schema = 'main' AND NOT strict").fetchall()
     assert found == {
-        "journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 5000, "wal_autocheckpoint": 1000,
+        "journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 5000, "wal_autocheckpoint": 16000,
         "trusted_schema": 0, "journal_size_limit": 64 << 20, "mmap_size": 0, "auto_vacuum": 2,
         "application_id": migrate.APPLICATION_ID, "user_version": migrate.latest(),
     }  # fmt: skip
