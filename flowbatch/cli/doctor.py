@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -90,18 +91,37 @@ def look_at_processes(place: Place) -> Iterator[Finding]:
 
 
 def look_at_docker(place: Place) -> Iterator[Finding]:
-    """A note alone where there is none: many workflows need no containers."""
+    """A note alone where there is none here: many workflows need no containers. A node's Engine is needed."""
     import anyio
 
-    from flowbatch.backends.docker.backend import DockerBackend
-    from flowbatch.clock import SystemClock
+    from flowbatch.backends.docker.checks import look
     from flowbatch.ports import Finding
 
-    backend = DockerBackend(place.folder.docker, place.folder.logs, SystemClock(), log_cap_bytes=0)
     try:
-        yield from anyio.run(backend.check)
+        settings, nodes = place.settings, nodes_of(place)
+    except FlowbatchError:
+        settings, nodes = None, {}  # said where the settings are looked at
+    reserve_mib = None if settings is None else settings.disk_free_mib
+    try:
+        yield from anyio.run(look, None, reserve_mib)
     except FlowbatchError as error:
         yield Finding("note", "docker", str(error))
+    for endpoint, names in nodes.items():
+        try:
+            found = anyio.run(look, endpoint, reserve_mib)
+        except FlowbatchError as error:
+            found = [Finding("warning", "docker", str(error))]
+        yield from (replace(each, text=f"{' and '.join(names)}: {each.text}") for each in found)
+
+
+def nodes_of(place: Place) -> dict[str, list[str]]:
+    """Endpoint → the nodes elsewhere that it is of."""
+    found: dict[str, list[str]] = {}
+    for environment in place.places[0]:
+        for node in environment.nodes:
+            if not node.here:
+                found.setdefault(node.endpoint, []).append(f"node {environment.name}/{node.name}")
+    return found
 
 
 def look_at_store(place: Place, *, integrity: bool, invariants: bool) -> Iterator[Finding]:

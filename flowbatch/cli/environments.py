@@ -122,7 +122,11 @@ def nodes() -> None:
 @click.option("--vcpus", required=True, metavar="N", help="vCPUs it offers.")
 @click.option("--memory", metavar="SIZE", help="Memory it offers; 85 % of this machine's unless given.")
 @click.option("--gpus", type=click.IntRange(0), default=0, metavar="N", help="GPUs it offers.")
-@click.option("--endpoint", metavar="URL", help="Where it is; this machine unless given.")
+@click.option(
+    "--endpoint",
+    metavar="URL",
+    help="Its Docker Engine: unix:///path, tcp://host:2376, ssh://user@host, context:NAME. This machine's unless given.",
+)
 @JSON
 @click.pass_obj
 def add(
@@ -140,7 +144,7 @@ def add(
     from flowbatch.settings import machine
 
     with no_plugins():
-        from flowbatch.spec.environment_schema import endpoint_of
+        from flowbatch.spec.endpoints import endpoint_of
         from flowbatch.spec.quantities import size_mib, vcpus_milli
         from flowbatch.spec.values import name_of
     size = machine().memory_mib if memory is None else read("--memory", size_mib, number_or_text(memory))

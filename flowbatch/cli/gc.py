@@ -92,10 +92,12 @@ def sweep_volumes(place: Place) -> None:
     """Where this folder had containers; without an Engine they wait for the next time."""
     if not place.folder.docker.exists():
         return
+    from flowbatch.backends.docker.engines import used_engines
     from flowbatch.backends.docker.volumes import sweep_volumes as sweep_them
 
     with place.reader() as reader:
-        anyio.run(sweep_them, place.folder.docker, reader.has_run)
+        for folder, endpoint in used_engines(place.folder.docker):
+            anyio.run(sweep_them, folder, reader.has_run, endpoint)
 
 
 def sweep(place: Place, paths: list[Path]) -> int:

@@ -11,7 +11,7 @@ from typing import Final
 
 from flowbatch.model.ids import Millis
 from flowbatch.model.jobspec import Environment
-from flowbatch.model.places import HERE, Node, PlaceStatus
+from flowbatch.model.places import Node, PlaceStatus
 from flowbatch.model.resources import Resources, sum_of
 from flowbatch.model.rows import EnvironmentRow
 
@@ -60,7 +60,7 @@ class NodeState(Holdings):
     @property
     def here(self) -> bool:
         """Whether it is a part of this machine, so that the host guard counts it."""
-        return self.spec.endpoint == HERE
+        return self.spec.here
 
     def free(self) -> Resources:
         return self.spec.capacity.minus(self.used)
@@ -131,13 +131,16 @@ class EnvironmentState(Holdings):
             self.nodes[node.name].spec = node
 
     def take(self, row: EnvironmentRow) -> None:
-        """It is what the row says now; what runs in it stays. A node that still holds something stays too, draining."""
-        kept = tuple(
-            replace(node.spec, draining=True)
-            for name, node in self.nodes.items()
-            if node.live and all(name != each.name for each in row.spec.nodes)
+        """It is what the row says now; what runs in it stays. A node that still holds something stays too, draining, and where
+        it is: one of that name elsewhere is another, and comes with a later declaration."""
+        held = {name: replace(node.spec, draining=True) for name, node in self.nodes.items() if node.live}
+        nodes = tuple(
+            held[each.name] if each.name in held and held[each.name].endpoint != each.endpoint else each
+            for each in row.spec.nodes
         )
-        self.spec = replace(row.spec, nodes=(*row.spec.nodes, *kept)) if kept else row.spec
+        named = {each.name for each in nodes}
+        kept = tuple(each for name, each in held.items() if name not in named)
+        self.spec = replace(row.spec, nodes=(*nodes, *kept))
         self.declared = row.declared
         self.status = row.status
         self.updated_at, self.replace_at = row.updated_at, row.replace_at

@@ -182,6 +182,8 @@ def update_refused(found: EnvironmentState, change: EnvironmentChange, command: 
     if change.backend is not None and "fake" in (change.backend, spec.backend) and change.backend != spec.backend:
         return f"environment {name}: backend: neither from nor to fake, whose tasks are made up"
     new = changed(spec, change)
+    if refused := new.runs_elsewhere():
+        return f"environment {name}: {refused}"
     if infrastructure(new) != infrastructure(spec) and found.status is PlaceStatus.UPDATING:
         return f"environment {name} is being updated: wait until it is VALID again"
     if not 1 <= command.job_timeout_minutes <= JOB_TIMEOUT_MINUTES_MAX:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 
 from flowbatch.core.capacity import NOTHING, EnvironmentState
 from flowbatch.model.jobspec import Environment
-from flowbatch.model.places import HERE
 from flowbatch.model.resources import Resources, smallest, sum_of
 
 
@@ -74,8 +73,7 @@ class Host:
         if ceiling is None:
             return place
         nodes = (
-            replace(node, capacity=smallest(node.capacity, ceiling)) if node.endpoint == HERE else node
-            for node in place.nodes
+            replace(node, capacity=smallest(node.capacity, ceiling)) if node.here else node for node in place.nodes
         )
         return replace(place, capacity=smallest(place.capacity, ceiling), nodes=tuple(nodes))
 

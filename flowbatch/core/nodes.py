@@ -21,7 +21,11 @@ def on_add_node(state: State, command: AddNode, out: Turn) -> None:
     if held is not None and held.live and (held.spec.endpoint != node.endpoint or not held.used.fits(node.capacity)):
         out.answer(command.ticket, f"node {node.name} runs {held.live} tasks that need {held.used}: drain it first")
         return
-    set_nodes(state, found, (*(each for each in found.spec.nodes if each.name != node.name), node), out)
+    nodes = (*(each for each in found.spec.nodes if each.name != node.name), node)
+    if refused := replace(found.spec, nodes=nodes).runs_elsewhere():
+        out.answer(command.ticket, f"environment {found.name}: {refused}")
+        return
+    set_nodes(state, found, nodes, out)
     out.answer(command.ticket, value={"environment": found.name, "node": node.name})
 
 

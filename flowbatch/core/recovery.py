@@ -168,8 +168,9 @@ def restore_live(state: State, job: Job, row: TaskRow) -> Live:
     environment = state.environments[row.environment or ""]
     key = AttemptKey(job.id, row.idx, row.attempt)
     node = environment.nodes.get(row.node) if row.node is not None else None
+    backend = environment.spec.backend_at(job.spec, None if node is None else node.spec)
     live = Live(
-        key, job, state.queue_of(job), environment, node, environment.spec.backend_at(job.spec), job.resources_of(row.idx), row.life,
+        key, job, state.queue_of(job), environment, node, backend, job.resources_of(row.idx), row.life,
         changed=0, status=row.status, halt=row.halt, halt_reason=row.status_reason,
         started_at=row.started_at,
     )  # fmt: skip

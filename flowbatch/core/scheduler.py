@@ -236,6 +236,8 @@ def start(
     """RUNNABLE → STARTING, from that index on while there is room: capacity is reserved, the attempts have their numbers,
     the launches follow once this is durable. Returns how many, and the next index that is ready (-1: none)."""
     job, attempts, live, effects = entry.job, entry.job.attempts, state.live, out.effects
+    if node is not None:
+        backend = node.spec.backend(backend)
     order = LaunchMaker(job, queue, environment, backend)
     count = 0
     while count < room and index >= 0:

@@ -16,7 +16,7 @@ from flowbatch.engine.inbox import Inbox
 from flowbatch.engine.orders import OrderDesk
 from flowbatch.errors import BackendUnavailable, StoreFull
 from flowbatch.logs import Logger
-from flowbatch.model.effects import Answer
+from flowbatch.model.effects import Answer, Launch
 from flowbatch.model.ids import Millis
 from flowbatch.model.outcome import Outcome
 from flowbatch.model.rows import Writes
@@ -32,19 +32,31 @@ CENSUS_RETRY_MS: Final = 1_000
 FULL_RETRY_MS: Final = 1_000
 
 Observer = Callable[[Outcome], None]
+Elsewhere = Callable[[str], Backend | None]  # a backend that was not there at the start, by its name
+
+
+def nowhere(_: str) -> Backend | None:
+    return None
 
 
 class Engine:
     """Owns the machine, is the only caller of the store's `commit`, and hands effects to the executor."""
 
     def __init__(
-        self, machine: Machine, store: Store, backends: Mapping[str, Backend], desk: OrderDesk, clock: Clock
+        self,
+        machine: Machine,
+        store: Store,
+        backends: Mapping[str, Backend],
+        desk: OrderDesk,
+        clock: Clock,
+        elsewhere: Elsewhere = nowhere,
     ) -> None:
         self.machine = machine
         self.clock = clock
         self.store = store
         self.inbox = Inbox()
-        self.backends = backends
+        self.backends = dict(backends)
+        self._elsewhere = elsewhere
         self.full_since: Millis | None = None  # the disk is full: nothing is decided until the commit succeeds
         self.recovered = anyio.Event()  # what passed while no engine looked is known, from every backend
         self._unheard = set(backends)  # backends whose first census has not been taken in
@@ -104,12 +116,23 @@ class Engine:
         async with anyio.create_task_group() as tasks:
             executor = Executor(self.backends, self._desk, self.clock, self.report, tasks)
             for backend in self.backends.values():
-                # Not waited for: calls are kept until it is connected, and the first turn has its commit to make meanwhile.
-                run = partial(backend.run, self.report, task_status=anyio.TASK_STATUS_IGNORED)
-                tasks.start_soon(run, name=f"backend {backend.name}")
-            for backend in self.backends.values():
-                tasks.start_soon(self._take_censuses, backend, name=f"census {backend.name}")
+                self._begin(backend, tasks)
             await self._turns(executor, tasks, task_status)
+
+    def _begin(self, backend: Backend, tasks: TaskGroup) -> None:
+        """Not waited for: calls are kept until it is connected, and the first turn has its commit to make meanwhile."""
+        run = partial(backend.run, self.report, task_status=anyio.TASK_STATUS_IGNORED)
+        tasks.start_soon(run, name=f"backend {backend.name}")
+        tasks.start_soon(self._take_censuses, backend, name=f"census {backend.name}")
+
+    def _add_backends(self, outcome: Outcome, tasks: TaskGroup) -> None:
+        """Of nodes that were registered in this life, once something is launched there."""
+        absent = {each.backend for each in outcome.effects if isinstance(each, Launch)} - self.backends.keys()
+        for name in absent:
+            backend = self._elsewhere(name)
+            if backend is not None:
+                self.backends[name] = backend
+                self._begin(backend, tasks)
 
     async def _turns(self, executor: Executor, tasks: TaskGroup, task_status: TaskStatus[None]) -> None:
         task_status.started()
@@ -119,6 +142,7 @@ class Engine:
             outcome = self.machine.handle(stimuli, self.clock.now())
             if outcome.writes:
                 await self._commit(outcome.writes)
+            self._add_backends(outcome, tasks)
             executor.perform(outcome.effects)
             self._tell(outcome)
             if self._unheard:

@@ -23,6 +23,7 @@ from flowbatch.model.place_commands import (
 from flowbatch.model.places import HERE, Node
 from flowbatch.model.resources import Resources
 from flowbatch.model.stimuli import Stimulus
+from flowbatch.spec.endpoints import endpoint_of
 
 Arguments = Mapping[str, Any]
 Ask = Callable[[Callable[[int], Stimulus]], Awaitable[object]]
@@ -64,9 +65,11 @@ class PlaceVerbs:
     async def add_node(self, arguments: Arguments) -> object:
         name = text(arguments, "environment")
         sizes = (number(arguments, key) or 0 for key in ("vcpus_milli", "memory_mib", "gpus"))
-        node = Node(text(arguments, "node"), Resources(*sizes), arguments.get("endpoint") or HERE)
-        if node.endpoint != HERE:
-            raise InputError(f"node {node.name}: endpoint {node.endpoint}: only {HERE}, which is this machine, for now")
+        try:
+            endpoint = endpoint_of(arguments.get("endpoint") or HERE)
+        except ValueError as error:
+            raise InputError(f"node {text(arguments, 'node')}: endpoint: {error}") from None
+        node = Node(text(arguments, "node"), Resources(*sizes), endpoint)
         if node.capacity.vcpus_milli < 1:
             raise InputError(f"node {node.name}: vcpus: more than 0 are needed")
         return await self._ask(lambda ticket: AddNode(ticket, name, node))

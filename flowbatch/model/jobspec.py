@@ -211,9 +211,21 @@ class Environment:
             return spec.kind
         return None
 
-    def backend_at(self, spec: JobSpec) -> str:
+    def backend_at(self, spec: JobSpec, node: Node | None) -> str:
         """The backend that runs a job which is here; other jobs may have become welcome meanwhile."""
-        return "fake" if self.backend == "fake" else spec.kind
+        kind = "fake" if self.backend == "fake" else spec.kind
+        return kind if node is None else node.backend(kind)
+
+    def engines(self) -> tuple[str, ...]:
+        """The backends of its containers: of this machine, or of each node."""
+        return ("docker",) if self.managed else tuple(node.backend("docker") for node in self.nodes)
+
+    def runs_elsewhere(self) -> str | None:
+        """Why its nodes are more than its backend can reach: processes run on this machine alone. None where they are not."""
+        far = next((node for node in self.nodes if not node.here), None)
+        if far is None or self.backend in ("docker", "fake"):
+            return None
+        return f"node {far.name} is elsewhere ({far.endpoint}), and only containers run there: the environment must have `backend: docker`"
 
     def rooms(self) -> tuple[Resources, ...]:
         """The largest amounts that one task may have here: the whole, or each node's."""

@@ -12,6 +12,7 @@ SPOT_NOTICE_MS: Final = 120_000  # as EC2 gives it
 SCALE_DOWN_MS: Final = 60_000
 QUEUE_ENVIRONMENTS_MAX: Final = 3  # aws-batch.md §15
 HERE: Final = "local"  # the endpoint of a node that is this machine
+ELSEWHERE: Final = "docker@"  # before the endpoint: the backend of containers on a node that is not
 
 
 class EnvironmentType(StrEnum):
@@ -38,6 +39,15 @@ class Node:
     capacity: Resources
     endpoint: str = HERE
     draining: bool = False  # nothing new starts there
+
+    @property
+    def here(self) -> bool:
+        """Whether it is this machine, or the Docker Engine that this machine uses."""
+        return self.endpoint == HERE
+
+    def backend(self, kind: str) -> str:
+        """What runs here a job that the environment would give to the backend `kind`: each Engine is one of its own."""
+        return kind if self.here or kind == "fake" else ELSEWHERE + self.endpoint
 
 
 def is_of_run(name: str) -> bool:

@@ -1,17 +1,15 @@
 """Environments of a workflow file or of the settings, their nodes, and the host that they share."""
 
-from typing import Annotated, Final, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Literal
 
 from pydantic import Field, PlainValidator
 
 from flowbatch.model.places import HERE
+from flowbatch.spec.endpoints import endpoint_of
 from flowbatch.spec.queue_schema import State
 from flowbatch.spec.scalars import shown
 from flowbatch.spec.schema_parts import Strict
 from flowbatch.spec.values import DurationMs, Name, SizeMib, VcpusMilli
-
-LOCAL_ENDPOINTS: Final = (HERE, "unix:///var/run/docker.sock", "unix:///run/docker.sock")
 
 
 def _backend(value: object) -> str:
@@ -27,22 +25,11 @@ def _type(value: object) -> str:
     raise ValueError(f"must be managed or unmanaged, found {shown(value)}")
 
 
-def endpoint_of(value: object) -> str:
-    """Raises ValueError: only this machine's, for now."""
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"an endpoint is text, found {shown(value)}; {HERE} is this machine")
-    if value in LOCAL_ENDPOINTS:
-        return HERE
-    if urlsplit(value).scheme in ("tcp", "ssh", "unix", "http", "https"):
-        raise ValueError(f"{value}: nodes of other Docker Engines are not supported yet; {HERE} is this machine")
-    raise ValueError(f"{shown(value)} is not an endpoint; {HERE} is this machine")
-
-
 Backend = Annotated[str, PlainValidator(_backend, json_schema_input_type=Literal["local", "process", "docker", "fake"])]
 Type = Annotated[
     str, PlainValidator(_type, json_schema_input_type=Literal["managed", "unmanaged", "MANAGED", "UNMANAGED"])
 ]
-Endpoint = Annotated[str, PlainValidator(endpoint_of, json_schema_input_type=Literal["local"])]
+Endpoint = Annotated[str, PlainValidator(endpoint_of, json_schema_input_type=str)]
 
 
 class NodeModel(Strict):
@@ -51,7 +38,11 @@ class NodeModel(Strict):
     vcpus: VcpusMilli = Field(description="vCPUs it offers.")
     memory: SizeMib | None = Field(None, description="Memory it offers; 85 % of this machine's unless given.")
     gpus: int = Field(0, ge=0, le=1024, description="GPUs it offers; none unless given.")
-    endpoint: Endpoint = Field(HERE, description="Where it is: local, which is this machine.")
+    endpoint: Endpoint = Field(
+        HERE,
+        description="Where it is: local, which is this machine, or another Docker Engine: unix:///path, tcp://host:2376, "
+        "ssh://user@host, context:NAME.",
+    )
 
 
 class EnvironmentModel(Strict):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flowbatch.model.container import Cpu
 from flowbatch.model.jobspec import Environment
-from flowbatch.model.places import SCALE_DOWN_MS, SPOT_NOTICE_MS, EnvironmentType, Node
+from flowbatch.model.places import HERE, SCALE_DOWN_MS, SPOT_NOTICE_MS, EnvironmentType, Node
 from flowbatch.model.resources import Resources, vcpus_text
 from flowbatch.spec.environment_schema import EnvironmentModel, NodeModel
 from flowbatch.spec.findings import Findings
@@ -51,7 +51,8 @@ def node_of(name: str, model: NodeModel, machine: Resources) -> Node:
     return Node(name, Resources(model.vcpus, memory_mib, model.gpus), model.endpoint)
 
 
-def judge_environment(name: str, model: EnvironmentModel, findings: Findings) -> None:
+def judge_environment(name: str, model: EnvironmentModel, findings: Findings, *, of_settings: bool) -> None:
+    """A workflow file names no other machine: an Engine is given the credentials of registries (security.md §6)."""
     path: Path = ("environments", name)
     if model.vcpus is not None and model.max_vcpus is not None:
         findings.problem((*path, "max_vcpus"), "says the same as 'vcpus'; give one of them", at_key=True)
@@ -60,6 +61,16 @@ def judge_environment(name: str, model: EnvironmentModel, findings: Findings) ->
             if getattr(model, key) is not None:
                 text = "is for managed environments; of an unmanaged one the nodes say what there is"
                 findings.problem((*path, key), text, at_key=True)
+        for each, node in (model.nodes or {}).items():
+            if node.endpoint == HERE:
+                continue
+            where: Path = (*path, "nodes", each, "endpoint")
+            if not of_settings:
+                text = "another Engine is declared in the settings (flowbatch.yaml) or by `flowbatch environments nodes add`"
+                findings.problem(where, text)
+            elif model.backend not in ("docker", "fake"):
+                text = "only containers run on another Engine: the environment must have `backend: docker`"
+                findings.problem(where, text)
         if model.spot:
             findings.problem((*path, "spot"), "is for managed environments", at_key=True)
         return

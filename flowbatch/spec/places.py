@@ -37,11 +37,13 @@ def judge_places(
     queues: Mapping[str, QueueModel],
     known: Iterable[str],
     findings: Findings,
+    *,
+    of_settings: bool = False,
 ) -> None:
-    """`known` are the names of environments that a queue may give. Serves settings too."""
+    """`known` are the names of environments that a queue may give."""
     names = list(known)
     for name, environment in environments.items():
-        judge_environment(name, environment, findings)
+        judge_environment(name, environment, findings, of_settings=of_settings)
     for name, queue in queues.items():
         judge_queue(name, queue, names, findings)
 

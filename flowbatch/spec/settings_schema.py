@@ -143,7 +143,7 @@ def places(
     findings = Findings(positions)
     base = (Environment("default", "local", machine, title="default"),)
     environments, queues = model.environments or {}, model.queues or {}
-    judge_places(environments, queues, environments or ["default"], findings)
+    judge_places(environments, queues, environments or ["default"], findings, of_settings=True)
     made = Places.of(environments, queues, base, ())
     return tuple(made.environments.values()), tuple(made.queues.values()), findings.problems
 

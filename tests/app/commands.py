@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,10 +34,12 @@ class Done:
 
 
 class Commands:
-    """`flowbatch …` with one state folder. `env` is on top of ours, less what would change how flowbatch behaves."""
+    """`flowbatch …` with one state folder. `env` is on top of ours, less what would change how flowbatch behaves; `prefix` comes
+    before every command."""
 
-    def __init__(self, folder: Path, env: dict[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, env: dict[str, str] | None = None, prefix: Sequence[str] = ()) -> None:
         self.folder = folder
+        self.prefix = prefix
         self.state = folder / "state"
         self.env = {name: value for name, value in os.environ.items() if not name.startswith(("FLOWBATCH_", "AWS_"))}
         self.env |= {"LC_ALL": "C.UTF-8", "PYTHONFAULTHANDLER": "1", **(env or {})}
@@ -56,7 +58,7 @@ class Commands:
 
     def start(self, *words: str | Path, stdout: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "flowbatch", "--state", str(self.state), *map(str, words)],
+            [*self.prefix, sys.executable, "-m", "flowbatch", "--state", str(self.state), *map(str, words)],
             env=self.env,
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
@@ -188,8 +190,8 @@ def is_alive(pid: int) -> bool:
 
 
 @contextmanager
-def commands(folder: Path, env: dict[str, str] | None = None) -> Iterator[Commands]:
-    made = Commands(folder, env)
+def commands(folder: Path, env: dict[str, str] | None = None, prefix: Sequence[str] = ()) -> Iterator[Commands]:
+    made = Commands(folder, env, prefix)
     try:
         yield made
     finally:

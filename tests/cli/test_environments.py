@@ -114,7 +114,11 @@ def test_nodes_come_and_go(call: Call) -> None:
         ("environments nodes add farm n --vcpus 0", "--vcpus: "),
         (
             "environments nodes add farm n --vcpus 1 --endpoint tcp://h:1",
-            "--endpoint: tcp://h:1: nodes of other Docker",
+            "environment farm: node n is elsewhere (tcp://h:1), and only containers run there: the environment must have `backend: docker`",
+        ),
+        (
+            "environments nodes add farm n --vcpus 1 --endpoint tcp://h",
+            "--endpoint: tcp://h: a port is missing: 2376 is usual",
         ),
         ("queues update default --environment nope", "queue default: environments: there is no environment 'nope'"),
         ("queues update default", "nothing is to be changed"),

@@ -38,7 +38,7 @@ def test_certificates_that_do_not_do(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     with pytest.raises(BackendUnavailable) as caught:
         endpoint_of("tcp://127.0.0.1:2376")
     assert str(caught.value).startswith(
-        f"DOCKER_TLS_VERIFY is set, and ca.pem, cert.pem, key.pem in {tmp_path} cannot be used ("
+        f"the Docker Engine is to be reached over TLS, and ca.pem, cert.pem, key.pem in {tmp_path} cannot be used ("
     )
     assert str(caught.value).endswith("set DOCKER_CERT_PATH to the folder that has them")
 

@@ -248,7 +248,7 @@ def test_one_mistake_one_message(body: str, message: str) -> None:
         ),
         (
             "environments: {e: {type: unmanaged, nodes: {n: {vcpus: 1, endpoint: 'tcp://h:2375'}}}}\njobs: {a: {script: x}}",
-            "1:69: environments.e.nodes.n.endpoint: tcp://h:2375: nodes of other Docker Engines are not supported yet",
+            "1:69: environments.e.nodes.n.endpoint: another Engine is declared in the settings (flowbatch.yaml) or by `flowbatch environments nodes add`",
         ),
         (
             "environments: {e: {type: unmanaged, nodes: {n: {vcpus: 1}, m: {vcpus: 2}}}}\njobs: {a: {script: x, vcpus: 3}}",

@@ -3,6 +3,7 @@
 What the Engine really does, and the rules that follow from it, are rows D01 to D37 of the engine's notes; the modules cite them.
 
     backend     the port: takes orders, answers with facts, keeps one record an attempt
+    engines     one of it for each Engine that is used
     attempts    that record
     launching   create and start, exactly once an attempt
     binds       the folders of this machine that it mounts, right before that

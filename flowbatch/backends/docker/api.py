@@ -44,7 +44,7 @@ HOW_TO_GET_ONE: Final = (
 
 
 class Api:
-    """One Engine. `open` finds it, `negotiate` learns its version; until then only these two work."""
+    """One Engine, at an endpoint of the settings or, without one, where Docker's own client finds it. `open` finds it, `negotiate` learns its version; until then only these two work."""
 
     def __init__(self, endpoint: str | None = None) -> None:
         self._endpoint = endpoint
@@ -60,9 +60,9 @@ class Api:
 
     def open(self) -> None:
         """Raises BackendUnavailable where no Engine is configured or found. Connects to nothing yet."""
-        url, tls = endpoint_of(self._endpoint)
+        url, tls, context = endpoint_of(self._endpoint)
         try:
-            self._clients = [aiodocker.Docker(url=url, ssl_context=tls) for _ in range(4)]
+            self._clients = [aiodocker.Docker(url=url, ssl_context=tls, context=context) for _ in range(4)]
         except (AssertionError, ValueError):
             raise BackendUnavailable(f"there is no Docker Engine here: {HOW_TO_GET_ONE}") from None
         except DockerError:  # of aiodocker's ssh connector alone, as nothing is connected to yet

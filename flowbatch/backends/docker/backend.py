@@ -44,8 +44,10 @@ class DockerBackend:
         log_cap_bytes: int,
         disk_free_mib: int | None = None,
         endpoint: str | None = None,
+        name: str = "docker",
         api: Callable[[], Api] | None = None,
     ) -> None:
+        self._name = name
         self._folder = folder
         self._mark = folder / "used"  # there may be containers of ours
         self._logs = logs
@@ -67,7 +69,7 @@ class DockerBackend:
 
     @property
     def name(self) -> str:
-        return "docker"
+        return self._name
 
     @property
     def caps(self) -> Capabilities:
