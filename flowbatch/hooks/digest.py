@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from flowbatch.hooks.draft import Draft
 from flowbatch.hooks.health import START, Answer, Health, Outcome, message_wait_ms
-from flowbatch.hooks.window import PERSIST_MS, READ_AHEAD
+from flowbatch.hooks.window import READ_AHEAD
 from flowbatch.hooks.words import Tally
 from flowbatch.model.events import EventKind, LoggedEvent
 from flowbatch.model.ids import Millis
@@ -53,18 +54,13 @@ class DigestWindow:
     flying: bool = False
     send_at: Millis = START  # of the closed one, after a refusal
 
-    acks: list[Ack] = field(default_factory=list)
-    dead: list[Dead] = field(default_factory=list)
-    gaps: list[tuple[int, int]] = field(default_factory=list)
-    failures: int = 0
-    changed_since: Millis | None = None
-    urgent: bool = False
-    persisting: bool = False
-    writing: Closed | None = None  # is being written
+    draft: Draft = field(init=False)
+    writing: Closed | None = None
 
     def __post_init__(self) -> None:
         self.read_to = self.begun_after = self.cursor
         self.over_at = self.until
+        self.draft = Draft(self.key)
 
     # --- facts
 
@@ -104,26 +100,26 @@ class DigestWindow:
         self.read_to = max(self.read_to, to)
         self.more = more
         if gaps:
-            self.gaps += gaps
-            self._changed(now, urgent=True)
+            self.draft.gaps += gaps
+            self.draft.changed(now, urgent=True)
         if not self.tally.events and (self.read_to - self.cursor >= 1000 or self.finished()):
-            self._changed(now, urgent=self.finished())
+            self.draft.changed(now, urgent=self.finished())
 
     def answered(self, closed: Closed, answer: Answer, now: Millis, draw: float) -> None:
         self.flying = False
         if answer.outcome is Outcome.DELIVERED:
-            self.health.succeeded()
-            self.acks.append(Ack(closed.last, closed.tries + 1, answer.status, answer.latency_ms, now))
+            self.health.succeeded(now)
+            self.draft.acks.append(Ack(closed.last, closed.tries + 1, answer.status, answer.latency_ms, now))
             self._settled(now)
             return
-        self.failures += 1
+        self.draft.failures += 1
         closed.tries += 1
         if answer.outcome is Outcome.GONE:
             self._disable(answer.error, now)
         elif answer.outcome is Outcome.MESSAGE:
             wait_ms = message_wait_ms(closed.tries, draw)
             if wait_ms is None:
-                self.dead.append(Dead(closed.last, closed.tries, now, answer.error))
+                self.draft.dead.append(Dead(closed.last, closed.tries, now, answer.error))
                 self._settled(now)
             else:
                 self.send_at = Millis(now + wait_ms)
@@ -131,35 +127,30 @@ class DigestWindow:
             before = self.health.since
             self.health.failed(now, answer, draw)
             if before is None:
-                self._changed(now)
+                self.draft.changed(now)
             if self.health.hopeless(now):
                 self._disable(f"it has failed for days: {answer.error}", now)
 
     def _settled(self, now: Millis) -> None:
         self.closed, self.stored = None, False
         self.more = True
-        self._changed(now, urgent=True)
+        self.draft.changed(now, urgent=True)
 
     def _disable(self, why: str, now: Millis) -> None:
         self.disabled = why
-        self._changed(now, urgent=True)
-
-    def _changed(self, now: Millis, *, urgent: bool = False) -> None:
-        if self.changed_since is None:
-            self.changed_since = now
-        self.urgent = self.urgent or urgent
+        self.draft.changed(now, urgent=True)
 
     # --- decisions
 
     def _close_due(self, now: Millis) -> None:
-        if self.closed is not None or self.tally.last is None or self.opened_at is None or self.persisting:
+        if self.closed is not None or self.tally.last is None or self.opened_at is None or self.draft.writing:
             return
         over = self.over_at is not None and self.read_to >= self.over_at
         full = self.tally.events >= EVENTS_MAX
         if full or (not self.more and (over or self.flushed or now >= self.opened_at + self.span_ms)):
             self.closed = Closed(self.begun_after + 1, self.read_to, self.tally.last.row.at, self.tally)
             self.stored, self.flushed, self.tally, self.opened_at = False, False, Tally(), None
-            self._changed(now, urgent=True)
+            self.draft.changed(now, urgent=True)
 
     def due(self, now: Millis) -> list[Closed]:
         if self.closed is None or not self.stored or self.flying or self.disabled is not None:
@@ -182,44 +173,29 @@ class DigestWindow:
 
     def progress(self, now: Millis, *, at_once: bool = False) -> SinkProgress | None:
         self._close_due(now)
-        if self.persisting or self.changed_since is None:
+        if not self.draft.due(now, at_once=at_once):
             return None
-        if not (at_once or self.urgent or now - self.changed_since >= PERSIST_MS):
-            return None
-        self.writing = self.closed
-        made = SinkProgress(
-            self.key, now, self.settled_to(), tuple(self.acks), (), (), tuple(self.dead), tuple(self.gaps), self.failures,
-            self.health.trouble(), None if self.closed is None else (self.closed.first, self.closed.last), self.disabled,
-            self.disabled is None and self.finished(),
-        )  # fmt: skip
-        self.acks, self.dead, self.gaps, self.failures = [], [], [], 0
-        self.changed_since, self.urgent, self.persisting = None, False, True
-        self.cursor = made.cursor
-        return made
+        self.writing, self.cursor = self.closed, self.settled_to()
+        digest = None if self.closed is None else (self.closed.first, self.closed.last)
+        close = self.disabled is None and self.finished()
+        return self.draft.take(now, self.cursor, self.health.trouble(), self.disabled, close=close, digest=digest)
 
     def persisted(self, *, closed: bool) -> bool:
-        self.persisting = False
+        self.draft.writing = False
         if self.writing is not None and self.writing is self.closed:
             self.stored = True
-        if (
-            self.over_at is not None
-            and self.finished()
-            and self.changed_since is None
-            and not closed
-            and self.until is None
-        ):
+        settled = self.draft.since is None
+        if self.over_at is not None and self.finished() and settled and not closed and self.until is None:
             self.over_at, self.more = None, True
-        return closed or (self.disabled is not None and self.changed_since is None and not self.flying)
+        return closed or (self.disabled is not None and settled and not self.flying)
 
     def next_at(self) -> Millis | None:
-        times: list[Millis] = []
-        if self.changed_since is not None and not self.persisting:
-            times.append(Millis(self.changed_since + PERSIST_MS))
+        times = [self.draft.next_at()]
         if self.closed is not None and self.stored and not self.flying and self.disabled is None:
             times.append(max(self.send_at, self.health.next_at if self.health.since is not None else START))
-        elif self.closed is None and self.opened_at is not None and not self.persisting:
+        elif self.closed is None and self.opened_at is not None and not self.draft.writing:
             times.append(Millis(self.opened_at + self.span_ms))
-        return min(times, default=None)
+        return min((time for time in times if time is not None), default=None)
 
     def owed(self) -> int:
         return 1 if self.closed is not None or self.tally.events else 0

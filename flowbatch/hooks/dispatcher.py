@@ -13,12 +13,13 @@ from typing import Final
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
+from flowbatch.hooks.backlog import Parcel
 from flowbatch.hooks.digest import Closed, DigestWindow
-from flowbatch.hooks.filters import wanted
+from flowbatch.hooks.filters import Sieve
 from flowbatch.hooks.forms import BATCH_BYTES, Forms, Message
 from flowbatch.hooks.health import Answer, Health, Outcome
 from flowbatch.hooks.targets import LINES_AT_ONCE, Target, Unready
-from flowbatch.hooks.window import WIDTH, Parcel, Window
+from flowbatch.hooks.window import WIDTH, Window
 from flowbatch.hooks.words import Tally
 from flowbatch.logs import Logger
 from flowbatch.model.events import LoggedEvent
@@ -169,6 +170,7 @@ class Lane:
         self._stored = stored
         self._target: Target | None = None
         self._forms = Forms(dispatcher.instance, notify.form)
+        self._sieve = Sieve(notify.filter, self.key)
         self._making = anyio.Lock()
         self._event = anyio.Event()
         self._news = False
@@ -223,7 +225,7 @@ class Lane:
         if self._tasks is None:
             return  # it has not begun
         self._tasks.cancel_scope.cancel()
-        self.window.persisting = False  # one that was on its way has been posted, and goes first
+        self.window.draft.writing = False  # one that was on its way has been posted, and goes first
         progress = self.window.progress(self._clock.now(), at_once=True)
         if progress is not None:
             await self._dispatcher.record(progress, self.run_no)
@@ -236,7 +238,7 @@ class Lane:
             self._tasks = tasks
             await self._restore()
             over = False
-            while not over and not self._stopping and not (self._again and not self.window.persisting):
+            while not over and not self._stopping and not (self._again and not self.window.draft.writing):
                 event = self._event
                 if event.is_set():
                     event = self._event = anyio.Event()
@@ -270,7 +272,7 @@ class Lane:
         return Closed(first, last, tally.last.row.at if tally.last is not None else Millis(0), tally)
 
     def _wants(self, event: LoggedEvent) -> bool:
-        return wanted(self.notify.filter, event, self.key) and self._forms.speaks(event)
+        return self._sieve.wants(event) and self._forms.speaks(event)
 
     async def _read(self) -> None:
         """One page, where there is room for one."""

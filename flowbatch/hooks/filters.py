@@ -13,20 +13,35 @@ from flowbatch.model.status import Status
 matches = lru_cache(4096)(glob_matches)  # there are few kinds, and few globs
 
 
-def wanted(filter_: Filter, event: LoggedEvent, sink: str) -> bool:
-    """`sink`: whose filter it is; what became of its own deliveries is told to others."""
-    row = event.row
-    if row.kind is EventKind.SINK and f'"{sink}"' in (row.detail or ""):
-        return False
+class Sieve:
+    """Of one sink. What it thinks of a kind of events is kept: there are few."""
+
+    def __init__(self, filter_: Filter, sink: str) -> None:
+        """`sink`: whose filter it is; what became of its own deliveries is told to others."""
+        self._filter = filter_
+        self._own = f'"{sink}"'
+        self._particular = bool(filter_.workflows or filter_.queues or filter_.tags)
+        self._kinds: dict[tuple[int, int, bool, bool], bool] = {}
+
+    def wants(self, event: LoggedEvent) -> bool:
+        row = event.row
+        if row.kind is EventKind.SINK and self._own in (row.detail or ""):
+            return False
+        asked = (row.kind, row.status, is_parent(event), is_failed_attempt(row))
+        found = self._kinds.get(asked)
+        if found is None:
+            found = self._kinds[asked] = wanted_kind(self._filter, event)
+        return found and (not self._particular or wanted_place(self._filter, event))
+
+
+def wanted_place(filter_: Filter, event: LoggedEvent) -> bool:
+    """By its workflow, queue and tags."""
     if not any_glob(filter_.workflows, "" if event.run is None else event.run.workflow):
         return False
     if filter_.queues and (event.job is None or not any_glob(filter_.queues, title_of(event.job.spec.queue))):
         return False
-    if filter_.tags:
-        tags = {} if event.job is None else dict(event.job.spec.tags)
-        if not all(name in tags and matches(glob, tags[name]) for name, glob in filter_.tags):
-            return False
-    return wanted_kind(filter_, event)
+    tags = {} if event.job is None else dict(event.job.spec.tags)
+    return all(name in tags and matches(glob, tags[name]) for name, glob in filter_.tags)
 
 
 def wanted_kind(filter_: Filter, event: LoggedEvent) -> bool:
@@ -53,8 +68,9 @@ def is_parent(event: LoggedEvent) -> bool:
 
 def is_failed_attempt(row: EventRow) -> bool:
     """An attempt ended, and another one follows."""
-    job = row.kind in (EventKind.JOB, EventKind.CHILD)
-    return job and row.status == Status.RUNNABLE and bool(row.attempt) and row.status_reason is not None
+    if row.status != Status.RUNNABLE or not row.attempt or row.status_reason is None:
+        return False
+    return row.kind in (EventKind.JOB, EventKind.CHILD)
 
 
 def stream_of(row: EventRow) -> tuple[int, int]:

@@ -56,6 +56,7 @@ class Health:
     error: str = ""
     next_at: Millis = START
     pause_ms: int = FIRST_MS
+    held_until: Millis = START  # it asked for that itself: no answer to what was asked before ends it
 
     @classmethod
     def of(cls, trouble: Trouble | None) -> Health:
@@ -65,8 +66,12 @@ class Health:
     def trouble(self) -> Trouble | None:
         return None if self.since is None else Trouble(self.since, self.tries, self.error)
 
-    def succeeded(self) -> None:
+    def succeeded(self, now: Millis) -> bool:
+        """Whether it had failed, and fails no more."""
+        if self.since is None or now < self.held_until:
+            return False
         self.since, self.tries, self.error, self.pause_ms = None, 0, "", FIRST_MS
+        return True
 
     def failed(self, now: Millis, answer: Answer, draw: float) -> None:
         if self.since is None:
@@ -82,7 +87,8 @@ class Health:
         pause_ms = self.pause_ms
         if answer.retry_after_ms is not None:
             pause_ms = max(min(answer.retry_after_ms, RETRY_AFTER_MAX_MS), FIRST_MS)
-        self.next_at = Millis(now + pause_ms)
+            self.held_until = Millis(max(self.held_until, now + pause_ms))
+        self.next_at = Millis(max(self.held_until, now + pause_ms))
 
     def hopeless(self, now: Millis) -> bool:
         return self.since is not None and now - self.since >= GIVE_UP_MS

@@ -8,54 +8,28 @@ A window holds what was read from the log and is not settled. Facts go in (`read
   parked, so that a crash repeats at most what was in flight or settled since the last progress.
 - A receiver that fails gets one message at a time, after a pause; nothing is written meanwhile, and what is read stays bounded.
 - A message that is refused while others pass is parked, and its stream with it; after the last of its tries it is dead, and
-  the stream goes on.
+  the stream goes on. One that fails while others pass is as good as refused, alone or in a batch.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from flowbatch.hooks.filters import stream_of
+from flowbatch.hooks.backlog import Backlog, Entry, Parcel
+from flowbatch.hooks.draft import PERSIST_ACKS, PERSIST_ACKS_MAX, Draft
 from flowbatch.hooks.health import START, Answer, Health, Outcome, message_wait_ms
 from flowbatch.model.events import EventKind, LoggedEvent
 from flowbatch.model.ids import Millis
-from flowbatch.model.notify import Ack, Dead, Parked, SinkProgress, Trouble
+from flowbatch.model.notify import Ack, Dead, Parked, SinkProgress
 
 WIDTH: Final = 16  # requests in flight
 READ_AHEAD: Final = 256  # events, beyond what a request takes
 PARKED_MAX: Final = 1_000  # then the receiver counts as failing
-PERSIST_MS: Final = 250
-PERSIST_ACKS: Final = 64
 REFUSED_IN_A_ROW: Final = 16  # messages: then it is the receiver
 STUBBORN: Final = 3  # failures of one message, others passing between them: then it is the message
-
-Stream = tuple[int, int]
-
-
-@dataclass(slots=True, eq=False)
-class Entry:
-    event: LoggedEvent
-    stream: Stream
-    tries: int = 0
-    failed_at_success: int = -1  # how many successes there had been when it failed first
-    alone: bool = False  # its batch was refused: it goes by itself
-    parked: bool = False
-    next_at: Millis | None = None
-    error: str = ""
-
-    @property
-    def seq(self) -> int:
-        return self.event.seq
-
-
-@dataclass(slots=True, eq=False)
-class Parcel:
-    """One request: one event, or a batch of them."""
-
-    entries: tuple[Entry, ...]
+BEHIND: Final = "waits behind one of the same job"
 
 
 @dataclass(slots=True)
@@ -74,54 +48,33 @@ class Window:
     over_at: int | None = None  # nothing comes after this event
     disabled: str | None = None
     flying: set[Parcel] = field(default_factory=set)
-    unsettled: dict[int, Entry] = field(default_factory=dict)  # by seq, in order: waiting or flying, and not parked
-    streams: dict[Stream, deque[Entry]] = field(default_factory=dict)  # waiting, the first one's turn is next
-    busy: set[Stream] = field(default_factory=set)
-    ready: deque[Stream] = field(default_factory=deque)
-    parked: dict[int, Entry] = field(default_factory=dict)
-    blocked: dict[Stream, deque[Entry]] = field(default_factory=dict)  # parked ones, in order
+    backlog: Backlog = field(default_factory=Backlog)
+    draft: Draft = field(init=False)
     successes: int = 0
     refused: int = 0  # in a row
     send_at: Millis = START  # by the rate
 
-    acks: list[Ack] = field(default_factory=list)
-    park: dict[int, Entry] = field(default_factory=dict)  # to be written
-    unpark: list[int] = field(default_factory=list)
-    dead: list[Dead] = field(default_factory=list)
-    gaps: list[tuple[int, int]] = field(default_factory=list)
-    failures: int = 0
-    changed_since: Millis | None = None  # something is to be written
-    urgent: bool = False
-    persisting: bool = False
-    told: Trouble | None = None  # what the store says of the receiver
-
     def __post_init__(self) -> None:
         self.read_to = self.cursor
         self.over_at = self.until
-        self.told = self.health.trouble()
+        self.draft = Draft(self.key, min(PERSIST_ACKS * self.batch, PERSIST_ACKS_MAX))
 
     # --- facts
 
     def restore(self, parked: Iterable[tuple[Parked, LoggedEvent]]) -> None:
         """What an earlier life parked, in order of seq."""
-        for row, event in parked:
-            entry = Entry(event, stream_of(event.row), row.tries, parked=True, next_at=row.next_at, error=row.error)
-            self.parked[entry.seq] = entry
-            self.blocked.setdefault(entry.stream, deque()).append(entry)
-        for waiting in self.blocked.values():
-            if waiting[0].next_at is None:
-                waiting[0].next_at = Millis(0)
+        self.backlog.restore(parked)
 
     def woken(self) -> None:
         self.more = True
 
     def wants(self) -> int:
         """How many events should be read after `read_to`; 0: none now."""
-        if not self.more or self.disabled is not None or len(self.parked) >= PARKED_MAX:
+        if not self.more or self.disabled is not None or len(self.backlog.parked) >= PARKED_MAX:
             return 0
         if self.until is not None and self.read_to >= self.until:
             return 0
-        room = READ_AHEAD + self.width * self.batch - len(self.unsettled)
+        room = READ_AHEAD + self.width * self.batch - len(self.backlog.unsettled)
         return max(room, 0) if room >= READ_AHEAD // 2 else 0
 
     def read(
@@ -141,32 +94,23 @@ class Window:
                 self._take(event, now)
         if to > self.read_to:
             self.read_to = to
-            if not self.unsettled and to - self.cursor >= 1000:
-                self._changed(now)  # a long way without anything wanted is not gone again
+            if not self.backlog.unsettled and to - self.cursor >= 1000:
+                self.draft.changed(now)  # a long way without anything wanted is not gone again
         self.more = more
         if gaps:
-            self.gaps += gaps
-            self._changed(now, urgent=True)
+            self.draft.gaps += gaps
+            self.draft.changed(now, urgent=True)
         if self.finished():
-            self._changed(now, urgent=True)
+            self.draft.changed(now, urgent=True)
 
     def _take(self, event: LoggedEvent, now: Millis) -> None:
-        if event.seq in self.parked:
+        if event.seq in self.backlog.parked:
             return  # by an earlier life, ahead of its cursor
-        entry = Entry(event, stream_of(event.row))
-        if entry.stream in self.blocked:
-            self._park(entry, None, "waits behind one of the same job", now)
-            return
-        self.unsettled[entry.seq] = entry
-        self._queue(entry)
-
-    def _queue(self, entry: Entry) -> None:
-        waiting = self.streams.get(entry.stream)
-        if waiting is None:
-            waiting = self.streams[entry.stream] = deque()
-            if entry.stream not in self.busy:
-                self.ready.append(entry.stream)
-        waiting.append(entry)
+        entry = Entry.of(event)
+        if entry.stream in self.backlog.blocked:
+            self._park(entry, None, BEHIND, now)
+        else:
+            self.backlog.add(entry)
 
     def answered(self, parcel: Parcel, answer: Answer, now: Millis, draw: float) -> None:
         """`draw`: chance, in [0, 1)."""
@@ -175,7 +119,7 @@ class Window:
         if outcome is Outcome.MESSAGE and len(parcel.entries) > 1:
             for entry in parcel.entries:
                 entry.alone = True
-            self._again(parcel, front=True)
+            self.backlog.again(parcel, front=True)
             return
         if outcome is Outcome.MESSAGE:
             self.refused += 1
@@ -184,11 +128,11 @@ class Window:
         if outcome is Outcome.DELIVERED:
             self._delivered(parcel, answer, now)
             return
-        self.failures += 1
+        self.draft.failures += 1
         if outcome is Outcome.GONE:
-            self._again(parcel, front=True)
+            self.backlog.again(parcel, front=True)
             self._disable(answer.error, now)
-        elif outcome is Outcome.MESSAGE or self._stubborn(parcel):
+        elif outcome is Outcome.MESSAGE or (answer.retry_after_ms is None and self._stubborn(parcel)):
             self._refused(parcel.entries[0], answer, now, draw)
         else:
             self._failed(parcel, answer, now, draw)
@@ -196,14 +140,24 @@ class Window:
     def _delivered(self, parcel: Parcel, answer: Answer, now: Millis) -> None:
         self.successes += 1
         self.refused = 0
-        if self.health.since is not None:
-            self.health.succeeded()
-            self._changed(now)
+        backlog, draft = self.backlog, self.draft
+        if self.health.succeeded(now):
+            draft.changed(now)
+        status, latency_ms, acks = answer.status, answer.latency_ms, draft.acks
         for entry in parcel.entries:
-            self.acks.append(Ack(entry.seq, entry.tries + 1, answer.status, answer.latency_ms, now))
+            acks.append(Ack(entry.seq, entry.tries + 1, status, latency_ms, now))
             self._settle(entry)
-        self._free(parcel)
-        self._changed(now, urgent=self.finished())
+        for stream in {entry.stream for entry in parcel.entries}:
+            backlog.free(stream)
+        if self.health.since is None:
+            backlog.try_suspects()
+        draft.changed(now, urgent=self.finished())
+
+    def _settle(self, entry: Entry) -> None:
+        if entry.parked:
+            self.draft.park.pop(entry.seq, None)
+            self.draft.unpark.append(entry.seq)
+        self.backlog.settle(entry)
 
     def _stubborn(self, parcel: Parcel) -> bool:
         """It fails again and again, and others pass meanwhile: a receiver that answers 500 to one message alone is not down."""
@@ -219,9 +173,11 @@ class Window:
             entry.tries += 1
             if entry.failed_at_success < 0:
                 entry.failed_at_success = self.successes
-        self._again(parcel, front=False)
+            elif len(parcel.entries) > 1 and entry.failed_at_success < self.successes:
+                entry.alone = True  # one of them may be what fails
+        self.backlog.again(parcel, front=False)
         if before is None:
-            self._changed(now)
+            self.draft.changed(now)
         if self.health.hopeless(now):
             self._disable(
                 f"it has failed for {(now - (self.health.since or now)) // 86_400_000} days: {answer.error}", now
@@ -230,71 +186,28 @@ class Window:
     def _refused(self, entry: Entry, answer: Answer, now: Millis, draw: float) -> None:
         entry.tries += 1
         wait_ms = message_wait_ms(entry.tries, draw)
-        self.busy.discard(entry.stream)
         if wait_ms is None:
             silent = entry.event.row.kind is EventKind.SINK
-            self.dead.append(Dead(entry.seq, entry.tries, now, answer.error, silent))
+            self.draft.dead.append(Dead(entry.seq, entry.tries, now, answer.error, silent))
             self._settle(entry)
-            self._next_of(entry.stream)
-            self._changed(now, urgent=True)
+            self.backlog.free(entry.stream)
+            self.draft.changed(now, urgent=True)
             return
         if answer.retry_after_ms is not None:
             wait_ms = max(wait_ms, answer.retry_after_ms)
+        self.backlog.busy.discard(entry.stream)
         self._park(entry, Millis(now + wait_ms), answer.error, now)
-        for follower in self.streams.pop(entry.stream, ()):
-            self._park(follower, None, "waits behind one of the same job", now)
+        for follower in self.backlog.streams.pop(entry.stream, ()):
+            self._park(follower, None, BEHIND, now)
 
     def _park(self, entry: Entry, next_at: Millis | None, error: str, now: Millis) -> None:
-        entry.next_at, entry.error = next_at, error
-        if not entry.parked:
-            entry.parked = True
-            self.unsettled.pop(entry.seq, None)
-            self.parked[entry.seq] = entry
-            self.blocked.setdefault(entry.stream, deque()).append(entry)
-        self.park[entry.seq] = entry
-        self._changed(now)
-
-    def _settle(self, entry: Entry) -> None:
-        if not entry.parked:
-            del self.unsettled[entry.seq]
-            return
-        del self.parked[entry.seq]
-        self.park.pop(entry.seq, None)
-        self.unpark.append(entry.seq)
-        waiting = self.blocked[entry.stream]
-        waiting.popleft()
-        if waiting:
-            waiting[0].next_at = Millis(0)
-        else:
-            del self.blocked[entry.stream]
-
-    def _next_of(self, stream: Stream) -> None:
-        if stream in self.streams and stream not in self.busy:
-            self.ready.append(stream)
-
-    def _free(self, parcel: Parcel) -> None:
-        for stream in {entry.stream for entry in parcel.entries}:
-            self.busy.discard(stream)
-            self._next_of(stream)
-
-    def _again(self, parcel: Parcel, *, front: bool) -> None:
-        """Unsent, as it were. At the back where the receiver failed: the next probe is another message."""
-        for entry in reversed(parcel.entries):
-            if not entry.parked:
-                self.streams.setdefault(entry.stream, deque()).appendleft(entry)
-        for stream in dict.fromkeys(entry.stream for entry in parcel.entries):
-            self.busy.discard(stream)
-            if stream in self.streams:
-                (self.ready.appendleft if front else self.ready.append)(stream)
+        self.backlog.park(entry, next_at)
+        self.draft.park[entry.seq] = Parked(entry.seq, entry.tries, next_at, error)
+        self.draft.changed(now)
 
     def _disable(self, why: str, now: Millis) -> None:
         self.disabled = why
-        self._changed(now, urgent=True)
-
-    def _changed(self, now: Millis, *, urgent: bool = False) -> None:
-        if self.changed_since is None:
-            self.changed_since = now
-        self.urgent = self.urgent or urgent
+        self.draft.changed(now, urgent=True)
 
     # --- decisions
 
@@ -303,115 +216,64 @@ class Window:
         if self.disabled is not None:
             return []
         found: list[Parcel] = []
-        width = self.width
-        if self.health.since is not None:
-            if now < self.health.next_at:
-                return []
-            width = 1
-        while len(self.flying) < width and now >= self.send_at:
-            parcel = self._parked_due(now) or self._gathered()
+        failing = self.health.since is not None
+        if failing and now < self.health.next_at:
+            return []
+        while len(self.flying) < (1 if failing else self.width) and now >= self.send_at:
+            parcel = self._probe(now) if failing else self._next(now)
             if parcel is None:
                 break
             self.flying.add(parcel)
-            self.busy.update(entry.stream for entry in parcel.entries)
+            self.backlog.sent(parcel)
             found.append(parcel)
             if self.rate is not None:
                 self.send_at = Millis(max(self.send_at, now) + 1000 // self.rate)
         return found
 
-    def _parked_due(self, now: Millis) -> Parcel | None:
-        if self.blocked:
-            for stream, waiting in self.blocked.items():
-                first = waiting[0]
-                if stream not in self.busy and first.next_at is not None and first.next_at <= now:
-                    return Parcel((first,))
-        return None
+    def _next(self, now: Millis) -> Parcel | None:
+        return self.backlog.parked_due(now) or self.backlog.gathered(self.batch)
 
-    def _gathered(self) -> Parcel | None:
-        """One event; of a batch as many as there are, a stream's own in order."""
-        if not self.ready:
-            return None
-        if self.batch == 1 or self.streams[self.ready[0]][0].alone:
-            stream = self.ready.popleft()
-            return Parcel((self._pop(stream),))
-        entries: list[Entry] = []
-        while self.ready and len(entries) < self.batch:
-            stream = self.ready.popleft()
-            if self.streams[stream][0].alone:
-                self.ready.append(stream)
-                break
-            while stream in self.streams and len(entries) < self.batch and not self.streams[stream][0].alone:
-                entries.append(self._pop(stream))
-        entries.sort(key=lambda entry: entry.seq)
-        return Parcel(tuple(entries)) if entries else None
-
-    def _pop(self, stream: Stream) -> Entry:
-        waiting = self.streams[stream]
-        entry = waiting.popleft()
-        if not waiting:
-            del self.streams[stream]
-        return entry
+    def _probe(self, now: Millis) -> Parcel | None:
+        """One event, and one that was not refused as long as there is such a one: what is probed is the receiver."""
+        return self.backlog.gathered(1) or self.backlog.parked_due(now)
 
     def settled_to(self) -> int:
-        first = next(iter(self.unsettled), None)
-        return self.read_to if first is None else first - 1
+        return self.backlog.settled_to(self.read_to)
 
     def finished(self) -> bool:
         over = self.over_at is not None and self.settled_to() >= self.over_at
-        return over and not self.parked and not self.flying
+        return over and not self.backlog.parked and not self.flying
 
     def idle(self) -> bool:
         """Nothing that was read is owed, and there is no more to read."""
-        return not (self.unsettled or self.parked or self.flying or self.more)
+        return not (len(self.backlog) or self.flying or self.more)
 
     def progress(self, now: Millis, *, at_once: bool = False) -> SinkProgress | None:
         """What is to be written now, where that is due and nothing is being written; `persisted` must follow."""
-        if self.persisting or self.changed_since is None:
+        if not self.draft.due(now, at_once=at_once):
             return None
-        if not (at_once or self.urgent or len(self.acks) >= PERSIST_ACKS or now - self.changed_since >= PERSIST_MS):
-            return None
-        self.told = self.health.trouble()
-        made = SinkProgress(
-            self.key, now, self.settled_to(), tuple(self.acks),
-            tuple(Parked(each.seq, each.tries, each.next_at, each.error) for each in self.park.values()),
-            tuple(self.unpark), tuple(self.dead), tuple(self.gaps), self.failures, self.told, None, self.disabled,
-            self.disabled is None and self.finished(),
-        )  # fmt: skip
-        self.acks, self.park, self.unpark, self.dead, self.gaps = [], {}, [], [], []
-        self.failures, self.changed_since, self.urgent, self.persisting = 0, None, False, True
-        self.cursor = made.cursor
-        return made
+        self.cursor = self.settled_to()
+        close = self.disabled is None and self.finished()
+        return self.draft.take(now, self.cursor, self.health.trouble(), self.disabled, close=close)
 
     def persisted(self, *, closed: bool) -> bool:
         """Whether the sink is over. `closed`: what was answered to a wish to close: a run that was reopened has more to tell."""
-        self.persisting = False
-        if (
-            self.over_at is not None
-            and self.finished()
-            and self.changed_since is None
-            and not closed
-            and self.until is None
-        ):
+        self.draft.writing = False
+        settled = self.draft.since is None
+        if self.over_at is not None and self.finished() and settled and not closed and self.until is None:
             self.over_at, self.more = None, True
-        return closed or (self.disabled is not None and self.changed_since is None and not self.flying)
+        return closed or (self.disabled is not None and settled and not self.flying)
 
     def next_at(self) -> Millis | None:
         """When something is due though nothing happens."""
-        times: list[Millis] = []
-        if self.changed_since is not None and not self.persisting:
-            times.append(Millis(self.changed_since + PERSIST_MS))
+        times = [self.draft.next_at()]
         failing = self.health.since is not None
-        if self.disabled is None and (self.ready or self.blocked):
-            floor = max(self.health.next_at if failing else START, self.send_at)
-            if len(self.flying) < (1 if failing else self.width):
-                if self.ready:
-                    times.append(floor)
-                for stream, waiting in self.blocked.items():
-                    first = waiting[0].next_at
-                    if first is not None and stream not in self.busy:
-                        times.append(max(first, floor))
-        return min(times, default=None)
+        if self.disabled is None and len(self.flying) < (1 if failing else self.width):
+            ready = self.backlog.next_at()
+            if ready is not None:
+                times.append(max(ready, self.send_at, self.health.next_at if failing else START))
+        return min((time for time in times if time is not None), default=None)
 
     def owed(self) -> int:
         """Messages read and not settled; there may be more behind them."""
-        return len(self.unsettled) + len(self.parked)
+        return len(self.backlog)

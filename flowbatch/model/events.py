@@ -10,6 +10,7 @@ from flowbatch.model.globs import matches
 from flowbatch.model.ids import JobId, Millis
 from flowbatch.model.jobspec import JobSpec, RunFacts
 from flowbatch.model.notify import Arrays, Filter
+from flowbatch.model.record import record
 from flowbatch.model.status import RunStatus, Status
 
 
@@ -67,22 +68,18 @@ STATUS_WORDS: Final = tuple(status.name.lower() for status in Status)
 SINK_WORDS: Final = tuple(change.name.lower() for change in SinkChange)
 
 
+STATUSES: Final = {EventKind.RUN: RUN_WORDS, EventKind.SINK: SINK_WORDS, EventKind.QUEUE: ("blocked",) * len(Status)}
+KINDS: Final = {
+    (kind, status): f"{WORDS[kind]}.{word}"
+    for kind in EventKind
+    for status, word in enumerate(STATUSES.get(kind, STATUS_WORDS))
+}
+EVERY_KIND: Final = tuple(dict.fromkeys(KINDS.values()))
+
+
 def kind_of(row: EventRow) -> str:
     """`run.failed`, `job.runnable`, `child.succeeded`, `queue.blocked`, `delivery.dead`."""
-    if row.kind is EventKind.RUN:
-        return f"run.{RUN_WORDS[row.status]}"
-    if row.kind is EventKind.SINK:
-        return f"delivery.{SINK_WORDS[row.status]}"
-    return "queue.blocked" if row.kind is EventKind.QUEUE else f"{WORDS[row.kind]}.{STATUS_WORDS[row.status]}"
-
-
-EVERY_KIND: Final = tuple(
-    dict.fromkeys(
-        kind_of(EventRow(Millis(0), kind, None, None, None, None, status, None, None, None))
-        for kind in EventKind
-        for status in range({EventKind.RUN: 3, EventKind.SINK: 3}.get(kind, 7))
-    )
-)
+    return KINDS[row.kind, row.status]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +92,7 @@ class JobFacts:
     run: RunFacts | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LoggedEvent:
     """An event with what was pinned when its run was submitted; both None where the run has been collected."""
 

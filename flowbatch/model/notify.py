@@ -121,7 +121,7 @@ class Dead:
     silent: bool = False  # it told of a delivery itself: no further event tells of that
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ack:
     """A delivery that succeeded: of one event, or of a digest (`seq` is its last)."""
 

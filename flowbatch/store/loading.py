@@ -38,6 +38,7 @@ Columns = Sequence[Any]  # one row, as sqlite3 gives it; the schema's STRICT and
 
 STATUSES: Final = tuple(Status)  # indexing costs a tenth of calling the enum
 HALTS: Final = tuple(Halt)
+EVENT_KINDS: Final = {kind.value: kind for kind in EventKind}
 
 
 def run_row(row: Columns) -> RunRow:
@@ -84,7 +85,7 @@ def member_row(row: Columns) -> MemberRow:
 
 def event_row(row: Columns) -> EventRow:
     at, kind, *rest = row
-    return EventRow(at, EventKind(kind), *rest)
+    return EventRow(at, EVENT_KINDS[kind], *rest)
 
 
 def definition_row(row: Columns) -> DefinitionRow:

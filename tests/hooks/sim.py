@@ -10,10 +10,11 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
+from flowbatch.hooks.backlog import Parcel
 from flowbatch.hooks.digest import Closed, DigestWindow
 from flowbatch.hooks.filters import stream_of
-from flowbatch.hooks.health import GIVE_UP_MS, SCHEDULE, Answer, Health, Outcome
-from flowbatch.hooks.window import PARKED_MAX, READ_AHEAD, WIDTH, Parcel, Window
+from flowbatch.hooks.health import FIRST_MS, GIVE_UP_MS, SCHEDULE, Answer, Health, Outcome
+from flowbatch.hooks.window import PARKED_MAX, READ_AHEAD, WIDTH, Window
 from flowbatch.hooks.words import Tally
 from flowbatch.model.events import EventKind, EventRow, LoggedEvent
 from flowbatch.model.ids import Millis
@@ -23,6 +24,7 @@ from flowbatch.model.status import RunStatus, Status
 STEPS: int = 30_000
 COMMIT = -1
 NOTHING = Answer(Outcome.DELIVERED)
+PROBES = 5  # of different jobs, before a receiver is said to be gone
 SPINS = 8  # rounds in which nothing happens at all
 HOUR = 3_600_000
 
@@ -90,6 +92,10 @@ class World:
         self.requests = 0
         self.messages: dict[tuple[int, int], bytes] = {}  # digest's range → what was in it
         self.down_requests = 0
+        self.not_before = self.now  # what the receiver asked for with Retry-After, in this life
+        self.probed: list[
+            tuple[int, tuple[int, int]]
+        ] = []  # when, and of which stream, since something was delivered last
         self.over = False
         self.pending: SinkProgress | None = None  # on its way to the disk
         self.spins = self.answers = 0
@@ -127,6 +133,7 @@ class World:
     def begin_life(self) -> None:
         self.epoch += 1
         self.flying.clear()
+        self.not_before = self.now
         disk, health = self.disk, Health.of(self.disk.trouble)
         run = 1 if self.of_run else None
         if self.is_digest:
@@ -198,6 +205,7 @@ class World:
         """The receiver has it at once, and answers later; or has it not."""
         self.requests += 1
         number = self.requests
+        assert self.now >= self.not_before, f"asked {self.not_before - self.now} ms before the Retry-After was over"
         if isinstance(parcel, Closed):
             assert self.disk.digest == (parcel.first, parcel.last), "a digest is sent before it is on disk"
             seqs = [each.seq for each in self.log[parcel.first - 1 : parcel.last] if each.seq not in self.unwanted]
@@ -207,8 +215,11 @@ class World:
             mine = set(streams)
             for other in self.flying.values():
                 assert not mine & {stream_of(self.log[seq - 1].row) for seq in other}, "two of one job are in flight"
+            self.probed += [(self.now, stream) for stream in mine]
         self.flying[number] = set(seqs)
         answer, has_it, after = self.receive(seqs)
+        if answer.outcome is Outcome.DELIVERED:
+            self.probed.clear()
         if has_it:
             self.take(parcel, seqs)
         if any(begin <= self.now < end for begin, end in self.down):
@@ -248,9 +259,9 @@ class World:
     def look(self) -> None:
         window = self.window
         if isinstance(window, Window):
-            held = len(window.unsettled)
+            held = len(window.backlog.unsettled)
             assert held <= READ_AHEAD + self.width * self.batch + 256, f"{held} events are held"
-            assert len(window.parked) <= PARKED_MAX + READ_AHEAD * 2, "too many are parked"
+            assert len(window.backlog.parked) <= PARKED_MAX + READ_AHEAD * 2, "too many are parked"
             assert len(self.flying) <= self.width, "more in flight than the window is wide"
             if window.health.since is not None:
                 assert len(self.flying) <= self.width
@@ -268,6 +279,8 @@ class World:
             return
         if times:
             self.now = Millis(max(self.now, min(times)))
+        if self.rng.random() < 0.2:
+            self.send()  # who has an answer asks what is due, also while something is being written
         while self.agenda and self.agenda[-1][0] <= self.now:
             _, _, epoch, (number, parcel, answer) = self.agenda.pop()
             if epoch != self.epoch:
@@ -277,6 +290,8 @@ class World:
             else:
                 del self.flying[number]
                 self.answers += 1
+                if answer.retry_after_ms is not None:
+                    self.not_before = max(self.not_before, Millis(self.now + max(answer.retry_after_ms, FIRST_MS)))
                 window.answered(parcel, answer, self.now, self.rng.random())
         if self.rng.random() < self.crashes:
             self.crash()
@@ -317,13 +332,13 @@ class World:
             return False
         window = self.window
         assert window is not None
-        return window.idle() and window.changed_since is None and self.pending is None
+        return window.idle() and window.draft.since is None and self.pending is None
 
     def judge(self) -> None:
         """I6."""
         disk = self.disk
         if disk.disabled is not None:
-            assert self.faults or self.down or self.poison, "disabled for nothing"
+            self.judge_disabled()
             return
         for seq in range(1, self.total + 1):
             if seq in self.unwanted:
@@ -341,6 +356,22 @@ class World:
             assert disk.closed, "its run is over, and it was not closed"
             assert not disk.parked, "closed with parked messages"
         assert sum(SCHEDULE) < GIVE_UP_MS
+
+    def judge_disabled(self) -> None:
+        """Only when it was the receiver: whoever waits was tried, and none of them passed."""
+        assert self.faults or self.down or self.poison, "disabled for nothing"
+        window = self.window
+        if isinstance(window, Window) and not self.of_crash():
+            tried = {stream for _, stream in self.probed}
+            waiting = set(window.backlog.streams)
+            missing = len(waiting - tried)
+            assert len(tried) >= min(PROBES, len(tried) + missing), (
+                f"of {len(waiting)} jobs only {len(tried)} were tried"
+            )
+
+    def of_crash(self) -> bool:
+        """It was disabled on the disk, and the life that knew why is over."""
+        return self.window is None or self.window.disabled is None
 
     def ranges(self) -> list[tuple[int, int]]:
         """Of digests that are dead: the store has their last event; the range is what lay behind the one before."""

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowbatch.hooks.filters import stream_of, wanted
+from flowbatch.hooks.filters import Sieve, stream_of
 from flowbatch.model.events import LoggedEvent
 from flowbatch.model.notify import Arrays, Filter
 from flowbatch.model.status import RunStatus, Status
@@ -44,7 +44,7 @@ PARENT = told.job(of=told.spec(size=10))
     ],
 )
 def test_what_passes(filter_: Filter, event: LoggedEvent, passes: bool) -> None:
-    assert wanted(filter_, event, "slack") is passes
+    assert Sieve(filter_, "slack").wants(event) is passes
 
 
 def test_streams() -> None:

@@ -1,0 +1,60 @@
+"""What is to be written of a sink next. One progress is on its way at a time; what happens meanwhile is gathered for the next one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from flowbatch.model.ids import Millis
+from flowbatch.model.notify import Ack, Dead, Parked, SinkProgress, Trouble
+
+PERSIST_MS: Final = 250
+PERSIST_ACKS: Final = 64  # requests
+PERSIST_ACKS_MAX: Final = 4096  # events, of whatever requests
+
+
+@dataclass(slots=True)
+class Draft:
+    key: str
+    full: int = PERSIST_ACKS  # acks
+
+    acks: list[Ack] = field(default_factory=list)
+    park: dict[int, Parked] = field(default_factory=dict)  # by seq
+    unpark: list[int] = field(default_factory=list)
+    dead: list[Dead] = field(default_factory=list)
+    gaps: list[tuple[int, int]] = field(default_factory=list)
+    failures: int = 0
+    since: Millis | None = None  # something is to be written
+    urgent: bool = False
+    writing: bool = False  # one is on its way
+
+    def changed(self, now: Millis, *, urgent: bool = False) -> None:
+        if self.since is None:
+            self.since = now
+        self.urgent = self.urgent or urgent
+
+    def due(self, now: Millis, *, at_once: bool = False) -> bool:
+        if self.writing or self.since is None:
+            return False
+        return at_once or self.urgent or len(self.acks) >= self.full or now - self.since >= PERSIST_MS
+
+    def next_at(self) -> Millis | None:
+        return None if self.since is None or self.writing else Millis(self.since + PERSIST_MS)
+
+    def take(
+        self,
+        now: Millis,
+        cursor: int,
+        trouble: Trouble | None,
+        disable: str | None,
+        *,
+        close: bool,
+        digest: tuple[int, int] | None = None,
+    ) -> SinkProgress:
+        made = SinkProgress(
+            self.key, now, cursor, tuple(self.acks), tuple(self.park.values()), tuple(self.unpark), tuple(self.dead),
+            tuple(self.gaps), self.failures, trouble, digest, disable, close,
+        )  # fmt: skip
+        self.acks, self.park, self.unpark, self.dead, self.gaps = [], {}, [], [], []
+        self.failures, self.since, self.urgent, self.writing = 0, None, False, True
+        return made

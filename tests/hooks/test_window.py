@@ -1,0 +1,85 @@
+"""Decisions of a window, one by one."""
+
+from __future__ import annotations
+
+from flowbatch.hooks.backlog import Parcel
+from flowbatch.hooks.health import Answer, Outcome
+from flowbatch.hooks.window import Window
+from flowbatch.model.events import LoggedEvent
+from flowbatch.model.ids import Millis
+from tests.hooks import told
+
+TAKEN = Answer(Outcome.DELIVERED, 200)
+BROKEN = Answer(Outcome.ENDPOINT, 500, "500")
+
+
+def window_of(count: int, **more: int) -> Window:
+    window = Window("a", 0, **more)
+    feed(window, [told.child(seq, seq=seq) for seq in range(1, count + 1)])
+    return window
+
+
+def feed(window: Window, events: list[LoggedEvent]) -> None:
+    window.read(events, [True] * len(events), events[-1].seq, False, [], Millis(0))
+
+
+def seqs(parcel: Parcel) -> list[int]:
+    return [entry.seq for entry in parcel.entries]
+
+
+def test_one_message_that_breaks_its_batch_is_found_and_the_receiver_stays() -> None:
+    window, now, delivered = window_of(300, batch=100), Millis(0), list[int]()
+    while window.backlog.unsettled:
+        now = Millis(max(now, window.next_at() or 0))
+        for parcel in window.due(now):
+            broken = 7 in seqs(parcel)
+            delivered += [] if broken else seqs(parcel)
+            window.answered(parcel, BROKEN if broken else TAKEN, now, 0.0)
+        if window.progress(now) is not None:
+            window.persisted(closed=False)
+    assert list(window.backlog.parked) == [7]
+    assert sorted(delivered) == [seq for seq in range(1, 301) if seq != 7]
+    assert now < 60_000
+    assert window.disabled is None
+
+
+def test_a_receiver_that_fails_is_asked_with_one_event_of_a_batch() -> None:
+    window = window_of(300, batch=100)
+    first, *others = window.due(Millis(0))
+    assert len(first.entries) == 100
+    for parcel in (first, *others):
+        window.answered(parcel, BROKEN, Millis(0), 0.0)
+    assert window.due(Millis(999)) == []
+    assert [seqs(parcel) for parcel in window.due(Millis(1000))] == [[1]]
+
+
+def test_what_a_receiver_asked_for_is_kept_to_whatever_else_is_answered_meanwhile() -> None:
+    window = window_of(20)
+    first, second, third, *_ = window.due(Millis(0))
+    window.answered(first, Answer(Outcome.ENDPOINT, 429, "429", 0, 60_000), Millis(10), 0.0)
+    window.answered(second, TAKEN, Millis(20), 0.0)
+    window.answered(third, BROKEN, Millis(30), 0.0)
+    assert window.due(Millis(60_009)) == []
+    assert window.health.next_at == 60_010
+
+
+def test_what_failed_goes_first_once_something_passes() -> None:
+    """Behind all that was read meanwhile a life that is short would never come to it again."""
+    window = window_of(200, width=1)
+    [parcel] = window.due(Millis(0))
+    window.answered(parcel, BROKEN, Millis(0), 0.0)
+    [probe] = window.due(Millis(1000))
+    assert seqs(probe) == [2]
+    window.answered(probe, TAKEN, Millis(1000), 0.0)
+    [again] = window.due(Millis(1000))
+    assert seqs(again) == [1]
+
+
+def test_batches_are_written_as_rarely_as_single_messages() -> None:
+    window = window_of(800, batch=100)
+    for parcel in window.due(Millis(0)):
+        window.answered(parcel, TAKEN, Millis(0), 0.0)
+    assert window.progress(Millis(0)) is None
+    progress = window.progress(Millis(250))
+    assert progress is not None
+    assert (progress.cursor, len(progress.acks)) == (800, 800)
