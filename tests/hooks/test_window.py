@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flowbatch.hooks.backlog import Parcel
 from flowbatch.hooks.health import Answer, Outcome
-from flowbatch.hooks.window import Window
+from flowbatch.hooks.window import WIDTH, Window
 from flowbatch.model.events import LoggedEvent
 from flowbatch.model.ids import Millis
 from tests.hooks import told
@@ -13,8 +13,8 @@ TAKEN = Answer(Outcome.DELIVERED, 200)
 BROKEN = Answer(Outcome.ENDPOINT, 500, "500")
 
 
-def window_of(count: int, **more: int) -> Window:
-    window = Window("a", 0, **more)
+def window_of(count: int, *, width: int = WIDTH, batch: int = 1) -> Window:
+    window = Window("a", 0, width=width, batch=batch)
     feed(window, [told.child(seq, seq=seq) for seq in range(1, count + 1)])
     return window
 
