@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from flowbatch.backends.docker.binds import prepare
+import pytest
+
+from flowbatch.backends.docker.api import Api
+from flowbatch.backends.docker.binds import mounts_of, prepare, unescaped
 from flowbatch.model.container import Container, Mount
-from flowbatch.model.ending import Evidence
+from flowbatch.model.ending import Evidence, Halt
 from flowbatch.model.stimuli import LaunchFailed
 from flowbatch.spec.policy import resolved
 from tests.docker.engine import IMAGE, Raw
-from tests.docker.world import DockerWorld, with_world
+from tests.docker.world import DockerWorld, docker_world, with_world
 
 
 @with_world
@@ -65,6 +68,54 @@ async def refused(world: DockerWorld, raw: Raw, idx: int, container: Container, 
     assert isinstance(end, LaunchFailed)
     assert why in (end.evidence.start_error or "")
     assert raw.call("GET", f"/containers/{world.name_of(order)}/json")[0] == 404
+
+
+class Swapping(Api):
+    """Puts another folder in the place of `shared` right before the Engine is told to start."""
+
+    def __init__(self, raw: Raw, shared: Path, other: Path) -> None:
+        super().__init__(f"unix://{raw.path}")
+        self.shared, self.other = shared, other
+
+    async def start(self, container: str) -> None:
+        if not self.shared.is_symlink():
+            self.shared.rename(self.shared.with_name("aside"))
+            self.shared.symlink_to(self.other)
+        await super().start(container)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root sees what another's process has mounted")
+@pytest.mark.parametrize("depth", ["itself", "above"])
+async def test_d31_a_source_that_is_swapped_after_the_look_is_found_in_what_runs(
+    tmp_path: Path, raw: Raw, depth: str
+) -> None:
+    """It is killed, and nobody was told that it ran. One beside it, whose folder is as it was, is left alone."""
+    secret, shared, fine = tmp_path / "secret", tmp_path / "shared", tmp_path / "fine thing"
+    for folder in (secret, shared, fine):
+        (folder / "in").mkdir(parents=True)
+    source = shared if depth == "itself" else shared / "in"
+    async with docker_world(tmp_path, raw, api=lambda: Swapping(raw, shared, secret)) as world:
+        lasting = "ls /a/b; trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done"
+        good = world.script(lasting, 0, mounts=(Mount(str(fine), "/a/b"), Mount(str(fine), "/c")))
+        bad = world.script("sleep 1000", 1, mounts=(Mount(str(fine), "/fine"), Mount(str(source), "/data")))
+        world.backend.launch([good, bad])
+        end = await world.facts.ended(bad.key)
+        assert isinstance(end, LaunchFailed), end
+        assert end.evidence.start_error == (
+            f"ResourceInitializationError: {source}, to be mounted at /data, was swapped for something else while the container "
+            "began; it was killed"
+        )
+        assert raw.inspect(world.name_of(bad))["State"]["ExitCode"] == 137
+        await world.settled(good.key)
+        world.backend.stop(good.key, 10_000, Halt.TERMINATE)
+        assert (await world.facts.exited(good.key)).evidence == Evidence(0)
+
+
+def test_mounts_are_found_by_where_they_are(tmp_path: Path) -> None:
+    """Of this very process: among them its root, whatever it is."""
+    stat = os.lstat("/")
+    assert (stat.st_dev, stat.st_ino) in mounts_of(os.getpid())
+    assert unescaped("/a\\040b\\134c\\011") == "/a b\\c\t"
 
 
 def test_what_cannot_be_made_says_why(tmp_path: Path) -> None:

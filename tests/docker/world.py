@@ -12,6 +12,7 @@ from typing import Any
 
 import anyio
 
+from flowbatch.backends.docker.api import Api
 from flowbatch.backends.docker.backend import DockerBackend
 from flowbatch.backends.docker.instance import instance_of
 from flowbatch.backends.docker.names import INSTANCE, container_name
@@ -28,8 +29,15 @@ CAP = 1 << 20
 
 class DockerWorld:
     def __init__(
-        self, folder: Path, raw: Raw, stack: AsyncExitStack, socket: str, disk_free_mib: int | None = None
+        self,
+        folder: Path,
+        raw: Raw,
+        stack: AsyncExitStack,
+        socket: str,
+        disk_free_mib: int | None = None,
+        api: Callable[[], Api] | None = None,
     ) -> None:
+        self.api = api
         self.disk_free_mib = disk_free_mib
         self.socket = socket
         self.folder = folder
@@ -47,6 +55,7 @@ class DockerWorld:
             log_cap_bytes=CAP,
             disk_free_mib=self.disk_free_mib,
             endpoint=f"unix://{self.socket}",
+            api=self.api,
         )
 
     def script(self, text: str, idx: int = 0, *, attempt: int = 1, **changes: Any) -> LaunchOrder:
@@ -118,10 +127,15 @@ class DockerWorld:
 
 @asynccontextmanager
 async def docker_world(
-    folder: Path, raw: Raw, socket: str | None = None, *, disk_free_mib: int | None = None
+    folder: Path,
+    raw: Raw,
+    socket: str | None = None,
+    *,
+    disk_free_mib: int | None = None,
+    api: Callable[[], Api] | None = None,
 ) -> AsyncIterator[DockerWorld]:
     async with AsyncExitStack() as stack:
-        world = DockerWorld(folder, raw, stack, socket or raw.path, disk_free_mib)
+        world = DockerWorld(folder, raw, stack, socket or raw.path, disk_free_mib, api)
         try:
             await stack.enter_async_context(running(world.backend, world.facts))
             yield world

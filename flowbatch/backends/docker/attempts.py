@@ -35,6 +35,7 @@ class Attempt:
     pulling: str | None = None  # the image
     sent: bool = False  # a create was sent, so that a container may exist
     stopped: bool = False  # we asked it to end
+    foul: str | None = None  # why it had to be killed as soon as it ran
     asked: bool = False  # politely, so that it is not asked again
     kill_at: float | None = None
     looked_at: float = 0.0

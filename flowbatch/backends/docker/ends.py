@@ -45,6 +45,7 @@ class Look(NamedTuple):
     labels: Mapping[str, str]
     stop_signal: str = "SIGTERM"
     address: str = ""
+    pid: int = 0  # of its first process, as the Engine's machine counts; 0: none runs
 
     @property
     def begun(self) -> bool:
@@ -98,6 +99,7 @@ def parse(answer: Mapping[str, Any]) -> Look:
         answer["Config"].get("Labels") or {},
         answer["Config"].get("StopSignal") or "SIGTERM",
         address_of(answer.get("NetworkSettings") or {}),
+        int(state.get("Pid") or 0),
     )
 
 

@@ -94,10 +94,20 @@ class Follower:
             attempt.take(outcome, anyio.current_time())
             if outcome.over:
                 await self._end(attempt, outcome)
+            elif attempt.foul is not None:
+                await self._kill_foul(attempt)
             elif attempt.started_at is not None:
                 attempt.told = True
                 self._report(Started(attempt.key, attempt.started_at, outcome.id, attempt.address))
         attempt.order = None
+
+    async def _kill_foul(self, attempt: Attempt) -> None:
+        """Before anybody is told that it runs; its end is then that of a launch that failed."""
+        log.error("mount_swapped", attempt=attempt.key.id, container=attempt.id, why=attempt.foul)
+        attempt.stopped = True
+        attempt.kill_at = anyio.current_time()
+        attempt.look = True
+        await self._signal(attempt, "SIGKILL")
 
     def _fail(self, attempt: Attempt, why: Evidence, now: Millis) -> None:
         attempt.fact = LaunchFailed(attempt.key, now, why)
@@ -147,6 +157,8 @@ class Follower:
         outages = self._health.outages
         seen = evidence(look, self._boot, outages, stopped=attempt.stopped, oom_event=attempt.oom_event)
         seen = read_from_log(seen, attempt.log.beginning(), truncated=attempt.log.truncated)
+        if attempt.foul is not None:
+            seen = Evidence(start_error=f"ResourceInitializationError: {attempt.foul}")
         # The Engine stamps a start after it, and may see a quick end before.
         at = max(look.finished_at or self._clock.now(), look.started_at or Millis(0))
         if seen.start_error is not None and not attempt.told:

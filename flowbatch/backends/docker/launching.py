@@ -17,7 +17,7 @@ import anyio.to_thread
 
 from flowbatch.backends.docker import names
 from flowbatch.backends.docker.attempts import Attempt
-from flowbatch.backends.docker.binds import has_binds, prepare
+from flowbatch.backends.docker.binds import Pins, Refused, has_binds, pin, swapped
 from flowbatch.backends.docker.body import Body, Unfit, create_body, on_shared_network
 from flowbatch.backends.docker.disk import is_full
 from flowbatch.backends.docker.ends import NO_CODE, UNSEEN, Boot, Look, parse
@@ -121,8 +121,17 @@ class Launcher:
             self._starts.release_on_behalf_of(attempt)
 
     async def _once(self, attempt: Attempt, body: Body) -> Outcome | None:
-        if problem := await self._bind_problem(attempt):
-            return await self._give_up(attempt, problem)
+        try:
+            pins = await self._pin(attempt)
+        except Refused as problem:
+            return await self._give_up(attempt, str(problem))
+        with pins:
+            found = await self._begin(attempt, body)
+            if found is not None and pins.found and not isinstance(found, Evidence):
+                attempt.foul = await anyio.to_thread.run_sync(swapped, pins, found.pid, found.id)
+            return found
+
+    async def _begin(self, attempt: Attempt, body: Body) -> Outcome | None:
         if attempt.order is not None and on_shared_network(attempt.order.place):
             await self._ensure_network()
         adopted = await self._create(attempt, body)
@@ -154,12 +163,12 @@ class Launcher:
             raise Again(look.error, counts=False)
         return look
 
-    async def _bind_problem(self, attempt: Attempt) -> str | None:
-        """What another machine's Engine mounts is not ours to look at."""
+    async def _pin(self, attempt: Attempt) -> Pins:
+        """What another machine's Engine mounts is not ours to look at. Raises Refused."""
         container = None if attempt.order is None else attempt.order.container
         if not self._local or container is None or not has_binds(container):
-            return None
-        return await anyio.to_thread.run_sync(prepare, container)
+            return Pins()
+        return await anyio.to_thread.run_sync(pin, container)
 
     async def _ensure_network(self) -> None:
         try:
