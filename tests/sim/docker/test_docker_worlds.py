@@ -33,7 +33,7 @@ QUICK, EACH = 6, 5
 # Each with a world that finds it. Where worlds are made otherwise, look for others: a few dozen do for most.
 BUGS = {
     "a start that failed is taken for a refusal": (7_001, Bug(
-        Launcher._once,
+        Launcher._begin,
         "raise Again(message, counts=failure is None or failure.kind is not Kind.UNKNOWN)",
         'return Evidence(start_error=f"CannotStartContainerError: {message}")',
     )),
