@@ -53,7 +53,12 @@ def take_queue(row: QueueRow | None, spec: Queue) -> QueueRow:
         return QueueRow(spec.name, spec, spec, PlaceStatus.VALID)
     if row.declared is None:
         return row._replace(spec=spec, declared=spec)
-    return row._replace(spec=replace(row.spec, **differences(row.declared, spec)), declared=spec)
+    said = differences(row.declared, spec)
+    if "policy" in said:
+        said["policy_name"] = ""  # it is the settings' own again
+    if "environments" in said:
+        said["orders"] = ()
+    return row._replace(spec=replace(row.spec, **said), declared=spec)
 
 
 def differences(before: Spec, after: Spec) -> dict[str, Any]:

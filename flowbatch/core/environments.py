@@ -21,6 +21,7 @@ from flowbatch.model.resources import Resources, vcpus_text
 from flowbatch.model.rows import EnvironmentRow
 from flowbatch.model.stimuli import Configure
 
+TAGS = "compute-environment"
 STILL_ATTACHED = "Cannot delete, found existing JobQueue relationship"  # AWS's words (aws-batch.md §14.2)
 NO_SCALING_DOWN = (  # AWS's words
     "Manually scaling down compute environment is not supported. Disconnecting job queues from compute environment will cause "
@@ -87,16 +88,18 @@ def on_create(state: State, command: CreateEnvironment, out: Turn) -> None:
     spec = command.environment
     refused = None
     if spec.name in state.environments:
-        refused = f"environment {spec.name} exists already"
+        refused = f"Object already exists: there is an environment {spec.name}"
     elif not spec.enabled:
         refused = f"environment {spec.name}: state: it must be created ENABLED"
-    refused = refused or wrong_sizes(state, spec)
+    refused = refused or wrong_sizes(state, spec) or wrong_desired(spec, command.desired_vcpus_milli)
     if refused is not None:
         out.answer(command.ticket, refused)
         return
     state.deleted_environments.pop(spec.name, None)
-    made = state.environments[spec.name] = EnvironmentState(spec=spec)
+    made = EnvironmentState(spec=spec, desired_vcpus_milli=command.desired_vcpus_milli)
+    state.environments[spec.name] = made
     out.environment_row(made)
+    out.writes.tags[TAGS, spec.name] = command.tags or None
     state.places_changed()
     out.answer(command.ticket, value={"environment": spec.name})
 
@@ -157,6 +160,8 @@ def changed(spec: Environment, change: EnvironmentChange) -> Environment:
         backend=spec.backend if change.backend is None else change.backend,
         cpu=spec.cpu if change.cpu is None else change.cpu,
         spot=spec.spot if change.spot is None else change.spot,
+        share_vcpus_milli=spec.share_vcpus_milli if change.share_vcpus_milli is None else change.share_vcpus_milli,
+        aws=spec.aws if change.aws is None else change.aws,
     )
 
 
@@ -179,6 +184,8 @@ def update_refused(found: EnvironmentState, change: EnvironmentChange, command: 
     )
     if not spec.managed and any(each is not None for each in sizes):
         return f"environment {name} is UNMANAGED: its nodes say what there is (`flowbatch environments nodes add`)"
+    if spec.managed and change.share_vcpus_milli is not None:
+        return f"environment {name} is MANAGED: unmanagedvCpus is for UNMANAGED ones"
     if change.backend is not None and "fake" in (change.backend, spec.backend) and change.backend != spec.backend:
         return f"environment {name}: backend: neither from nor to fake, whose tasks are made up"
     new = changed(spec, change)
@@ -194,12 +201,17 @@ def update_refused(found: EnvironmentState, change: EnvironmentChange, command: 
     desired = change.desired_vcpus_milli
     if desired is None:
         return None
-    if not new.min_vcpus_milli <= desired <= new.capacity.vcpus_milli:
-        return (
-            f"environment {name}: desired_vcpus ({vcpus_text(desired)}) must lie between min_vcpus "
-            f"({vcpus_text(new.min_vcpus_milli)}) and max_vcpus ({vcpus_text(new.capacity.vcpus_milli)})"
-        )
-    return NO_SCALING_DOWN if desired < found.desired_vcpus_milli else None
+    return wrong_desired(new, desired) or (NO_SCALING_DOWN if desired < found.desired_vcpus_milli else None)
+
+
+def wrong_desired(spec: Environment, desired: int) -> str | None:
+    """0 says nothing."""
+    if not desired or spec.min_vcpus_milli <= desired <= spec.capacity.vcpus_milli:
+        return None
+    return (
+        f"environment {spec.name}: desired_vcpus ({vcpus_text(desired)}) must lie between min_vcpus "
+        f"({vcpus_text(spec.min_vcpus_milli)}) and max_vcpus ({vcpus_text(spec.capacity.vcpus_milli)})"
+    )
 
 
 def begin_replacing(state: State, found: EnvironmentState, command: UpdateEnvironment, out: Turn) -> None:
@@ -273,6 +285,7 @@ def settle_one(state: State, found: EnvironmentState, out: Turn) -> bool:
         if found.live:
             return False
         del state.environments[found.name]
+        out.writes.tags[TAGS, found.name] = None
         row = found.row()._replace(status=PlaceStatus.DELETED)
         if found.declared is not None:
             state.deleted_environments[found.name] = row

@@ -1,7 +1,7 @@
 """The host guard: all that runs on this machine shares it (aws-batch.md §10.3).
 
 The guard is what the settings say (`host`), else the machine; then an environment that is declared larger raises it, for what is
-declared is taken as given. No sum of reservations exceeds it, but where it was lowered under what runs: then nothing starts
+declared is taken as given (what AWS's API was told is not). No sum of reservations exceeds it, but where it was lowered under what runs: then nothing starts
 until that has shrunk. What an environment's `min_vcpus` keeps is out of reach of all others; Spot leaves beside it what on-demand heads
 could start with (reclaim.py).
 """
@@ -35,7 +35,8 @@ class Host:
         if self.limit is None:
             return
         rooms = [room for environment in environments for room in environment.rooms_here()]
-        guard = self.limit if self.fixed else largest([self.limit, *rooms])
+        raising = [room for environment in environments for room in taken_as_given(environment)]
+        guard = self.limit if self.fixed else largest([self.limit, *raising])
         if len(rooms) > 1 or not all(room.fits(guard) for room in rooms):
             self.guard = guard
             self.lowered = not sum_of(each.used_here() for each in environments).fits(guard)
@@ -76,6 +77,13 @@ class Host:
             replace(node, capacity=smallest(node.capacity, ceiling)) if node.here else node for node in place.nodes
         )
         return replace(place, capacity=smallest(place.capacity, ceiling), nodes=tuple(nodes))
+
+
+def taken_as_given(environment: EnvironmentState) -> tuple[Resources, ...]:
+    """What the machine's owner declared. Who calls AWS's API may say any maxvCpus, and gets no more machine by it."""
+    if not environment.spec.aws:
+        return environment.rooms_here()
+    return () if environment.declared is None else environment.declared.rooms()
 
 
 def largest(amounts: Iterable[Resources]) -> Resources:

@@ -194,6 +194,10 @@ def check_capacity(state: State) -> None:
         assert state.host.lowered or total.fits(state.host.guard), f"{total} of the host's {state.host.guard}"
     for name, queue in state.queues.items():
         assert queue.live == queued.get(name, 0), f"queue {name}: live"
+        named = queue.spec.policy_name
+        assert not named or state.scheduling.get(named) == queue.spec.policy, (
+            f"queue {name}: not divided as {named} says"
+        )
         if queue.fair is not None:
             check_shares(state, name, queue.fair)
 
@@ -317,6 +321,7 @@ def canonical(state: State, now: Millis) -> Canonical:
     return {
         "environments": {name: each.row() for name, each in state.environments.items() if not is_of_run(name)},
         "queues of the engine": {name: each.row() for name, each in state.queues.items() if not is_of_run(name)},
+        "scheduling": state.scheduling,
         "deleted": (state.deleted_environments, state.deleted_queues),
         "crews": crews,
         "slots": state.slots,

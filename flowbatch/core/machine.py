@@ -21,6 +21,7 @@ from flowbatch.core import (
     recovery,
     reopening,
     scheduler,
+    scheduling_policies,
     sinks,
     submission,
     tokens,
@@ -36,12 +37,15 @@ from flowbatch.model.place_commands import (
     AddNode,
     CreateEnvironment,
     CreateQueue,
+    CreateSchedulingPolicy,
     DeleteEnvironment,
     DeleteQueue,
+    DeleteSchedulingPolicy,
     DrainNode,
     RemoveNode,
     UpdateEnvironment,
     UpdateQueue,
+    UpdateSchedulingPolicy,
 )
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.model.stimuli import (
@@ -206,6 +210,12 @@ def dispatch(state: State, stimulus: Stimulus, out: Turn) -> None:
             queue_changes.on_update(state, stimulus, out)
         case DeleteQueue():
             queue_changes.on_delete(state, stimulus, out)
+        case CreateSchedulingPolicy():
+            scheduling_policies.on_create(state, stimulus, out)
+        case UpdateSchedulingPolicy():
+            scheduling_policies.on_update(state, stimulus, out)
+        case DeleteSchedulingPolicy():
+            scheduling_policies.on_delete(state, stimulus, out)
         case Tick():
             pass
         case _:

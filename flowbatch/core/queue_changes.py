@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from flowbatch.core import commands
+from flowbatch.core import commands, scheduling_policies
 from flowbatch.core.declared import reconciled, take_queue
 from flowbatch.core.queues import QueueState
 from flowbatch.core.state import State
@@ -14,6 +14,7 @@ from flowbatch.model.place_commands import CreateQueue, DeleteQueue, QueueChange
 from flowbatch.model.places import QUEUE_ENVIRONMENTS_MAX, PlaceStatus, is_of_run
 from flowbatch.model.rows import QueueRow
 
+TAGS = "job-queue"
 DELETED = "JobQueue deleted"  # AWS's words (aws-batch.md §1.2)
 
 
@@ -64,8 +65,12 @@ def wrong_environments(state: State, name: str, environments: tuple[str, ...]) -
 
 def on_create(state: State, command: CreateQueue, out: Turn) -> None:
     spec = command.queue
-    refused = f"queue {spec.name} exists already" if spec.name in state.queues else None
+    refused = f"Object already exists: there is a queue {spec.name}" if spec.name in state.queues else None
     refused = refused or wrong_environments(state, spec.name, spec.environments)
+    if spec.policy_name:
+        policy = state.scheduling.get(spec.policy_name)
+        refused = refused or scheduling_policies.absent(state, spec.policy_name)
+        spec = replace(spec, policy=policy)
     if refused is not None:
         out.answer(command.ticket, refused)
         return
@@ -73,6 +78,7 @@ def on_create(state: State, command: CreateQueue, out: Turn) -> None:
     made = QueueState(spec)
     state.add_queue(made)
     out.queue_row(made)
+    out.writes.tags[TAGS, spec.name] = command.tags or None
     state.places_changed()
     out.answer(command.ticket, value={"queue": spec.name})
 
@@ -86,13 +92,28 @@ def on_update(state: State, command: UpdateQueue, out: Turn) -> None:
             refused = f"queue {command.name} is being deleted"
         elif change.environments is not None:
             refused = wrong_environments(state, command.name, change.environments)
+        refused = refused or wrong_policy(state, found, change)
     if refused is not None or isinstance(found, str):
         out.answer(command.ticket, refused)
         return
-    found.respec(changed(found.spec, change), state)
-    out.queue_row(found)
+    spec = changed(found.spec, change)
+    if change.policy_name and change.policy_name in state.scheduling:
+        spec = replace(spec, policy_name=change.policy_name, policy=state.scheduling[change.policy_name])
+    scheduling_policies.respec(state, found, spec, out)
     state.places_changed()
     out.answer(command.ticket, value={"queue": command.name})
+
+
+def wrong_policy(state: State, found: QueueState, change: QueueChange) -> str | None:
+    """A policy may be swapped, and neither given to a FIFO queue nor dropped (aws-batch.md §9.1)."""
+    name = change.policy_name
+    if name is None or name == scheduling_policies.name_of(state, found.spec):
+        return None
+    if found.spec.policy is None:
+        return f"queue {found.spec.name} is FIFO: a scheduling policy is given to a queue when it is created"
+    if not name:
+        return f"queue {found.spec.name} has a scheduling policy: it can be replaced by another one, not removed"
+    return scheduling_policies.absent(state, name)
 
 
 def changed(spec: Queue, change: QueueChange) -> Queue:
@@ -103,6 +124,8 @@ def changed(spec: Queue, change: QueueChange) -> Queue:
         priority=spec.priority if change.priority is None else change.priority,
         environments=spec.environments if change.environments is None else change.environments,
         max_running=limit,
+        limits=spec.limits if change.limits is None else change.limits,
+        orders=spec.orders if change.environments is None else change.orders,
     )
 
 
@@ -133,6 +156,10 @@ def settle_one(state: State, found: QueueState, out: Turn) -> bool:
     if found.live or any(job.spec.queue == name and not job.status.terminal for job in state.jobs.values()):
         return False
     del state.queues[name]
+    if found.fair is not None:
+        found.fair.forget(name)
+        out.share_rows(found)
+    out.writes.tags[TAGS, name] = None
     row = found.row()._replace(status=PlaceStatus.DELETED)
     if found.declared is not None:
         state.deleted_queues[name] = row

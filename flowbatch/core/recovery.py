@@ -62,6 +62,7 @@ def rebuild(
         definitions=definitions.restore(loaded.definitions),
         keys={key.id: key for key in loaded.keys},
         policies={policy.name: policy for policy in loaded.policies},
+        scheduling={row.name: row.policy for row in loaded.scheduling},
     )
     state.past_usage = usage_of(loaded.usage)
     state.past_heads = {row.queue: row for row in loaded.heads}

@@ -8,6 +8,7 @@ from flowbatch.core.capacity import EnvironmentState, NodeState
 from flowbatch.core.queues import QueueState
 from flowbatch.core.ready import Group
 from flowbatch.core.state import State
+from flowbatch.model.jobspec import Environment
 from flowbatch.model.resources import Resources
 
 UNLIMITED: Final = 2**31
@@ -63,4 +64,9 @@ def unreserved(state: State, queue: QueueState, group: Group, reserved: dict[str
 def vcpus_of(state: State, queue: QueueState) -> int:
     """maxvCpus of all of its environments, in thousandths."""
     places = (state.environments.get(name) for name in queue.spec.environments)
-    return sum(place.spec.total().vcpus_milli for place in places if place is not None)
+    return sum(shared_vcpus_milli(place.spec) for place in places if place is not None)
+
+
+def shared_vcpus_milli(place: Environment) -> int:
+    """unmanagedvCpus, where it was given, is used for this alone (aws-batch.md §9.4)."""
+    return place.total().vcpus_milli if place.share_vcpus_milli is None else place.share_vcpus_milli

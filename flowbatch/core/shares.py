@@ -108,6 +108,10 @@ class FairShares:
                 if name.startswith(prefix[:-1]):
                     weight, entry = its_weight, prefix
             share = self.shares[name] = Share(name, weight, entry)
+            before = self.saves.get(name)
+            if before is not None:  # it was here until now, and its rows are still to go
+                share.unsaved |= before.unsaved
+                self.saves[name] = share
             self.recount(entry, 1)
         return share
 
@@ -271,14 +275,27 @@ class FairShares:
         """The usage of another policy's window; its rows are replaced."""
         if before is None:
             return
-        self.strays = before.strays
+        self.strays = before.all_rows(queue)
         for name, share in before.shares.items():
             at = [Millis(cell * before.width_ms) for cell in share.cells]
-            self.strays += [(queue, name, each) for each in at]
             until = share.counted_at or Millis(0)
             self.restore(
                 UsageRow(queue, name, each, used, until) for each, used in zip(at, share.cells.values(), strict=True)
             )
         for name, share in self.shares.items():
+            if share.counted_at is not None:  # a row that says until when, also where all usage leaves with the window
+                self.touch(share, share.counted_at)
             share.unsaved.update(share.cells)
             self.saves[name] = share
+
+    def forget(self, queue: str) -> None:
+        """The queue goes, and its usage with it."""
+        self.strays = self.all_rows(queue)
+        self.shares.clear()
+        self.saves.clear()
+
+    def all_rows(self, queue: str) -> list[UsageKey]:
+        """That may be stored: those of cells that have left the window, too."""
+        shares = (*self.saves.values(), *self.shares.values())
+        cells = [(share.name, cell) for share in shares for cell in (*share.cells, *share.unsaved)]
+        return [*self.strays, *((queue, name, Millis(cell * self.width_ms)) for name, cell in cells)]

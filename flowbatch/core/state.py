@@ -27,6 +27,7 @@ from flowbatch.model.events import ChildEvents
 from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId
 from flowbatch.model.jobspec import Environment, JobSpec, Queue, RunFacts, RunPlan, Stage, When
 from flowbatch.model.places import is_of_run
+from flowbatch.model.queues import FairShare
 from flowbatch.model.resources import Resources
 from flowbatch.model.rows import EnvironmentRow, HeadRow, QueueRow, UsageRow
 from flowbatch.model.status import TRANSITIONS, RunStatus, Status
@@ -223,6 +224,7 @@ class State:
     deleted_queues: dict[str, QueueRow] = field(default_factory=dict)
     keys: dict[str, KeyRow] = field(default_factory=dict)
     policies: dict[str, PolicyRow] = field(default_factory=dict)
+    scheduling: dict[str, FairShare] = field(default_factory=dict)  # stored scheduling policies, by name
     tokens: TokenBook = field(default_factory=TokenBook)
     timers: Timers = field(default_factory=Timers)
     place_wanted: bool = False  # something became ready, or capacity came free

@@ -106,6 +106,7 @@ def change_of(arguments: Arguments) -> EnvironmentChange:
     return EnvironmentChange(
         enabled=switch(arguments, "enabled"),
         spot=switch(arguments, "spot"),
+        aws=None,
         backend=backend,
         cpu=None if cpu is None else Cpu(cpu),
         **{key: number(arguments, key) for key in NUMBERS},

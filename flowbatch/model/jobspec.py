@@ -196,6 +196,10 @@ class Environment:
     min_vcpus_milli: int = 0  # kept for it, also while it is idle or DISABLED
     scale_down_ms: int = SCALE_DOWN_MS  # how long desiredvCpus stays after demand has fallen
     nodes: tuple[Node, ...] = ()
+    share_vcpus_milli: int | None = (
+        None  # unmanagedvCpus: what a computeReservation is a part of, instead of the nodes' sum
+    )
+    aws: str = ""  # what AWS's API was told beside all that, as JSON: shown there again, and nothing else comes of it
 
     @property
     def managed(self) -> bool:
@@ -256,6 +260,8 @@ class Queue:
     title: str = ""  # AWS_BATCH_JQ_NAME; the name where empty
     policy: FairShare | None = None  # None: FIFO
     limits: tuple[TimeLimit, ...] = ()
+    policy_name: str = ""  # the stored scheduling policy that `policy` is a copy of; empty: its own, or FIFO
+    orders: tuple[int, ...] = ()  # `order` of each environment, where AWS's API was told any
 
 
 def title_of(name: str) -> str:

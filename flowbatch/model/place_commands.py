@@ -6,13 +6,20 @@ from flowbatch.model.container import Cpu
 from flowbatch.model.ids import Ticket
 from flowbatch.model.jobspec import Environment, Queue
 from flowbatch.model.places import Node
+from flowbatch.model.queues import FairShare, TimeLimit
 from flowbatch.model.record import record
+
+Tags = tuple[tuple[str, str], ...]
 
 
 @record
 class CreateEnvironment:
+    """`desired_vcpus_milli`: what it begins with, between the minimum and the maximum."""
+
     ticket: Ticket
     environment: Environment
+    desired_vcpus_milli: int = 0
+    tags: Tags = ()
 
 
 @record
@@ -31,6 +38,8 @@ class EnvironmentChange:
     backend: str | None = None
     cpu: Cpu | None = None
     spot: bool | None = None
+    share_vcpus_milli: int | None = None  # of an UNMANAGED one
+    aws: str | None = None
 
 
 @record
@@ -80,8 +89,11 @@ class RemoveNode:
 
 @record
 class CreateQueue:
+    """Where the queue has a `policy_name`, its policy is the stored one's."""
+
     ticket: Ticket
     queue: Queue
+    tags: Tags = ()
 
 
 @record
@@ -92,6 +104,11 @@ class QueueChange:
     priority: int | None = None
     environments: tuple[str, ...] | None = None
     max_running: int | None = None  # 0: no limit
+    policy_name: str | None = (
+        None  # of a scheduling policy: FIFO stays FIFO, and no policy is dropped (aws-batch.md §9.1)
+    )
+    limits: tuple[TimeLimit, ...] | None = None
+    orders: tuple[int, ...] = ()  # of the environments
 
 
 @record
@@ -104,6 +121,31 @@ class UpdateQueue:
 @record
 class DeleteQueue:
     """Its jobs are terminated (`JobQueue deleted`)."""
+
+    ticket: Ticket
+    name: str
+
+
+@record
+class CreateSchedulingPolicy:
+    ticket: Ticket
+    name: str
+    policy: FairShare
+    tags: Tags = ()
+
+
+@record
+class UpdateSchedulingPolicy:
+    """All queues that have it are divided by it from now on."""
+
+    ticket: Ticket
+    name: str
+    policy: FairShare
+
+
+@record
+class DeleteSchedulingPolicy:
+    """Refused while a queue has it."""
 
     ticket: Ticket
     name: str

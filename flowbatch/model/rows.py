@@ -13,6 +13,7 @@ from flowbatch.model.ids import JobId, Millis, RunId
 from flowbatch.model.jobspec import Environment, JobPlan, Queue, RunPlan, Stage
 from flowbatch.model.notify import SinkWrites
 from flowbatch.model.places import PlaceStatus
+from flowbatch.model.queues import FairShare
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.model.tokens import TokenRow
 
@@ -116,6 +117,13 @@ class QueueRow(NamedTuple):
     status: PlaceStatus
 
 
+class SchedulingPolicyRow(NamedTuple):
+    """A scheduling policy that queues share by its name (aws-batch.md §9.4)."""
+
+    name: str
+    policy: FairShare
+
+
 class MemberRow(NamedTuple):
     """A member of an attempt that was launched, or never will be; one that waits has a row only where a clock runs for it."""
 
@@ -190,6 +198,7 @@ class Writes:
     )  # (name, revision, at): INACTIVE from now on
     environments: dict[str, EnvironmentRow | None] = field(default_factory=dict)  # None: it is deleted
     queues: dict[str, QueueRow | None] = field(default_factory=dict)
+    scheduling: dict[str, SchedulingPolicyRow | None] = field(default_factory=dict)
     shelves: dict[str, ShelfRow] = field(default_factory=dict)
     keys: dict[str, KeyRow] = field(default_factory=dict)
     policies: dict[str, PolicyRow | None] = field(default_factory=dict)
@@ -213,7 +222,7 @@ class Writes:
         return bool(
             self.new_runs or self.new_jobs or self.runs or self.jobs or self.tasks or self.reopened or self.attempts
             or self.members or self.events or self.definitions or self.deregistered or self.environments or self.queues
-            or self.shelves or self.usage or self.heads or self.tokens
+            or self.scheduling or self.shelves or self.usage or self.heads or self.tokens
             or self.keys or self.policies or self.tags or self.audit or self.sinks
         )  # fmt: skip
 
@@ -232,6 +241,7 @@ class Loaded:
     definitions: list[KnownRevision] = field(default_factory=list)  # all there are; of a run that comes back, none
     environments: list[EnvironmentRow] = field(default_factory=list)  # the engine's own; likewise
     queues: list[QueueRow] = field(default_factory=list)
+    scheduling: list[SchedulingPolicyRow] = field(default_factory=list)
     members: list[MemberRow] = field(default_factory=list)  # of the attempts that are STARTING or RUNNING
     keys: list[KeyRow] = field(default_factory=list)
     policies: list[PolicyRow] = field(default_factory=list)

@@ -12,12 +12,15 @@ from flowbatch.model.place_commands import (
     AddNode,
     CreateEnvironment,
     CreateQueue,
+    CreateSchedulingPolicy,
     DeleteEnvironment,
     DeleteQueue,
+    DeleteSchedulingPolicy,
     DrainNode,
     RemoveNode,
     UpdateEnvironment,
     UpdateQueue,
+    UpdateSchedulingPolicy,
 )
 from flowbatch.model.record import record
 from flowbatch.model.resources import Resources
@@ -343,6 +346,9 @@ Stimulus = (
     | CreateQueue
     | UpdateQueue
     | DeleteQueue
+    | CreateSchedulingPolicy
+    | UpdateSchedulingPolicy
+    | DeleteSchedulingPolicy
     | RegisterDefinition
     | DeregisterDefinition
     | PutKey

@@ -19,6 +19,7 @@ def open_work(db: sqlite3.Connection, boot_id: str) -> Loaded:
         definitions=loading.known_revisions(db),
         environments=[loading.environment_row(row) for row in db.execute(statements.ENVIRONMENTS).fetchall()],
         queues=[loading.queue_row(row) for row in db.execute(statements.QUEUES).fetchall()],
+        scheduling=loading.scheduling(db),
         keys=[access.key_row(row) for row in db.execute(statements.KEYS).fetchall()],
         policies=[access.policy_row(row) for row in db.execute(statements.POLICIES).fetchall()],
         usage=loading.usage(db),

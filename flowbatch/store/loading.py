@@ -17,6 +17,7 @@ from flowbatch.model.ending import EndClass, Halt
 from flowbatch.model.events import EventKind, EventRow
 from flowbatch.model.jobspec import Environment, JobPlan, Queue, RunPlan, Stage
 from flowbatch.model.places import PlaceStatus
+from flowbatch.model.queues import FairShare
 from flowbatch.model.rows import (
     AttemptRow,
     EnvironmentRow,
@@ -26,6 +27,7 @@ from flowbatch.model.rows import (
     MemberRow,
     QueueRow,
     RunRow,
+    SchedulingPolicyRow,
     TaskRow,
     UsageRow,
 )
@@ -33,7 +35,7 @@ from flowbatch.model.status import RunStatus, Status
 from flowbatch.model.tokens import TokenKind, TokenRow
 from flowbatch.store import plans, statements
 
-Plan = TypeVar("Plan", JobPlan, RunPlan, Environment, Queue)
+Plan = TypeVar("Plan", JobPlan, RunPlan, Environment, Queue, FairShare)
 Columns = Sequence[Any]  # one row, as sqlite3 gives it; the schema's STRICT and CHECKs are what types it
 
 STATUSES: Final = tuple(Status)  # indexing costs a tenth of calling the enum
@@ -144,6 +146,11 @@ def queue_row(row: Columns) -> QueueRow:
     name, spec, declared, status = row
     before = None if declared is None else whole(plans.queue, declared)
     return QueueRow(name, whole(plans.queue, spec), before, PlaceStatus(status))
+
+
+def scheduling(db: sqlite3.Connection) -> list[SchedulingPolicyRow]:
+    rows = db.execute(statements.SCHEDULING_POLICIES).fetchall()
+    return [SchedulingPolicyRow(name, whole(plans.policy, policy)) for name, policy in rows]
 
 
 def usage(db: sqlite3.Connection) -> list[UsageRow]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pydantic_core import to_json
 
 from flowbatch.model.jobspec import Environment, JobPlan, Queue, RunPlan
+from flowbatch.model.queues import FairShare
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -57,6 +58,21 @@ def environment(text: str) -> Environment:
 
 def queue(text: str) -> Queue:
     return queue_adapter().validate_json(text)
+
+
+@cache
+def policy_adapter() -> TypeAdapter[FairShare]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(FairShare)
+
+
+def policy_json(policy: FairShare) -> str:
+    return to_json(policy).decode()
+
+
+def policy(text: str) -> FairShare:
+    return policy_adapter().validate_json(text)
 
 
 def job_json(plan: JobPlan) -> str:

@@ -127,6 +127,8 @@ INSERT OR REPLACE INTO environment (name, spec, declared, status, updated_at, re
 """
 DELETE_ENVIRONMENT: Final = "DELETE FROM environment WHERE name = ?"
 PUT_QUEUE: Final = "INSERT OR REPLACE INTO queue (name, spec, declared, status) VALUES (?, ?, ?, ?)"
+PUT_SCHEDULING_POLICY: Final = "INSERT OR REPLACE INTO scheduling_policy (name, policy) VALUES (?, ?)"
+DELETE_SCHEDULING_POLICY: Final = "DELETE FROM scheduling_policy WHERE name = ?"
 DELETE_QUEUE: Final = "DELETE FROM queue WHERE name = ?"
 PUT_SHELF: Final = "INSERT OR REPLACE INTO shelf (name, digest, content, seen_at, gone, run) VALUES (?, ?, ?, ?, ?, ?)"
 SHELVES: Final = "SELECT name, digest, content, seen_at, gone, run FROM shelf ORDER BY name"
@@ -219,6 +221,7 @@ KEYS: Final = "SELECT id, name, generation, policies, created_at, expires_at, re
 POLICIES: Final = "SELECT name, document, updated_at FROM policy ORDER BY name"
 
 ENVIRONMENTS: Final = "SELECT name, spec, declared, status, updated_at, replace_at FROM environment ORDER BY name"
+SCHEDULING_POLICIES: Final = "SELECT name, policy FROM scheduling_policy ORDER BY name"
 QUEUES: Final = "SELECT name, spec, declared, status FROM queue ORDER BY name"
 
 BEGIN_LIFE: Final = "INSERT INTO life (boot_id, pid, started_at) VALUES (?, ?, ?)"

@@ -177,6 +177,11 @@ def write(db: sqlite3.Connection, writes: Writes) -> None:
             db.execute(statements.DELETE_QUEUE, (name,))
         else:
             db.execute(statements.PUT_QUEUE, place_columns(queue))
+    for name, policy in writes.scheduling.items():
+        if policy is None:
+            db.execute(statements.DELETE_SCHEDULING_POLICY, (name,))
+        else:
+            db.execute(statements.PUT_SCHEDULING_POLICY, (name, plans.policy_json(policy.policy)))
     for shelf in writes.shelves.values():
         db.execute(statements.PUT_SHELF, shelf)
     if writes.keys or writes.policies or writes.tags or writes.audit:

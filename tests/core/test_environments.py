@@ -301,7 +301,7 @@ def test_an_environment_is_created_enabled_and_attached_later() -> None:
     )
     assert answered(world, CreateEnvironment(1, new)) == {"environment": "new"}
     assert world.outcome.writes.environments == {"new": EnvironmentRow("new", new, None, PlaceStatus.VALID)}
-    assert answered(world, CreateEnvironment(1, new)) == "environment new exists already"
+    assert answered(world, CreateEnvironment(1, new)) == "Object already exists: there is an environment new"
     assert answered(world, CreateQueue(1, queue("q", 1, "new"))) == {"queue": "q"}
     world.submit(job("a", queue="q"))
     assert world.launched() == ["a:0#1"]

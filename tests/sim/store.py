@@ -19,6 +19,7 @@ from flowbatch.model.rows import (
     MemberRow,
     QueueRow,
     RunRow,
+    SchedulingPolicyRow,
     TaskRow,
     UsageKey,
     UsageRow,
@@ -48,6 +49,7 @@ class DictStore:
         self.definitions: dict[tuple[str, int], DefinitionRow] = {}
         self.environments: dict[str, EnvironmentRow] = {}
         self.queues: dict[str, QueueRow] = {}
+        self.scheduling: dict[str, SchedulingPolicyRow] = {}
         self.usage: dict[UsageKey, UsageRow] = {}
         self.heads: dict[str, HeadRow] = {}
 
@@ -98,6 +100,10 @@ class DictStore:
             self.queues.pop(name, None)
             if queue is not None:
                 self.queues[name] = queue
+        for name, policy in writes.scheduling.items():
+            self.scheduling.pop(name, None)
+            if policy is not None:
+                self.scheduling[name] = policy
         for share, usage in writes.usage.items():
             if usage is None:
                 self.usage.pop(share, None)
@@ -138,6 +144,7 @@ class DictStore:
             definitions=sorted(known),
             environments=[self.environments[name] for name in sorted(self.environments)],
             queues=[self.queues[name] for name in sorted(self.queues)],
+            scheduling=list(self.scheduling.values()),
             usage=list(self.usage.values()),
             heads=list(self.heads.values()),
             tokens=shared + loaded.tokens,

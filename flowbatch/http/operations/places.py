@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from pydantic import Field
 
+from flowbatch.core import scheduling_policies
+from flowbatch.core.place_views import desired_milli
 from flowbatch.core.queues import QueueState
+from flowbatch.core.rooms import shared_vcpus_milli
 from flowbatch.core.snapshot import snapshot
 from flowbatch.core.state import EnvironmentState
 from flowbatch.http.calls import Answer, Call
 from flowbatch.http.failures import ClientFailure
+from flowbatch.http.operations.compute_resources import family
+from flowbatch.http.operations.environments import resource_type, told_of
+from flowbatch.http.operations.queues import queue_type
 from flowbatch.http.operations.shapes import Shape, Token, read
 from flowbatch.http.pages import page_size
 from flowbatch.http.service import Service
@@ -112,19 +119,22 @@ def page(
 
 def queue_detail(service: Service, queue: QueueState) -> dict[str, Any]:
     spec, account = queue.spec, service.account
+    orders = spec.orders if len(spec.orders) == len(spec.environments) else range(1, len(spec.environments) + 1)
+    policy = scheduling_policies.name_of(service.state, spec)
     return {
         "jobQueueName": spec.name,
         "jobQueueArn": account.arn("job-queue", spec.name),
         "state": "ENABLED" if spec.enabled else "DISABLED",
+        **({"schedulingPolicyArn": account.arn("scheduling-policy", policy)} if policy else {}),
         "status": queue.status.value,
         "statusReason": "JobQueue Healthy",
         "priority": spec.priority,
         "computeEnvironmentOrder": [
             {"order": at, "computeEnvironment": account.arn("compute-environment", name)}
-            for at, name in enumerate(spec.environments, 1)
+            for at, name in zip(orders, spec.environments, strict=True)
         ],
         "serviceEnvironmentOrder": [],
-        "jobQueueType": "ECS",
+        "jobQueueType": queue_type(service, spec.environments),
         "tags": dict(service.tags("job-queue", spec.name, dict)),
         "jobStateTimeLimitActions": [
             {"reason": each.reason, "state": "RUNNABLE", "maxTimeSeconds": each.max_ms // 1000, "action": "CANCEL"}
@@ -135,9 +145,10 @@ def queue_detail(service: Service, queue: QueueState) -> dict[str, Any]:
 
 def environment_detail(service: Service, place: EnvironmentState) -> dict[str, Any]:
     spec, account = place.spec, service.account
-    total = -(-spec.total().vcpus_milli // 1000)
     own = hashlib.md5(spec.name.encode(), usedforsecurity=False).hexdigest()
     uuid = f"{own[:8]}-{own[8:12]}-4{own[13:16]}-8{own[17:20]}-{own[20:]}"
+    told = told_of(spec)
+    resources = told.pop("computeResources", {})
     found: dict[str, Any] = {
         "computeEnvironmentName": spec.name,
         "computeEnvironmentArn": account.arn("compute-environment", spec.name),
@@ -147,20 +158,31 @@ def environment_detail(service: Service, place: EnvironmentState) -> dict[str, A
         "state": "ENABLED" if spec.enabled else "DISABLED",
         "status": place.status.value,
         "statusReason": "ComputeEnvironment Healthy",
+        "serviceRole": f"arn:{account.partition}:iam::{account.number}:role/aws-service-role/batch.amazonaws.com/AWSServiceRoleForBatch",
+        "updatePolicy": {"terminateJobsOnUpdate": False, "jobExecutionTimeoutMinutes": 30},
         "containerOrchestrationType": "ECS",
         "tags": dict(service.tags("compute-environment", spec.name, dict)),
+        **told,
     }
     if spec.managed:
-        found["computeResources"] = {
-            "type": "SPOT" if spec.spot else "EC2",
-            "minvCpus": spec.min_vcpus_milli // 1000,
-            "maxvCpus": total,
-            "desiredvCpus": max(spec.min_vcpus_milli // 1000, -(-place.used.vcpus_milli // 1000)),
-            "instanceTypes": ["optimal"],
-            "subnets": [],
-            "securityGroupIds": [],
-            "tags": {},
-        }
+        found["computeResources"] = resources_detail(place, resources)
     else:
-        found["unmanagedvCpus"] = total
+        found["unmanagedvCpus"] = -(-shared_vcpus_milli(spec) // 1000)
     return found
+
+
+def resources_detail(place: EnvironmentState, told: Mapping[str, Any]) -> dict[str, Any]:
+    """Sizes as they are, and what else AWS's API was told. Of Fargate there is no more than the maximum."""
+    spec = place.spec
+    kind = resource_type(spec, told)
+    most = -(-spec.total().vcpus_milli // 1000)
+    found: dict[str, Any] = {"subnets": [], "securityGroupIds": [], **told, "type": kind, "maxvCpus": most}
+    if family(kind) == "FARGATE":
+        return found
+    return {
+        "minvCpus": spec.min_vcpus_milli // 1000,
+        "desiredvCpus": -(-desired_milli(place) // 1000),
+        "instanceTypes": ["optimal"],
+        "tags": {},
+        **found,
+    }

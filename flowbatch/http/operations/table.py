@@ -5,7 +5,19 @@ from __future__ import annotations
 from typing import Final
 
 from flowbatch.http.calls import Route
-from flowbatch.http.operations import consumables, control, definitions, jobs, places, refused, submission, tags
+from flowbatch.http.operations import (
+    consumables,
+    control,
+    definitions,
+    environments,
+    jobs,
+    places,
+    queues,
+    refused,
+    scheduling_policies,
+    submission,
+    tags,
+)
 
 _READS: Final = ("Describe", "List", "Get")
 TAGS_PATH: Final = "/v1/tags/"
@@ -23,6 +35,17 @@ OPERATIONS: Final = {
     "DeregisterJobDefinition": definitions.deregister_job_definition,
     "DescribeJobQueues": places.describe_job_queues,
     "DescribeComputeEnvironments": places.describe_compute_environments,
+    "CreateComputeEnvironment": environments.create_compute_environment,
+    "UpdateComputeEnvironment": environments.update_compute_environment,
+    "DeleteComputeEnvironment": environments.delete_compute_environment,
+    "CreateJobQueue": queues.create_job_queue,
+    "UpdateJobQueue": queues.update_job_queue,
+    "DeleteJobQueue": queues.delete_job_queue,
+    "CreateSchedulingPolicy": scheduling_policies.create_scheduling_policy,
+    "DescribeSchedulingPolicies": scheduling_policies.describe_scheduling_policies,
+    "UpdateSchedulingPolicy": scheduling_policies.update_scheduling_policy,
+    "DeleteSchedulingPolicy": scheduling_policies.delete_scheduling_policy,
+    "ListSchedulingPolicies": scheduling_policies.list_scheduling_policies,
     "CreateConsumableResource": consumables.create_consumable_resource,
     "DescribeConsumableResource": consumables.describe_consumable_resource,
     "UpdateConsumableResource": consumables.update_consumable_resource,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from flowbatch.core.scheduling_policies import all_of
 from flowbatch.http.arns import Arn
 from flowbatch.http.calls import Answer, Call, context_of_request, context_of_tags
 from flowbatch.http.failures import ClientFailure
@@ -97,6 +98,8 @@ def tags_of(call: Call, arn: Arn) -> Mapping[str, str] | None:
             known = service.state.queues if arn.kind == "job-queue" else service.state.environments
             there = arn.name in known and not is_of_run(arn.name)
             return service.tags(arn.kind, arn.name, dict) if there else None
+        case "scheduling-policy":
+            return service.tags(arn.kind, arn.name, dict) if arn.name in all_of(service.state) else None
         case "consumable-resource":
             token = service.state.tokens.held.get(arn.name)
             if token is None or is_of_run(arn.name):
