@@ -87,6 +87,15 @@ class Notices:
             assert self._dispatcher is not None
             self._dispatcher.start(keys)
 
+    async def change(self, settings: Settings) -> None:
+        """New receivers begin now, others go on as they are told to from here on, those that are gone stop; a run's own stay."""
+        gone = {each.name for each in self._settings.notify} - {each.name for each in settings.notify}
+        self._settings = settings
+        if settings.notify:
+            await self._engine.ask(lambda ticket: OpenSinks(ticket, settings.notify))
+        if gone and self._dispatcher is not None:
+            await self._dispatcher.leave(gone)
+
     def _told(self, outcome: Outcome) -> None:
         """After each durable turn."""
         if self._dispatcher is not None and self._tail is not None:

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -19,11 +19,13 @@ from typing import Final, Protocol
 import anyio
 
 from flowbatch.app import App, open_app
+from flowbatch.engine.secrets import absent
 from flowbatch.errors import FlowbatchError, InputError
 from flowbatch.folder import StateFolder, short_socket_path
 from flowbatch.http import keys
 from flowbatch.http.arns import Account
 from flowbatch.http.authentication import ADMINISTRATOR, EVERYTHING, Authenticator
+from flowbatch.http.files import FolderWarden
 from flowbatch.http.gate import make_gate
 from flowbatch.http.health import Health
 from flowbatch.http.operations import logs, table
@@ -33,11 +35,15 @@ from flowbatch.logs import Logger
 from flowbatch.model.access import KeyRow, PolicyRow
 from flowbatch.model.ids import RunId
 from flowbatch.model.stimuli import PutKey, PutPolicy, Resume
-from flowbatch.settings import Settings, configuration
+from flowbatch.settings import Settings, configuration, protecting
+from flowbatch.spec.policy import Policy
+from flowbatch.spec.serving import Folder
+from flowbatch.spec.submitting import Vault
 
 log = Logger(__name__)
 
 PORT: Final = 7070
+NEXT_START: Final = ("serve", "log_cap_bytes", "disk_free_mib", "child_events")  # settings that a running server keeps
 FLUSH_S: Final = 3.0
 
 
@@ -78,6 +84,7 @@ class Serving:
     urls: tuple[str, ...]
     administrator: KeyRow | None  # made in this start, or found
     secret: str | None
+    force: InForce
 
 
 class Watched(Protocol):
@@ -86,14 +93,50 @@ class Watched(Protocol):
     async def run(self) -> None: ...
 
 
-WatchFolder = Callable[[App], AbstractContextManager[Watched]]
+@dataclass(frozen=True, slots=True)
+class Grounds:
+    """What a library stands on. `settings`: those in force; `warden`: says what the files of a folder may."""
+
+    app: App
+    settings: Callable[[], Settings]
+    warden: Callable[[Folder], FolderWarden]
+
+
+WatchFolder = Callable[[Grounds], AbstractContextManager[Watched]]
+
+
+class InForce:
+    """The settings that hold now, and what must be told of others."""
+
+    def __init__(self, settings: Settings, state_folder: StateFolder) -> None:
+        self.settings = settings
+        self._folder = state_folder
+
+    @property
+    def policy(self) -> Policy:
+        return protecting(self.settings, self._folder.path)
+
+    @property
+    def vault(self) -> Vault:
+        return Vault(self.settings.secrets, absent)
+
+    async def change(self, fresh: Settings, running: Serving) -> None:
+        """Everything goes by the new ones from here on, but for what a server is made with."""
+        later = [name for name in NEXT_START if getattr(fresh, name) != getattr(self.settings, name)]
+        self.settings = fresh
+        running.service.govern(self.policy, self.vault)
+        running.app.engine.post(configuration(fresh))
+        await running.app.notices.change(fresh)
+        log.info("settings_read", file=fresh.file)
+        if later:
+            log.warning("settings_wait_for_the_next_start", settings=", ".join(later))
 
 
 @asynccontextmanager
 async def serving(
-    folder: StateFolder, settings: Settings, listening: Listening, watch: WatchFolder | None = None
+    folder: StateFolder, settings: Settings, listening: Listening, watch: Sequence[WatchFolder] = ()
 ) -> AsyncIterator[Serving]:
-    """Everything runs while the body does; tasks go on when it ends. `watch` opens a folder of workflows, where there is one.
+    """Everything runs while the body does; tasks go on when it ends. `watch`: each opens a folder of workflows.
     Raises InputError, FolderHeld, StoreError."""
     listening.judge()
     tls = make_tls(listening.certificate)
@@ -104,10 +147,16 @@ async def serving(
         )
         administrator = await bootstrap(app, folder, master)
         app.verbs.owner = authenticator.user_arn("owner")
+        force = InForce(settings, folder)
         service = Service(
-            app.engine, folder.database, folder.logs, master, account=listening.account, policy=settings.policy,
-            folder=os.getcwd(), limits=listening.limits,
+            app.engine, folder.database, folder.logs, master, account=listening.account, policy=force.policy,
+            folder=os.getcwd(), limits=listening.limits, vault=force.vault,
         )  # fmt: skip
+
+        def warden(rule: Folder) -> FolderWarden:
+            return FolderWarden(service, lambda: authenticator.local(rule.principal, rule.policies))
+
+        grounds = Grounds(app, lambda: force.settings, warden)
         health = Health(service)
         with ExitStack() as held, service:
             sockets = [held.enter_context(bound(host, port)) for host, port in listening.addresses]
@@ -118,18 +167,18 @@ async def serving(
             health.server = server
             sockets.append(held.enter_context(owners_socket(folder)))
             scheme = "http" if tls is None else "https"
-            library = None if watch is None else held.enter_context(watch(app))
+            libraries = [held.enter_context(each(grounds)) for each in watch]
             urls = tuple(url(scheme, each) for each in sockets if each.family.name != "AF_UNIX")
             async with anyio.create_task_group() as tasks:
                 await tasks.start(server.run, sockets, tls, name="http")
-                if library is not None:
-                    tasks.start_soon(library.run, name="library")
+                for number, library in enumerate(libraries):
+                    tasks.start_soon(library.run, name=f"library {number}")
                 secret = (
                     None
                     if administrator is None
                     else keys.secret_of(master, administrator.id, administrator.generation)
                 )
-                yield Serving(app, server, service, urls, administrator, secret)
+                yield Serving(app, server, service, urls, administrator, secret, force)
                 tasks.cancel_scope.cancel()
             with anyio.CancelScope(shield=True), anyio.move_on_after(FLUSH_S):
                 await app.engine.ask(lambda ticket: Resume(ticket, RunId("")))  # behind the last records of calls
@@ -141,7 +190,7 @@ async def run(
     listening: Listening,
     read_again: Callable[[], Settings],
     started: Callable[[Serving], None],
-    watch: WatchFolder | None = None,
+    watch: Sequence[WatchFolder] = (),
 ) -> int:
     """Until SIGTERM or SIGINT: intake stops, what is asked is answered, tasks are left running. SIGHUP reads the settings again."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
@@ -155,8 +204,7 @@ async def run(
                 except FlowbatchError as error:
                     log.error("settings_refused", error=str(error))  # the old ones stay in force
                 else:
-                    running.app.engine.post(configuration(fresh))
-                    log.info("settings_read", file=fresh.file)
+                    await running.force.change(fresh, running)
     return 0
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,12 +16,15 @@ from flowbatch.model.resources import Resources
 from flowbatch.model.stimuli import Configure
 from flowbatch.model.tokens import Token
 from flowbatch.spec.policy import NOTHING, Policy
+from flowbatch.spec.serving import Serve
 
 if TYPE_CHECKING:
     from flowbatch.spec.environment_schema import HostModel
+    from flowbatch.spec.schema import SecretModel
 
 NOTIFY_WAIT_MS: Final = 10_000
 FILE: Final = "flowbatch.yaml"
+DAEMON_FILE: Final = Path("/etc/docker/daemon.json")
 MEMORY_SHARE: Final = 0.85
 RETENTION_MS_MIN: Final = 24 * 3600 * 1000
 LOG_CAP_BYTES: Final = 64 * 1024 * 1024
@@ -42,6 +46,12 @@ class Settings:
     allow_networks: tuple[str, ...] = ()  # that webhooks may reach though they are not public
     notify_wait_ms: int = NOTIFY_WAIT_MS  # at the end of a run
     notify_warnings: tuple[str, ...] = ()
+    serve: Serve = field(default_factory=Serve)
+    secrets: Mapping[str, SecretModel] = field(default_factory=dict)  # the settings' own, files by absolute paths
+    allow_environments: bool = False  # a server takes environments and queues that a workflow brings
+    allow_paths: tuple[str, ...] = ()  # beside a workflow's folder, what its arrays may read under a server
+    audit_retention_ms: int | None = None  # None: for ever
+    audit_mirror: str | None = None  # absolute
 
     @property
     def children_logged(self) -> ChildEvents:
@@ -112,7 +122,8 @@ def read_settings(state_folder: Path, config: str | None) -> Settings:
 
 
 def parse_settings(text: bytes, file: str) -> Settings:
-    from flowbatch.spec.settings_schema import SettingsModel, places, receivers  # pydantic only where there is a file
+    from flowbatch.spec.places import Surroundings  # pydantic only where there is a file
+    from flowbatch.spec.settings_schema import SettingsModel, places, receivers, served
     from flowbatch.spec.validation import validate
     from flowbatch.spec.yaml import load
 
@@ -122,8 +133,10 @@ def parse_settings(text: bytes, file: str) -> Settings:
         raise WorkflowInvalid(checked.problems or [Problem(file, 1, 1, "", "a mapping of settings is needed")])
     model = checked.model
     environments, queues, problems = places(model, machine(), positions)
-    notify, wrong, unwise = receivers(model, os.path.dirname(os.path.abspath(file)), str(Path.home()), positions)
-    problems += wrong
+    around = Surroundings(os.path.dirname(os.path.abspath(file)), str(Path.home()))
+    notify, wrong, unwise = receivers(model, around.folder, around.home, positions)
+    serve, folders_wrong = served(model, around.folder, around.home, positions)
+    problems += wrong + folders_wrong
     if problems:
         raise WorkflowInvalid(problems)
     base = defaults()
@@ -140,9 +153,19 @@ def parse_settings(text: bytes, file: str) -> Settings:
         None if model.host is None else host_of(model.host),
         None if limits is None else limits.disk_free,
     )
-    webhooks = model.webhooks
+    webhooks, audit = model.webhooks, model.audit
+    mirror = None if audit is None else audit.mirror
     return replace(
         made,
+        serve=serve,
+        secrets={
+            name: each if each.file is None else each.model_copy(update={"file": around.absolute(each.file)})
+            for name, each in (model.secrets or {}).items()
+        },
+        allow_environments=model.allow_workflow_environments,
+        allow_paths=tuple(model.allow_paths or ()),
+        audit_retention_ms=None if audit is None else audit.retention,
+        audit_mirror=None if mirror is None else around.absolute(mirror),
         notify=notify,
         allow_networks=() if webhooks is None else tuple(webhooks.allow_networks or ()),
         notify_wait_ms=NOTIFY_WAIT_MS if webhooks is None else webhooks.wait,
@@ -163,3 +186,28 @@ def with_variables(settings: Settings) -> Settings:
             raise InputError(f"FLOWBATCH_LOG_CAP is a whole number of MiB from 1, not {cap!r}")
         settings = replace(settings, log_cap_bytes=int(cap) * 1024 * 1024)
     return settings
+
+
+def protecting(settings: Settings, state_folder: Path) -> Policy:
+    """The settings' policy, with what is flowbatch's and Docker's own and never mounted."""
+    own = [os.path.abspath(state_folder), *docker_paths()]
+    if settings.file is not None:
+        own.append(os.path.abspath(settings.file))  # it says what is allowed
+    return settings.policy.plus(Policy(protected=tuple(own)))
+
+
+def docker_paths() -> list[str]:
+    """Where Docker listens and keeps its data when it is not where it usually is."""
+    import json
+
+    found = []
+    host = os.environ.get("DOCKER_HOST", "")
+    if host.startswith("unix:///"):
+        found.append(host.removeprefix("unix://"))
+    try:
+        root = json.loads(DAEMON_FILE.read_text(encoding="utf-8")).get("data-root")
+    except (OSError, ValueError, AttributeError):
+        root = None  # there is none, or it is not for us to judge
+    if isinstance(root, str) and root.startswith("/"):
+        found.append(root)
+    return found

@@ -36,6 +36,12 @@ class Place:
         """A command line for the user to type, about this folder with these settings."""
         return shlex.join(["flowbatch", *self.typed, *words])
 
+    def governed(self, settings: Settings) -> Place:
+        """The same place with these settings, whatever the file has by now; the store is looked at anew."""
+        made = Place(self.state, self.config, self.typed)
+        made.__dict__["settings"] = settings
+        return made
+
     @cached_property
     def folder(self) -> StateFolder:
         from flowbatch.folder import DEFAULT, StateFolder

@@ -19,12 +19,13 @@ from flowbatch.model.resources import Resources
 if TYPE_CHECKING:
     from flowbatch.model.definition import DefinitionRow
     from flowbatch.model.tokens import Token
+    from flowbatch.spec.arrays import ReadSource
     from flowbatch.spec.compile import Plan, SourceRequest
     from flowbatch.spec.policy import Guard
+    from flowbatch.spec.serving import House
 
 BOUNDLESS: Final = Resources(10**9, 2**31, 1024)
 SOURCE_BYTES: Final = 16 * 1024 * 1024
-DAEMON_FILE: Final = Path("/etc/docker/daemon.json")
 FILE_BYTES: Final = 1024 * 1024 + 1  # one more than a workflow may have, so that the loader sees that it is too long
 
 
@@ -74,13 +75,24 @@ def plan_text(
     allow: Sequence[str] | None = (),
     register: bool = False,
     anywhere: bool = False,
+    served_for: str | None = None,
 ) -> Plan:
-    """The plan of a file that has been read. `file`: what messages call it; `folder`: absolute, where it lies. Raises WorkflowInvalid."""
+    """The plan of a file that has been read. `file`: what messages call it; `folder`: absolute, where it lies. `served_for`: the
+    principal of a server that its run is of; what it may is less then (security.md §5-7). Raises WorkflowInvalid."""
     with no_plugins():
         from flowbatch.spec.compile import parse, plan
     environments, queues = place.places
     if anywhere:
         environments = tuple(replace(each, capacity=BOUNDLESS) for each in environments)
+    house: House | None = None
+    read: ReadSource = read_source
+    if served_for is not None:
+        from flowbatch.library.sources import beneath
+        from flowbatch.spec.serving import House
+
+        settings = place.settings
+        house = House(settings.secrets, settings.allow_environments)
+        read = beneath((folder, *settings.allow_paths))
     made = plan(
         parse(text, file),
         params=params,
@@ -88,17 +100,18 @@ def plan_text(
         new_id=lambda: str(uuid4()),
         folder=folder,
         home=str(Path.home()),
-        read_source=read_source,
+        read_source=read,
         available=environments,
         host=None if anywhere else place.settings.host,
         queues=queues,
         root=os.getuid() == 0,
-        guard=None if allow is None else guard(place, folder, allow),
+        guard=None if allow is None else guard(place, folder, allow, served_for),
         only=tuple(only),
         absent=None if allow is None else absent,
         tokens=lambda: shared_tokens(place),
         registry=lambda name, revision: stored(place, name, revision),
         register=register,
+        house=house,
     )
     absent_sources = {
         mount.source: job.spec.key
@@ -154,39 +167,22 @@ def near(path: Path) -> str:
     return f" (did you mean {str(path.parent / stems[close[0]])!r}?)" if close else ""
 
 
-def guard(place: Place, folder: str, allow: Sequence[str]) -> Guard:
-    """What the settings and the flags allow, and the workflow's folder; less what is flowbatch's and Docker's own."""
+def guard(place: Place, folder: str, allow: Sequence[str], served_for: str | None = None) -> Guard:
+    """What the settings and the flags allow, and the workflow's folder; less what is flowbatch's and Docker's own. Processes of
+    whoever types `run` are their own, and always allowed."""
     from functools import cache
 
+    from flowbatch.settings import protecting
     from flowbatch.spec.policy import Guard, Policy, Root, parse_allow
 
     try:
         more = parse_allow(allow)
     except ValueError as error:
         raise InputError(f"--allow: {error}") from None
-    settings = place.settings
-    own = [os.path.abspath(place.folder.path), *docker_paths()]
-    if settings.file is not None:
-        own.append(os.path.abspath(settings.file))  # it says what is allowed
-    policy = settings.policy.plus(more).plus(Policy(mounts=(Root(folder),), protected=tuple(own)))
-    return Guard(policy, cache(os.path.realpath))
-
-
-def docker_paths() -> list[str]:
-    """Where Docker listens and keeps its data when it is not where it usually is."""
-    import json
-
-    found = []
-    host = os.environ.get("DOCKER_HOST", "")
-    if host.startswith("unix:///"):
-        found.append(host.removeprefix("unix://"))
-    try:
-        root = json.loads(DAEMON_FILE.read_text(encoding="utf-8")).get("data-root")
-    except (OSError, ValueError, AttributeError):
-        root = None  # there is none, or it is not for us to judge
-    if isinstance(root, str) and root.startswith("/"):
-        found.append(root)
-    return found
+    policy = protecting(place.settings, place.folder.path).plus(more).plus(Policy(mounts=(Root(folder),)))
+    if served_for is None:
+        policy = replace(policy, processes=True)
+    return Guard(policy, cache(os.path.realpath), served_for)
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,13 +13,13 @@ import click
 
 from flowbatch.cli.context import Place
 from flowbatch.errors import InputError
+from flowbatch.spec.serving import Folder, Serve
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from flowbatch.app import App
     from flowbatch.library.shelves import Library
-    from flowbatch.serve import Listening, Serving
+    from flowbatch.serve import Grounds, Listening, Serving
     from flowbatch.settings import Settings
 
 
@@ -32,8 +34,8 @@ if TYPE_CHECKING:
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Its private key.")
 @click.option("--behind-proxy", is_flag=True, help="Something in front of it speaks TLS.")
 @click.option("--insecure-no-auth", is_flag=True, help="Take every call for an administrator's; on loopback only.")
-@click.option("--account", default="000000000000", help="The account number in ARNs.")
-@click.option("--region", default="us-east-1", help="The region in ARNs.")
+@click.option("--account", help="The account number in ARNs.  [default: 000000000000]")
+@click.option("--region", help="The region in ARNs.  [default: us-east-1]")
 @click.option(
     "--no-strict", is_flag=True, help="Lift AWS's limits (timeouts, sizes of arrays, numbers of dependencies)."
 )
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Calls a second of each key; unlimited unless given.",
 )
+@click.option("--print-unit", is_flag=True, help="Print a systemd unit that serves as this command would.")
 @click.pass_obj
 def serve(
     place: Place,
@@ -54,10 +57,11 @@ def serve(
     tls_key: Path | None,
     behind_proxy: bool,
     insecure_no_auth: bool,
-    account: str,
-    region: str,
+    account: str | None,
+    region: str | None,
     no_strict: bool,
     rate: float | None,
+    print_unit: bool,
 ) -> int:
     """Serve the AWS Batch API, and run what lies in FOLDER, until SIGTERM or Ctrl-C.
 
@@ -66,28 +70,33 @@ def serve(
 
     boto3 and the AWS command line reach it by `--endpoint-url http://127.0.0.1:7070`. The first start makes an administrator's key and writes it to
     admin.key in the state folder, as a credentials file of AWS's tools. Tasks outlive the server: the next start goes on with them.
+
+    What is given here can stand in flowbatch.yaml, under `serve`; several folders too, each with a principal and policies of its own. SIGHUP reads
+    the settings again.
     """
     from flowbatch import logs
     from flowbatch.cli.load import no_plugins
 
-    logs.configure(level="info")
-    with no_plugins():
-        from flowbatch.http.arns import Account
-        from flowbatch.http.service import Limits
-        from flowbatch.serve import Listening, run
-    if not (account.isdigit() and len(account) == 12):
-        raise InputError(f"--account {account}: an account has 12 digits")
     if (tls_cert is None) != (tls_key is None):
         raise InputError("--tls-cert and --tls-key belong together: give both")
-    listening = Listening(
-        addresses=tuple(map(address, listen)) or Listening().addresses,
-        names=tuple(names),
-        open_to_all=insecure_no_auth,
-        certificate=None if tls_cert is None or tls_key is None else (tls_cert, tls_key),
-        behind_proxy=behind_proxy,
-        account=Account(account, region),
-        limits=Limits(strict=not no_strict, calls_per_s=rate),
+    if account is not None and not (account.isascii() and account.isdigit() and len(account) == 12):
+        raise InputError(f"--account {account}: an account has 12 digits")
+    given = Serve(
+        tuple(listen),
+        tuple(names),
+        None if tls_cert is None or tls_key is None else (str(tls_cert), str(tls_key)),
+        behind_proxy,
+        account,
+        region,
+        not no_strict,
+        rate,
+        () if folder is None else (Folder(str(folder.absolute())),),
     )
+    logs.configure(level="info")
+    with no_plugins():
+        from flowbatch.serve import run
+    said = over(given, place.settings.serve)
+    listening = listening_of(said, open_to_all=insecure_no_auth)
 
     def read_again() -> Settings:
         from flowbatch.settings import read_settings
@@ -96,17 +105,58 @@ def serve(
 
     def started(running: Serving) -> None:
         say_started(place, listening, running)
-        if folder is not None:
-            click.echo(f"Watching {folder.absolute()}", err=True)
+        for each in said.folders:
+            click.echo(f"Watching {each.path}", err=True)
 
-    def watch(app: App) -> AbstractContextManager[Library]:
-        from flowbatch.cli.watching import open_library
-
-        assert folder is not None
-        return open_library(place, folder, app, insecure=insecure_folder)
-
-    watching = None if folder is None else watch
+    watching = [partial(watched, place, each, insecure_folder) for each in said.folders]
     return anyio.run(run, place.folder, place.settings, listening, read_again, started, watching)
+
+
+def over(given: Serve, settings: Serve) -> Serve:
+    """Flags over settings. A FOLDER is watched alone, by the rules that the settings have for it."""
+    folders = settings.folders
+    if given.folders:
+        rules = {os.path.realpath(each.path): each for each in settings.folders}
+        folders = tuple(rules.get(os.path.realpath(each.path), each) for each in given.folders)
+    return Serve(
+        given.listen or settings.listen,
+        given.host_names or settings.host_names,
+        given.tls or settings.tls,
+        given.behind_proxy or settings.behind_proxy,
+        given.account or settings.account,
+        given.region or settings.region,
+        given.strict and settings.strict,
+        given.rate or settings.rate,
+        folders,
+    )
+
+
+def listening_of(said: Serve, *, open_to_all: bool) -> Listening:
+    """Raises InputError."""
+    from flowbatch.http.arns import Account
+    from flowbatch.http.service import Limits
+    from flowbatch.serve import Listening
+
+    usual = Account()
+    return Listening(
+        addresses=tuple(map(address, said.listen)) or Listening().addresses,
+        names=said.host_names,
+        open_to_all=open_to_all,
+        certificate=None if said.tls is None else (Path(said.tls[0]), Path(said.tls[1])),
+        behind_proxy=said.behind_proxy,
+        account=Account(said.account or usual.number, said.region or usual.region),
+        limits=Limits(strict=said.strict, calls_per_s=said.rate),
+    )
+
+
+def watched(place: Place, rule: Folder, insecure: bool, grounds: Grounds) -> AbstractContextManager[Library]:
+    """A folder that the settings do not know has names of its own in the store, as it had before there were several."""
+    from flowbatch.cli.watching import MARK, open_library
+
+    prefix = rule.principal + MARK if rule in grounds.settings().serve.folders else ""
+    return open_library(
+        place, grounds.settings, rule, grounds.app, grounds.warden(rule), insecure=insecure, prefix=prefix
+    )
 
 
 def address(text: str) -> tuple[str, int]:

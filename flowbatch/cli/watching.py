@@ -1,9 +1,10 @@
-"""The folder that `serve` watches: its files are read as `run` reads one, by the rules and the rights of whoever serves."""
+"""The folders that `serve` watches: their files are read as `run` reads one, by the rules and the rights of a server."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import pwd
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,38 +14,87 @@ from flowbatch.cli.context import Place
 from flowbatch.cli.load import plan_text
 from flowbatch.clock import WallClock
 from flowbatch.errors import InputError
-from flowbatch.library.desk import EngineDesk
+from flowbatch.library.desk import EngineDesk, Warden
 from flowbatch.library.folder import WatchedFolder
 from flowbatch.library.shelves import INBOX, Library
+from flowbatch.model.bucket import Bucket
 
 if TYPE_CHECKING:
+    from flowbatch.settings import Settings
     from flowbatch.spec.compile import Plan
+    from flowbatch.spec.serving import Folder
+
+MARK = ":"  # between the principal of a folder of the settings and the name of a file there
 
 
 @contextmanager
-def open_library(place: Place, path: Path, app: App, *, insecure: bool) -> Iterator[Library]:
-    """Raises InputError where the folder cannot be watched. Its drop box, `inbox`, is made where it is missing."""
-    owners = frozenset({0, os.geteuid()})
-    folder = WatchedFolder(path.absolute(), owners, insecure)
-    inbox = WatchedFolder(path.absolute() / INBOX, owners, insecure)
+def open_library(
+    place: Place,
+    settings: Callable[[], Settings],
+    rule: Folder,
+    app: App,
+    warden: Warden,
+    *,
+    insecure: bool,
+    prefix: str,
+) -> Iterator[Library]:
+    """Raises InputError where the folder cannot be watched. Its drop box, `inbox`, is made where it is missing.
+
+    `settings`: those in force. `prefix`: of its files' names in the store.
+    """
+    path = Path(rule.path)
+    owners = frozenset({0, os.geteuid(), *map(user_id, rule.owners)})
+    folder = WatchedFolder(path, owners, insecure)
+    inbox = WatchedFolder(path / INBOX, owners, insecure)
     with ExitStack() as opened:
         folder.open()
         opened.enter_context(closing(folder))
-        try:
-            inbox.path.mkdir(mode=0o755, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{inbox.path}: the drop box cannot be made: {error.strerror}") from error
+        make_inbox(folder, inbox)
         inbox.open()
         opened.enter_context(closing(inbox))
         with place.reader() as reader:
-            rows = reader.shelves()
+            rows = [
+                row._replace(name=row.name.removeprefix(prefix))
+                for row in reader.shelves()
+                if row.name.startswith(prefix) and MARK not in row.name.removeprefix(prefix)
+            ]
 
         def compile(name: str, content: bytes, params: Mapping[str, str]) -> Plan:
-            now = Place(place.state, place.config)  # settings and store as they are by now
+            now = place.governed(settings())
             below = inbox if name.startswith(INBOX) else folder
-            return plan_text(now, content, name.removeprefix(INBOX), str(below.path), params, register=True)
+            file = name.removeprefix(INBOX)
+            return plan_text(now, content, file, str(below.path), params, register=True, served_for=rule.principal)
 
         desk = EngineDesk(
-            app.engine, app.folder.database, lambda plan: pinned(plan.run, plan.environments, plan.queues)
+            app.engine,
+            app.folder.database,
+            lambda plan: pinned(plan.run, plan.environments, plan.queues),
+            warden,
+            prefix,
         )
-        yield Library(folder, inbox, compile, desk, WallClock(), rows)
+        clock = WallClock()
+        pace = None
+        if rule.runs_per_minute is not None:
+            pace = Bucket(rule.runs_per_minute / 60, clock.now(), rule.runs_per_minute)
+        yield Library(folder, inbox, compile, desk, clock, rows, pace)
+
+
+def make_inbox(folder: WatchedFolder, inbox: WatchedFolder) -> None:
+    """As open to others as the folder itself is."""
+    try:
+        inbox.path.mkdir(mode=0o755)
+        inbox.path.chmod(folder.path.stat().st_mode & 0o7777)
+    except FileExistsError:
+        pass  # from an earlier life, or its owner made it
+    except OSError as error:
+        raise InputError(f"{inbox.path}: the drop box cannot be made: {error.strerror}") from error
+
+
+def user_id(user: str | int) -> int:
+    """Raises InputError."""
+    if isinstance(user, int):
+        return user
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        raise InputError(f"serve: folders: owners: there is no user {user!r} on this machine") from None

@@ -146,6 +146,12 @@ class Dispatcher:
             for lane in list(self.lanes.values()):
                 await lane.stop()
 
+    async def leave(self, names: set[str]) -> None:
+        """Of the settings' sinks those that are no longer there, with the copies that `redeliver` made of them."""
+        for lane in list(self.lanes.values()):
+            if "/" not in lane.key and lane.key.partition("~")[0] in names:
+                await lane.stop()
+
     async def close(self) -> None:
         """Ends all lanes; once this returns nothing of them reads the log."""
         if self._scope is not None:

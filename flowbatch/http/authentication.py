@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -61,11 +61,16 @@ class Authenticator:
         self._failures = Failures()
         self._parsed: dict[str, tuple[PolicyRow, Policy]] = {}
         self._principals: dict[str, tuple[KeyRow, tuple[PolicyRow | None, ...], Principal]] = {}
-        self._owner = self._local("owner")
-        self._nobody = self._local("anonymous")
+        self._owner = self.local("owner")
+        self._nobody = self.local("anonymous")
 
-    def _local(self, name: str) -> Principal:
-        return Principal(self.user_arn(name), name, None, (parse_policy(ADMINISTRATOR, EVERYTHING),))
+    def local(self, name: str, policies: Sequence[str] | None = None) -> Principal:
+        """One without a key, with these policies as they are now; None: who may everything. One that is not there allows nothing."""
+        if policies is None:
+            return Principal(self.user_arn(name), name, None, (parse_policy(ADMINISTRATOR, EVERYTHING),))
+        rows = map(self._state().policies.get, policies)
+        found = tuple(self._policy(row) for row in rows if row is not None)
+        return Principal(self.user_arn(name), name, None, found, looks_at_tags(found))
 
     def user_arn(self, name: str) -> str:
         return f"arn:{self._account.partition}:iam::{self._account.number}:user/{name}"

@@ -27,6 +27,7 @@ from flowbatch.http.failures import ClientFailure, Failure, NotAuthentic, Server
 from flowbatch.http.gate import Gate
 from flowbatch.http.service import READS_FLUSHED_MS, Service
 from flowbatch.logs import Logger
+from flowbatch.model.bucket import Bucket
 from flowbatch.model.stimuli import Audit
 
 if TYPE_CHECKING:
@@ -102,23 +103,6 @@ class Listener(web.Server):
         if len(self._connections) >= CONNECTIONS_MAX:
             return Turnstile()
         return Connection(self, loop=self._loop, **self._kwargs)
-
-
-class Bucket:
-    """Calls of one key: as many at once as a second brings."""
-
-    __slots__ = ("at_ms", "left", "rate")
-
-    def __init__(self, rate: float, now: int) -> None:
-        self.rate, self.left, self.at_ms = rate, max(rate, 1.0), now
-
-    def take(self, now: int) -> bool:
-        self.left = min(max(self.rate, 1.0), self.left + (now - self.at_ms) * self.rate / 1000)
-        self.at_ms = now
-        if self.left < 1:
-            return False
-        self.left -= 1
-        return True
 
 
 class Server:

@@ -16,11 +16,11 @@ from pydantic_core import from_json
 from flowbatch.http.arns import Account
 from flowbatch.http.failures import ClientFailure
 from flowbatch.http.pages import Pages
-from flowbatch.model.jobspec import JobPlan
+from flowbatch.model.jobspec import JobPlan, JobSpec
 from flowbatch.spec.definitions import Reference
 from flowbatch.spec.places import Surroundings
 from flowbatch.spec.policy import Guard, Policy
-from flowbatch.spec.submitting import Base, SubmissionRefused, base_of
+from flowbatch.spec.submitting import Base, SubmissionRefused, Vault, base_of, submitted
 from flowbatch.store.reader import Reader
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class Service:
         policy: Policy | None = None,
         folder: str = "/",
         limits: Limits | None = None,
+        vault: Vault | None = None,
     ) -> None:
         self.engine = engine
         self.account = account or Account()
@@ -69,9 +70,11 @@ class Service:
         self.reader = Reader(database)
         self.around = Surroundings(folder, os.path.expanduser("~"), root=os.geteuid() == 0)
         self.guard = Guard(policy or Policy(), os.path.realpath)
+        self.vault = vault
         self.submitting: dict[str, anyio.Event] = {}  # jobs whose first submission is under way
         self.tagging = anyio.Lock()
         self._bases: dict[str, Base] = {}
+        self._guards: dict[tuple[str, str], Guard] = {}
         self._bodies: dict[str, Mapping[str, Any]] = {}
         self._plans: dict[int, JobPlan] = {}
         self.updated: OrderedDict[tuple[str, str], None] = OrderedDict()  # clientTokens of updates that were made
@@ -128,18 +131,47 @@ class Service:
             body = self._bodies[row.id] = from_json(row.body)
         return body
 
-    def base(self, row: DefinitionRow) -> Base:
+    def govern(self, policy: Policy, vault: Vault | None) -> None:
+        """By the settings as they are from now on: what was judged by the old ones is judged again."""
+        self.guard = self.guard._replace(policy=policy)
+        self.vault = vault
+        self._bases.clear()
+        self._guards.clear()
+
+    def base(self, row: DefinitionRow, guard: Guard) -> Base:
         """Raises ClientFailure."""
         held = self._bases.get(row.id)
-        if held is None:
+        if held is None or (self.guard.policy.rules and held.guard != guard):
             try:
-                held = base_of(row, self.around, self.guard)
+                held = base_of(row, self.around, guard, self.vault)
             except SubmissionRefused as error:
                 raise ClientFailure(f"Job definition {row.id}: {error}") from None
             if len(self._bases) >= BASES_MAX:
                 self._bases.clear()
             self._bases[row.id] = held
         return held
+
+    def effective(self, row: DefinitionRow, request: Mapping[str, Any], queue: str, principal: str) -> JobSpec:
+        """What SubmitJob would run, held against what this principal's jobs may ask for in that queue. Raises ClientFailure,
+        SubmissionRefused."""
+        guard = self._guard_of(queue, principal)
+        return submitted(self.base(row, guard), request, self.around, guard, self.vault)
+
+    def secrets_of(self, row: DefinitionRow) -> tuple[str, ...]:
+        """The names of those that its jobs want, once `effective` was asked."""
+        held = self._bases.get(row.id)
+        return () if held is None else held.secrets
+
+    def _guard_of(self, queue: str, principal: str) -> Guard:
+        """Without rules there is one for all."""
+        if not self.guard.policy.rules:
+            return self.guard
+        key = (queue, principal)
+        if key not in self._guards:
+            if len(self._guards) >= BASES_MAX:
+                self._guards.clear()
+            self._guards[key] = self.guard._replace(policy=self.guard.policy.at(queue, principal), principal=principal)
+        return self._guards[key]
 
     def active(self, row: DefinitionRow) -> bool:
         known = self.state.definitions.get(row.name)

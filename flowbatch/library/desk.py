@@ -3,45 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import anyio.to_thread
 
 from flowbatch.engine.loop import Engine
-from flowbatch.errors import InputError
+from flowbatch.errors import FlowbatchError, InputError
+from flowbatch.model.access import AuditRow
 from flowbatch.model.ids import RunId
 from flowbatch.model.jobspec import RunPlan
 from flowbatch.model.rows import ShelfRow
 from flowbatch.model.status import RunStatus
-from flowbatch.model.stimuli import Shelve, SubmitRun
+from flowbatch.model.stimuli import Audit, Audited, Shelve, SubmitRun
 from flowbatch.store.reader import Reader
 
 if TYPE_CHECKING:
     from flowbatch.spec.compile import Plan
 
 
-class EngineDesk:
-    """`pin`: the plan as the engine takes it, with every place that it may run in. `database`: the store, to read."""
+class Warden(Protocol):
+    """Says what the files of a folder may, and writes the record of it."""
 
-    def __init__(self, engine: Engine, database: Path, pin: Callable[[Plan], RunPlan]) -> None:
+    def allow(self, plan: Plan, name: str, content: bytes) -> AuditRow:
+        """Raises InputError where the folder's principal may not do all that the run comes to."""
+
+    def refused(self, name: str, content: bytes, error: FlowbatchError) -> AuditRow: ...
+
+
+class EngineDesk:
+    """`pin`: the plan as the engine takes it, with every place that it may run in. `database`: the store, to read. `prefix`: of the
+    names of this library's files in the store, where there are several libraries."""
+
+    def __init__(
+        self, engine: Engine, database: Path, pin: Callable[[Plan], RunPlan], warden: Warden, prefix: str = ""
+    ) -> None:
         self._engine = engine
         self._database = database
         self._pin = pin
+        self._warden = warden
+        self._prefix = prefix
+
+    def allow(self, plan: Plan, name: str, content: bytes) -> None:
+        """Whether it may ever run. Raises InputError."""
+        self._warden.allow(plan, name, content)
+
+    def refuse(self, name: str, content: bytes, error: FlowbatchError) -> None:
+        self._engine.post(Audit((self._warden.refused(self._prefix + name, content, error),)))
 
     async def submit(self, plan: Plan, shelf: ShelfRow) -> None:
-        """The run and the row, in one transaction. Raises InputError where the engine refuses the run."""
-        pinned = self._pin(plan)
-        answer = await self._engine.ask(lambda ticket: SubmitRun(ticket, pinned, shelf))
+        """The run, the row and the record of the call, in one transaction. Raises InputError where it is not allowed, or the
+        engine refuses it."""
+        stored = shelf._replace(name=self._prefix + shelf.name)
+        row = self._warden.allow(plan, stored.name, shelf.content.encode())
+        pinned = replace(self._pin(plan), origin=stored.name)
+        answer = await self._engine.ask(lambda ticket: Audited(SubmitRun(ticket, pinned, stored), row))
         if answer.error is not None:
             raise InputError(answer.error)
 
     async def shelve(self, shelf: ShelfRow) -> None:
-        await self._engine.ask(lambda ticket: Shelve(ticket, shelf))
+        stored = shelf._replace(name=self._prefix + shelf.name)
+        await self._engine.ask(lambda ticket: Shelve(ticket, stored))
 
     def is_open(self, name: str) -> bool:
         """Whether a run that this file made has not ended. Asked when a time has come, and there are few open runs."""
-        return any(run.plan.origin == name for run in self._engine.machine.state.runs.values())
+        return any(run.plan.origin == self._prefix + name for run in self._engine.machine.state.runs.values())
 
     async def result(self, run: RunId) -> tuple[RunStatus, dict[str, object]] | None:
         """How a run ended; None while it goes on."""

@@ -85,13 +85,34 @@ class WatchedFolder:
             self._descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise InputError(f"{self.path}: the folder cannot be watched: {error.strerror}") from error
-        status = os.fstat(self._descriptor)
-        if not self.insecure and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        wrong = None if self.insecure else self._objection(os.fstat(self._descriptor))
+        if wrong is not None:
             self.close()
-            raise InputError(
-                f"{self.path}: others may write here, and what they put in would run as you; "
-                f"`chmod go-w {self.path}`, or serve with --insecure"
+            raise InputError(f"{wrong}, or serve with --insecure-folder")
+
+    def _objection(self, status: os.stat_result) -> str | None:
+        """How somebody else could put files here, or another folder in its place. Where the settings name `owners`, others may write
+        to a folder whose sticky bit keeps each to their own files: whose a file is decides then."""
+        if status.st_uid not in self.keepers:
+            return f"{self.path}: belongs to user {status.st_uid}, who may put anything here; `chown {os.geteuid()} {self.path}`"
+        others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        if others and not (self.owners - self.keepers and status.st_mode & stat.S_ISVTX):
+            return (
+                f"{self.path}: others may write here, and what they put in would run as you; `chmod go-w {self.path}` "
+                "(or, with `owners` in the settings, `chmod +t`)"
             )
+        for parent in Path(os.path.realpath(self.path)).parents:
+            above = os.stat(parent)
+            loose = above.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not above.st_mode & stat.S_ISVTX
+            if loose or above.st_uid not in self.keepers:
+                who = "others may write to it" if loose else f"it belongs to user {above.st_uid}"
+                return f"{self.path}: another folder could be put in its place, for {parent} is above it and {who}; `chmod go-w {parent}`"
+        return None
+
+    @property
+    def keepers(self) -> frozenset[int]:
+        """Who may own the folder itself."""
+        return frozenset({0, os.geteuid()})
 
     def expect(self, names: Iterable[str]) -> None:
         """Files that were there when somebody looked last: one that is not any more is told as Gone by the first poll."""

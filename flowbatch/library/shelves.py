@@ -17,6 +17,7 @@ import anyio.to_thread
 from flowbatch.errors import FlowbatchError, InputError
 from flowbatch.library.folder import ERRORS_SUFFIX, Found, Gone, Refused, WatchedFolder
 from flowbatch.logs import Logger
+from flowbatch.model.bucket import Bucket
 from flowbatch.model.ids import Millis, RunId
 from flowbatch.model.rows import ShelfRow
 from flowbatch.model.status import RunStatus
@@ -38,8 +39,14 @@ RESULT_SUFFIX: Final = ".result.json"
 class Desk(Protocol):
     """What the library asks of the engine."""
 
+    def allow(self, plan: Plan, name: str, content: bytes) -> None:
+        """Raises InputError where the folder may not run this, ever."""
+
+    def refuse(self, name: str, content: bytes, error: FlowbatchError) -> None:
+        """Writes down that a file was not taken."""
+
     async def submit(self, plan: Plan, shelf: ShelfRow) -> None:
-        """The run and the row, in one transaction. Raises InputError where the engine refuses the run."""
+        """The run and the row, in one transaction. Raises InputError where it is not allowed, or the engine refuses it."""
 
     async def shelve(self, shelf: ShelfRow) -> None: ...
 
@@ -75,6 +82,8 @@ class Library:
     desk: Desk
     clock: Clock
     rows: InitVar[Iterable[ShelfRow]] = ()
+    pace: Bucket | None = None  # what comes faster waits its turn
+    waiting: dict[str, Found] = field(init=False, default_factory=dict)  # by name; of the drop box with `inbox/`
     shelves: dict[str, Shelf] = field(init=False)
     drops: dict[str, ShelfRow] = field(init=False)  # files of the drop box whose runs go on
 
@@ -119,16 +128,43 @@ class Library:
         for news in await anyio.to_thread.run_sync(self.folder.poll):
             match news:
                 case Found():
-                    await self._accept(news)
+                    self.waiting[news.name] = news
                 case Refused():
-                    self.folder.write_errors(news.name, f"{news.name}: {news.why}\n")
+                    self.waiting.pop(news.name, None)
+                    self._refuse(news.name, b"", InputError(f"{news.name}: {news.why}"))
                 case Gone():
+                    self.waiting.pop(news.name, None)
                     await self._remove(news.name)
         if self.inbox is not None:
-            await self._poll_inbox(self.inbox)
+            await self._look_into(self.inbox)
+        for name in list(self.waiting):
+            if not (self._is_known(name) or self._may_start()):
+                break
+            found = self.waiting.pop(name)
+            if self.inbox is not None and name.startswith(INBOX):
+                await self._drop(self.inbox, found)
+            else:
+                await self._accept(found)
+        if self.inbox is not None:
+            for row in list(self.drops.values()):
+                await self._deliver(self.inbox, row)
         for shelf in self.shelves.values():
             if shelf.plan is not None and shelf.plan.schedule is not None and not shelf.row.gone:
                 await self._fire(shelf, shelf.plan.schedule)
+
+    def _is_known(self, name: str) -> bool:
+        """Whether what waits under that name was accepted already, and nothing will come of it."""
+        shelf = self.shelves.get(name)
+        return shelf is not None and not shelf.row.gone and shelf.row.digest == self.waiting[name].digest
+
+    def _may_start(self) -> bool:
+        return self.pace is None or self.pace.take(self.clock.now())
+
+    def _refuse(self, name: str, content: bytes, error: FlowbatchError) -> None:
+        """Told beside the file, and written down as a call that failed."""
+        self.folder.write_errors(name, f"{error}\n")
+        self.desk.refuse(name, content, error)
+        log.warning("library_refused", workflow=name, error=str(error))
 
     async def start(self, name: str, params: Mapping[str, str]) -> RunId:
         """Runs a workflow of the library now, whenever it would run by itself. Raises FlowbatchError."""
@@ -136,9 +172,13 @@ class Library:
         if shelf is None or shelf.row.gone:
             raise InputError(f"there is no workflow {name!r} in the library")
         content = shelf.row.content.encode()
-        plan = await anyio.to_thread.run_sync(self._compiled, name, content, params)
-        row = shelf.row._replace(run=plan.run.id)
-        await self.desk.submit(plan, row)
+        try:
+            plan = await anyio.to_thread.run_sync(self._compiled, name, content, params)
+            row = shelf.row._replace(run=plan.run.id)
+            await self.desk.submit(plan, row)
+        except FlowbatchError as error:
+            self.desk.refuse(name, content, error)
+            raise
         shelf.row = row
         return plan.run.id
 
@@ -158,13 +198,15 @@ class Library:
                 row = row._replace(run=plan.run.id)
                 await self.desk.submit(plan, row)
             else:
+                self.desk.allow(plan, found.name, found.content)
                 if shelf is not None and shelf.plan is not None and shelf.plan.schedule == plan.schedule:
                     row = row._replace(seen_at=shelf.row.seen_at)  # times that are still owed stay so
                 await self.desk.shelve(row)
         except FlowbatchError as error:
-            self.folder.write_errors(found.name, f"{error}\n")
-            log.warning("library_refused", workflow=found.name, error=str(error))
+            self._refuse(found.name, found.content, error)
             return
+        for each in plan.warnings:
+            log.warning("library_warning", workflow=found.name, warning=str(each))
         self.folder.clear_errors(found.name)
         first_look = shelf is not None and shelf.first_look and row.seen_at == shelf.row.seen_at
         self.shelves[found.name] = Shelf(row, plan, first_look)
@@ -197,6 +239,8 @@ class Library:
             schedule = replace(schedule, missed=Missed.ALL)  # a time that waits for its turn is not missed
         for time in due(schedule, shelf.row.seen_at, now, was_down=False).times:
             if schedule.overlap is Overlap.ALLOW or not self.desk.is_open(shelf.row.name):
+                if not self._may_start():
+                    return  # the time is still owed
                 await self._start(shelf, time)
             elif schedule.overlap is Overlap.QUEUE:
                 return
@@ -213,6 +257,7 @@ class Library:
             await self.desk.submit(plan, row)
         except FlowbatchError as error:
             self.folder.write_errors(name, f"the run of its schedule could not start:\n{error}\n")
+            self.desk.refuse(name, shelf.row.content.encode(), error)
             log.error("schedule_start_refused", workflow=name, time=time, error=str(error))
             await self._shelve(shelf, seen_at=time)
         else:
@@ -220,17 +265,18 @@ class Library:
 
     # --- the drop box
 
-    async def _poll_inbox(self, inbox: WatchedFolder) -> None:
+    async def _look_into(self, inbox: WatchedFolder) -> None:
         for news in await anyio.to_thread.run_sync(inbox.poll):
             match news:
                 case Found():
-                    await self._drop(inbox, news)
+                    self.waiting[INBOX + news.name] = news
                 case Refused():
+                    self.waiting.pop(INBOX + news.name, None)
                     inbox.write_errors(news.name, f"{news.name}: {news.why}\n")
+                    self.desk.refuse(INBOX + news.name, b"", InputError(news.why))
                 case Gone():
+                    self.waiting.pop(INBOX + news.name, None)
                     inbox.clear_errors(news.name)
-        for row in list(self.drops.values()):
-            await self._deliver(inbox, row)
 
     async def _drop(self, inbox: WatchedFolder, found: Found) -> None:
         """Runs now, whatever it says of a schedule."""
@@ -243,6 +289,7 @@ class Library:
             row = ShelfRow(name, found.digest, found.content.decode(), self.clock.now(), False, plan.run.id)
             await self.desk.submit(plan, row)
         except FlowbatchError as error:
+            self.desk.refuse(name, found.content, error)
             moved = inbox.move(found.name, FAILED)
             inbox.write_below(FAILED, moved + ERRORS_SUFFIX, f"{error}\n")
         else:

@@ -31,7 +31,8 @@ from flowbatch.spec.places import Places, Surroundings, judge_places
 from flowbatch.spec.policy import Guard
 from flowbatch.spec.positions import Positions, in_order
 from flowbatch.spec.registering import registrations
-from flowbatch.spec.schema import ParamModel, WorkflowModel
+from flowbatch.spec.schema import ParamModel, SecretModel, WorkflowModel
+from flowbatch.spec.serving import House, judge_guest, judge_pasted
 from flowbatch.spec.specs import SpecMaker
 from flowbatch.spec.token_schema import tokens_of
 from flowbatch.spec.validation import EXPRESSION, Validated, validate
@@ -80,6 +81,7 @@ class Plan:
     manual: bool = False  # `serve` runs it only when it is asked to
     written: tuple[WorkflowModel, Positions] | None = None  # the file itself, for what is said of its lines
     drafts: tuple[Draft, ...] = ()  # the jobs as they were merged, in the order of the run's
+    secrets: tuple[str, ...] = ()  # the names of all that jobs and receivers want
 
 
 def nothing_registered(name: str, revision: int | None) -> DefinitionRow | None:
@@ -119,6 +121,7 @@ def plan(
     tokens: Callable[[], Iterable[Token]] = tuple,
     registry: Lookup = nothing_registered,
     register: bool = False,
+    house: House | None = None,
 ) -> Plan:
     """Raises WorkflowInvalid with everything that is wrong, in the order of the file.
 
@@ -126,14 +129,19 @@ def plan(
     flowbatch may run jobs as other users. `guard`: what containers may ask for; None judges nothing, for a picture. `host`: the guard, where the settings name it.
     `absent`: why a secret cannot be there; None asks nobody.
     `tokens`: those that all runs share; asked for only where a job needs some.
+    `house`: of the server that runs it for others; None: who types `run` may what they may.
     `registry`: the definitions that are stored. `register`: the plan carries the file's own, to be stored with the run.
     """
     findings = Findings(document.positions)
-    values, checked = _filled(document, params, run_id, findings)
+    values, checked = _filled(document, params, run_id, findings, house)
     model = checked.model
     if model is None:
         raise WorkflowInvalid(in_order(findings.problems))
-    drafts = draft(checked, findings, document.name, registry)
+    secrets: Mapping[str, SecretModel] = model.secrets or {}
+    if house is not None:
+        judge_guest(model, house, findings)
+        secrets = house.secrets
+    drafts = draft(checked, findings, document.name, registry, secrets)
     keep = kept(drafts.main, only, drafts.final, findings) if only else set(drafts.main)
     before = len(findings.problems)
     judge_places(model.environments or {}, model.queues or {}, _names(document, available), findings)
@@ -142,7 +150,9 @@ def plan(
             ("start",), "a workflow with a schedule starts by that; give one of schedule and start", at_key=True
         )
     trusted = len(findings.problems) == before and not any(path[:1] in _PLACES for path in checked.broken)
-    places = Places.of(model.environments or {}, model.queues or {}, available, queues, host)
+    guest = house is not None and not house.environments
+    own = ({}, {}) if guest else (model.environments or {}, model.queues or {})
+    places = Places.of(*own, available, queues, host)
     jobs = [*(job for job in drafts.main.values() if job.key in keep), *drafts.final.values()]
     ids = {job.key: JobId(new_id()) for job in jobs}
     around = Surroundings(folder, home, root)
@@ -154,7 +164,7 @@ def plan(
     known_tokens = {token.name: token for token in shared} | own_tokens if sure else None
     maker = SpecMaker(
         ids,
-        model.secrets or {},
+        secrets,
         values,
         volumes,
         places if trusted else None,
@@ -168,7 +178,7 @@ def plan(
         job.key: maker.spec(job, sizer.size(job)) for job in drafts.order if job.key in keep or job.key in drafts.final
     }
     maker.judge_whole()
-    told = NotifyMaker(model.secrets or {}, around, findings)
+    told = NotifyMaker(secrets, around, findings)
     notify = told.sinks(model.notify or ())
     if absent is not None:
         maker.judge_secrets(absent)
@@ -197,6 +207,7 @@ def plan(
         model.start == "manual",
         (model, document.positions),
         tuple(jobs),
+        tuple(sorted({*maker.used, *told.used})),
     )
 
 
@@ -210,12 +221,15 @@ def _schedule(model: WorkflowModel) -> Schedule | None:
 
 
 def _filled(
-    document: Document, params: Mapping[str, str], run_id: str, findings: Findings
+    document: Document, params: Mapping[str, str], run_id: str, findings: Findings, house: House | None
 ) -> tuple[dict[str, Value], Validated[WorkflowModel]]:
     """The parameters' values, and the file with its expressions filled in."""
     section = {"params": document.root.get("params"), "jobs": {}}
     declarations = validate(section, WorkflowModel, document.positions).model  # wrong ones are reported with the rest
     declared: dict[str, ParamModel] = (declarations.params if declarations is not None else None) or {}
+    if house is not None:
+        parameters.judge_patterns(declared, findings)
+        findings.raise_any()  # before anything is matched
     values = parameters.evaluate(declared, params, findings)
     value, pending = document.root, False
     if EXPRESSION in document.source:
@@ -224,7 +238,11 @@ def _filled(
         written = document.root.get("params")
         names = written if isinstance(written, dict) else {}
         unknown = frozenset(f"params.{name}" for name in names if name not in values)
-        value, pending = expand(document.root, Scope(facts, unknown, findings)), bool(unknown)
+        scope = Scope(facts, unknown, findings)
+        value, pending = expand(document.root, scope), bool(unknown)
+        if house is not None:
+            for name, path in sorted(scope.pasted, key=str):
+                judge_pasted(name, path, declared, findings)
     checked = validate(value, WorkflowModel, document.positions, pending=pending)
     findings.problems += checked.problems
     findings.pending = pending

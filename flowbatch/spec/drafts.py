@@ -32,9 +32,13 @@ class Drafts:
 
 
 def draft(
-    validated: Validated[WorkflowModel], findings: Findings, workflow: str = "", registry: Lookup | None = None
+    validated: Validated[WorkflowModel],
+    findings: Findings,
+    workflow: str = "",
+    registry: Lookup | None = None,
+    known_secrets: Mapping[str, SecretModel] | None = None,
 ) -> Drafts:
-    """`registry`: where `uses` looks after the file's own definitions; without one, what is not in the file is not judged."""
+    """`known_secrets`: None: the file's own. `registry`: where `uses` looks after the file's own definitions; without one, what is not in the file is not judged."""
     model = validated.model
     if model is None:
         return Drafts()
@@ -48,7 +52,7 @@ def draft(
     for stage, others, section in ((drafts.main, drafts.final, "jobs"), (drafts.final, drafts.main, "finally")):
         connect(stage, others, broken.names(section), findings)
         drafts.order += in_dependency_order(stage, findings)
-    secrets = set(model.secrets or ()) | broken.names("secrets")
+    secrets = set((model.secrets or ()) if known_secrets is None else known_secrets) | broken.names("secrets")
     for job in (*drafts.main.values(), *drafts.final.values()):
         _judge_job(job, secrets, findings)
     if not model.jobs and not broken.names("jobs"):

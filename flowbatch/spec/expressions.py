@@ -34,6 +34,9 @@ class Scope:
     findings: Findings
     room: int = 16 << 20  # characters that may still come in: a long value pasted often is a bomb
     warned: set[Path] = field(default_factory=set)
+    pasted: set[tuple[str, Path]] = field(
+        default_factory=set
+    )  # parameters in scripts, where the shell reads them as code
 
     @property
     def legal(self) -> list[str]:
@@ -123,6 +126,8 @@ def _value(name: str, path: Path, scope: Scope) -> Value | None:
             return STATUS
         scope.findings.problem(path, "run.status is known at the end alone: it is legal in `finally` jobs")
         return None
+    if name.startswith("params.") and path[-1] == "script":
+        scope.pasted.add((name.removeprefix("params."), path))
     if name.startswith("params.") and path[-1] == "script" and path not in scope.warned:
         scope.warned.add(path)
         variable = "$FLOWBATCH_PARAM_" + name.removeprefix("params.").upper().replace("-", "_")

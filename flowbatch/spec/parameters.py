@@ -6,7 +6,10 @@ import math
 import re
 import warnings
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
+
+from pydantic_core import SchemaError, SchemaValidator, ValidationError, core_schema
 
 from flowbatch.spec.expressions import Value
 from flowbatch.spec.findings import Findings
@@ -109,6 +112,35 @@ def _pattern_error(pattern: str) -> str | None:
     return None
 
 
+def judge_patterns(params: Mapping[str, ParamModel], findings: Findings) -> None:
+    """For a file of somebody else's: a pattern that no engine matches in time linear in the text could stop everything."""
+    for name, param in params.items():
+        if param.pattern is not None and _pattern_error(param.pattern) is None and _linear(param.pattern) is None:
+            text = "a server takes no pattern that looks ahead or back, refers back, or grows large; say it without"
+            findings.problem(("params", name, "pattern"), text)
+
+
+@lru_cache(maxsize=256)
+def _linear(pattern: str) -> SchemaValidator | None:
+    """None where it needs Python's own engine, whose time some patterns make exponential."""
+    try:
+        return SchemaValidator(core_schema.str_schema(pattern=rf"\A(?:{pattern})\z", regex_engine="rust-regex"))
+    except SchemaError:
+        return None
+
+
+def _matches(pattern: str, value: str) -> bool:
+    """As a whole."""
+    linear = _linear(pattern)
+    if linear is None:
+        return re.fullmatch(pattern, value) is not None
+    try:
+        linear.validate_python(value)
+    except ValidationError:
+        return False
+    return True
+
+
 def _type_error(param: ParamModel, value: Value) -> str | None:
     fits = {
         "string": isinstance(value, str),
@@ -149,6 +181,6 @@ def _text_error(param: ParamModel, value: str) -> str | None:
     if param.enum and value not in param.enum:
         hint = did_you_mean(value, [text_of(choice) for choice in param.enum])
         return f"must be one of {', '.join(text_of(choice) for choice in param.enum)}; found {shown(value)}{hint}"
-    if param.pattern is not None and _pattern_error(param.pattern) is None and not re.fullmatch(param.pattern, value):
+    if param.pattern is not None and _pattern_error(param.pattern) is None and not _matches(param.pattern, value):
         return f"{shown(value)} does not match the pattern {param.pattern}"
     return None

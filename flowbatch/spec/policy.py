@@ -43,6 +43,8 @@ class Policy:
     logs: tuple[str, ...] = ()  # log drivers that send logs elsewhere
     images: tuple[str, ...] = ()  # patterns of full names; none: every image
     protected: tuple[str, ...] = ()  # flowbatch's own data, Docker's data and socket: never mounted
+    processes: bool = True  # jobs without an image run as the user that flowbatch has
+    rules: tuple[Rule, ...] = ()
 
     def plus(self, other: Policy) -> Policy:
         """What either allows. A list of images stays a restriction: the first that has one decides."""
@@ -54,6 +56,37 @@ class Policy:
             self.logs + other.logs,
             self.images or other.images,
             self.protected + other.protected,
+            self.processes and other.processes,
+            self.rules + other.rules,
+        )
+
+    def at(self, queue: str, principal: str | None) -> Policy:
+        """What a job in this queue may ask for, of this principal of a server; None: of whoever types `run`."""
+        found = replace(self, rules=())
+        for rule in self.rules:
+            if rule.meant(queue, principal):
+                more = rule.allows
+                found = replace(
+                    found.plus(replace(more, processes=True)),
+                    images=found.images + more.images if found.images else (),
+                    processes=found.processes or more.processes,
+                )
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What is allowed beside the rest to some: jobs in these queues, of these principals (`*` and `?`); none named: of all."""
+
+    allows: Policy
+    queues: tuple[str, ...] = ()
+    principals: tuple[str, ...] = ()
+
+    def meant(self, queue: str, principal: str | None) -> bool:
+        if self.queues and not any(matches(each, queue) for each in self.queues):
+            return False
+        return not self.principals or (
+            principal is not None and any(matches(each, principal) for each in self.principals)
         )
 
 
@@ -61,10 +94,14 @@ NOTHING: Final = Policy()
 
 
 class Guard(NamedTuple):
-    """A policy, and how this machine's paths resolve."""
+    """A policy, and how this machine's paths resolve. `principal`: of a server, whose jobs they are."""
 
     policy: Policy
     resolve: Resolve
+    principal: str | None = None
+
+    def at(self, queue: str) -> Policy:
+        return self.policy.at(queue, self.principal) if self.policy.rules else self.policy
 
 
 class Objection(NamedTuple):
@@ -116,6 +153,10 @@ def moved(container: Container, resolve: Resolve) -> list[str]:
         for mount in container.mounts
         if not mount.volume and (real := resolve(mount.source)) != mount.source
     ]
+
+
+def no_process() -> str:
+    return "needs an `image`: the settings allow containers alone here (`policy: {processes: true}` allows processes)"
 
 
 def _refused(what: str, allow: str) -> str:

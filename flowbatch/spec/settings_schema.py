@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_network
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PlainValidator
 
@@ -17,29 +18,16 @@ from flowbatch.spec.environment_schema import EnvironmentModel, HostModel
 from flowbatch.spec.findings import Findings
 from flowbatch.spec.notify_schema import NotifyModel, WebhooksModel
 from flowbatch.spec.places import Places, Surroundings, judge_places
-from flowbatch.spec.policy import Policy, Root, plain, root_of
+from flowbatch.spec.policy import Policy, Root, Rule, plain, root_of
 from flowbatch.spec.positions import Positions
 from flowbatch.spec.queue_schema import QueueModel
 from flowbatch.spec.scalars import shown
 from flowbatch.spec.schema import SecretModel
 from flowbatch.spec.schema_parts import Strict
+from flowbatch.spec.serve_schema import AuditModel, Retention, ServeModel, serve_of
+from flowbatch.spec.serving import Serve
 from flowbatch.spec.token_schema import Tokens
 from flowbatch.spec.values import Name, SizeMib
-
-DAY_MS: Final = 24 * 3600 * 1000
-
-
-def _retention(value: object) -> int:
-    """`90d`, or a duration; never less than a day, for a record that somebody may still ask for."""
-    from flowbatch.spec.quantities import duration_ms
-
-    if isinstance(value, str) and value[:-1].isdigit() and value.endswith("d"):
-        kept_ms = int(value[:-1]) * DAY_MS
-    else:
-        kept_ms = duration_ms(value)
-    if kept_ms < DAY_MS:
-        raise ValueError("records are kept for at least 24h; leave the key out to keep them for ever")
-    return kept_ms
 
 
 def _children(value: object) -> int:
@@ -88,8 +76,8 @@ class RootModel(Strict):
     readonly: bool = Field(False, description="Only read.")
 
 
-class PolicyModel(Strict):
-    """What containers may ask for beyond the folder of their workflow and volumes of their own."""
+class AllowModel(Strict):
+    """What jobs may ask for beyond the folder of their workflow and volumes of their own."""
 
     mounts: list[Annotated[Root, PlainValidator(_root, json_schema_input_type=str | RootModel)]] | None = Field(
         None, description="Folders of this machine that may be mounted: {source: /data, readonly: true}."
@@ -101,8 +89,13 @@ class PolicyModel(Strict):
     images: list[str] | None = Field(
         None, min_length=1, description="The only images, by full name: docker.io/library/*, registry.local/*:v?, *@*."
     )
+    processes: bool | None = Field(
+        None,
+        description="Of a server: jobs without an image, which are processes of the server's own user. true unless given.",
+    )
 
-    def policy(self) -> Policy:
+    def allowed(self, *, processes: bool) -> Policy:
+        """`processes`: unless it says so itself."""
         return Policy(
             tuple(self.mounts or ()),
             self.privileged,
@@ -110,15 +103,34 @@ class PolicyModel(Strict):
             tuple(self.devices or ()),
             tuple(self.logs or ()),
             tuple(self.images or ()),
+            processes=processes if self.processes is None else self.processes,
         )
+
+
+class RuleModel(AllowModel):
+    """More for some: what jobs in these queues, of these principals of a server, may ask for beside the rest."""
+
+    queues: list[str] | None = Field(None, min_length=1, description="Names of queues, with * and ?. All unless given.")
+    principals: list[str] | None = Field(
+        None, min_length=1, description="Names of keys and of folders' principals, with * and ?. All unless given."
+    )
+
+
+class PolicyModel(AllowModel):
+    """What jobs may ask for, and what more some of them may."""
+
+    rules: list[RuleModel] | None = Field(None, max_length=64, description="More for some queues and principals.")
+
+    def policy(self) -> Policy:
+        rules = tuple(
+            Rule(each.allowed(processes=False), tuple(each.queues or ()), tuple(each.principals or ()))
+            for each in self.rules or ()
+        )
+        return replace(self.allowed(processes=True), rules=rules)
 
 
 class SettingsModel(Strict):
     """The settings of an engine, in flowbatch.yaml beside its state folder."""
-
-    LATER: ClassVar[dict[str, str]] = {
-        "keys": "keys belong to `serve`, which comes with a later release",
-    }
 
     environments: dict[Name, EnvironmentModel] | None = Field(None, description="Compute environments.")
     queues: dict[Name, QueueModel] | None = Field(None, description="Job queues.")
@@ -130,7 +142,15 @@ class SettingsModel(Strict):
     secrets: dict[Name, SecretModel] | None = Field(None, description="Where secret values come from.")
     notify: list[NotifyModel] | None = Field(None, max_length=64, description="Where events of all runs go.")
     webhooks: WebhooksModel | None = Field(None, description="How far webhooks may go.")
-    retention: Annotated[int, PlainValidator(_retention, json_schema_input_type=int | str)] | None = Field(
+    serve: ServeModel | None = Field(None, description="The server.")
+    audit: AuditModel | None = Field(None, description="The record of who called what.")
+    allow_workflow_environments: bool = Field(
+        False, description="Of a server: files may bring environments and queues of their own."
+    )
+    allow_paths: list[Annotated[str, Field(pattern="^/")]] | None = Field(
+        None, description="Of a server: folders, beside a workflow's own, whose files an array may read (lines, glob)."
+    )
+    retention: Retention | None = Field(
         None,
         description="How long ended runs are kept, at least 24h (`90d`); for ever unless given. See `flowbatch gc`.",
     )
@@ -146,6 +166,14 @@ def places(
     judge_places(environments, queues, environments or ["default"], findings, of_settings=True)
     made = Places.of(environments, queues, base, ())
     return tuple(made.environments.values()), tuple(made.queues.values()), findings.problems
+
+
+def served(model: SettingsModel, folder: str, home: str, positions: Positions) -> tuple[Serve, list[Problem]]:
+    """`folder`: the settings' own."""
+    if model.serve is None:
+        return Serve(), []
+    findings = Findings(positions)
+    return serve_of(model.serve, Surroundings(folder, home), findings), findings.problems
 
 
 def receivers(

@@ -21,7 +21,7 @@ from flowbatch.spec.member_specs import members_of, principal_of, total_of
 from flowbatch.spec.members import programs
 from flowbatch.spec.needs import Draft
 from flowbatch.spec.places import DEFAULT, Places, Surroundings
-from flowbatch.spec.policy import Guard, objections, resolved
+from flowbatch.spec.policy import Guard, no_process, objections, resolved
 from flowbatch.spec.references import refs_in
 from flowbatch.spec.scalars import text_of
 from flowbatch.spec.schema import SecretModel, VolumeModel
@@ -83,13 +83,13 @@ class SpecMaker:
         """None where something is wrong with the job; reported."""
         queue = self.queue(job)
         for program in programs(job.layer):
-            self.judge_words(program)
+            self.judge_words(program, queue)
         if queue is None or children is None or job.broken:
             return None
         layer = job.layer
         members = self.members(job, queue, children)
         principal = None if members is None else principal_of(members)
-        container = None if members is not None else self.container(layer)
+        container = None if members is not None else self.container(layer, queue)
         retry = layer.retry or RetryPolicy()
         secrets = layer.secrets or {}
         for name in secrets.values():
@@ -146,7 +146,7 @@ class SpecMaker:
 
     def program(self, job: Draft, layer: Layer, queue: str) -> JobSpec:
         """Of one of its nodes or containers."""
-        container = self.container(layer)
+        container = self.container(layer, queue)
         secrets = layer.secrets or {}
         for name in secrets.values():
             self.used.setdefault(name, job.key)
@@ -167,15 +167,20 @@ class SpecMaker:
         self.judge_text(layer, spec)
         return spec
 
+    def asked(self, queue: str) -> str:
+        """Of the rules of a policy: a file's own queue cannot have the name of one that has more."""
+        own = self.places.own_queues if self.places is not None else ()
+        return "" if any(each.name == queue for each in own) else queue
+
     def command(self, layer: Layer, container: Container | None) -> tuple[str, ...]:
         return layer.command or (_NOTHING if container is None else ())
 
-    def container(self, layer: Layer) -> Container | None:
+    def container(self, layer: Layer, queue: str) -> Container | None:
         """Held against the policy, its sources resolved: what they are at the start can be compared with that."""
         container = container_of(layer, self.keep, self.around)
         if container is None or self.guard is None or layer.container is None:
             return container
-        for field, entry, text in objections(container, self.guard.policy, self.guard.resolve):
+        for field, entry, text in objections(container, self.guard.at(self.asked(queue)), self.guard.resolve):
             self.findings.problem(layer.container.path(field, entry), text)
         return resolved(container, self.guard.resolve)
 
@@ -215,9 +220,11 @@ class SpecMaker:
             findings.problem(layer.origins[0], text, at_key=True)
         return layer.share
 
-    def judge_words(self, layer: Layer) -> None:
+    def judge_words(self, layer: Layer, queue: str | None) -> None:
         findings = self.findings
         process = layer.container is None or layer.container.image is None
+        if process and queue is not None and self.guard is not None and not self.guard.at(self.asked(queue)).processes:
+            findings.problem(layer.origins[0], no_process(), at_key=True)
         if layer.user is not None and process and not self.around.root:
             path = findings.positions.first(layer.paths("user", "containerProperties"))
             findings.problem(path, "a process can run as another user only where flowbatch runs as root; leave it out")

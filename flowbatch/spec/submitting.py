@@ -7,15 +7,15 @@ stands here. A revision never changes, so that what it alone comes to is kept (`
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from flowbatch.errors import Problem
 from flowbatch.model.container import Container
 from flowbatch.model.definition import DefinitionRow
 from flowbatch.model.ids import JobId
-from flowbatch.model.jobspec import JobSpec, Stage
+from flowbatch.model.jobspec import JobSpec, SecretSource, Stage
 from flowbatch.spec import containers
 from flowbatch.spec.arrays import SINGLE
 from flowbatch.spec.definitions import stored_layer
@@ -26,7 +26,7 @@ from flowbatch.spec.needs import Draft
 from flowbatch.spec.places import Surroundings
 from flowbatch.spec.policy import Guard
 from flowbatch.spec.positions import nowhere
-from flowbatch.spec.schema import LayerModel
+from flowbatch.spec.schema import LayerModel, SecretModel
 from flowbatch.spec.specs import SpecMaker
 from flowbatch.spec.validation import validate
 
@@ -51,17 +51,29 @@ class Base:
     body: Mapping[str, object]
     layer: Layer
     spec: JobSpec
+    secrets: tuple[str, ...]  # the names of those that it wants
+    guard: Guard  # that it was held against
 
 
-def base_of(row: DefinitionRow, around: Surroundings, guard: Guard) -> Base:
+class Vault(NamedTuple):
+    """The secrets of a server, by their names; `absent` says why one cannot be there."""
+
+    secrets: Mapping[str, SecretModel]
+    absent: Callable[[SecretSource], str | None]
+
+
+def base_of(row: DefinitionRow, around: Surroundings, guard: Guard, vault: Vault | None = None) -> Base:
     """Raises SubmissionRefused: a definition may ask for what this server does not allow."""
     body = json.loads(row.body)
     findings = Findings(nowhere(row.id, body))
     layer = stored_layer(row, (), findings)
-    return Base(row, body, layer, spec_of(layer, row.id, around, guard, findings))
+    wanted = {name for program in programs(layer) for name in (program.secrets or {}).values()}
+    return Base(row, body, layer, spec_of(layer, row.id, around, guard, findings, vault), tuple(sorted(wanted)), guard)
 
 
-def submitted(base: Base, request: Mapping[str, object], around: Surroundings, guard: Guard) -> JobSpec:
+def submitted(
+    base: Base, request: Mapping[str, object], around: Surroundings, guard: Guard, vault: Vault | None = None
+) -> JobSpec:
     """`request`: SubmitJob's JSON, checked for its shape; its name, queue, needs and size are the caller's to set. Raises
     SubmissionRefused."""
     upper = {key: value for key in OVERRIDING if (value := request.get(key)) not in (None, {})}
@@ -72,7 +84,7 @@ def submitted(base: Base, request: Mapping[str, object], around: Surroundings, g
             upper["containerOverrides"] = overrides(box, base.body)
         findings = Findings(nowhere("SubmitJob", upper))
         layer = merged(layer_over(upper, findings), base.layer)
-        spec = spec_of(layer, base.row.id, around, guard, findings)
+        spec = spec_of(layer, base.row.id, around, guard, findings, vault)
     parameters, tags = request.get("parameters"), request.get("tags")
     if isinstance(parameters, Mapping) and parameters:
         spec = replace(spec, parameters=tuple({**dict(spec.parameters), **parameters}.items()))
@@ -125,17 +137,28 @@ class AloneMaker(SpecMaker):
         return ""
 
 
-def spec_of(layer: Layer, definition: str, around: Surroundings, guard: Guard, findings: Findings) -> JobSpec:
+def spec_of(
+    layer: Layer,
+    definition: str,
+    around: Surroundings,
+    guard: Guard,
+    findings: Findings,
+    vault: Vault | None,
+) -> JobSpec:
     overridden(layer, findings)
+    secrets: Mapping[str, SecretModel] = {} if vault is None else vault.secrets
     for program in programs(layer):
-        if program.secrets:
-            name = next(iter(program.secrets.values()))
+        for name in (program.secrets or {}).values():
+            if name in secrets:
+                continue
             raise SubmissionRefused(f"secret {name!r} is not among those of the server's settings")
         containers.judge(program, findings)
     maker = AloneMaker(
-        {}, {}, {}, {}, None, around, findings, guard, (None, {})
+        {}, secrets, {}, {}, None, around, findings, guard, (None, {})
     )  # the engine knows which tokens there are
     spec = maker.spec(Draft("", Stage.MAIN, layer, broken=False, definition=definition), SINGLE)
+    if vault is not None:
+        maker.judge_secrets(vault.absent)
     if findings.problems or spec is None:
         raise SubmissionRefused("; ".join(map(told, findings.problems)))
     return spec

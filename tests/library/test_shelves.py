@@ -14,11 +14,12 @@ import anyio
 import pytest
 
 from flowbatch.app import App, open_app, pinned
-from flowbatch.errors import InputError
+from flowbatch.errors import FlowbatchError, InputError
 from flowbatch.folder import StateFolder
 from flowbatch.library.desk import EngineDesk
 from flowbatch.library.folder import WatchedFolder
 from flowbatch.library.shelves import Library
+from flowbatch.model.access import AuditRow
 from flowbatch.model.ids import Millis
 from flowbatch.model.jobspec import Environment, Queue
 from flowbatch.model.outcome import Outcome
@@ -117,6 +118,16 @@ def compiled(name: str, content: bytes, params: Mapping[str, str]) -> Plan:
     )  # fmt: skip
 
 
+class Anybody:
+    """Lets every file do everything; what one may is tested with a real server (tests/http/test_files.py)."""
+
+    def allow(self, plan: Plan, name: str, content: bytes) -> AuditRow:
+        return AuditRow(Millis(0), "-", None, None, None, "run", "*", True, None, plan.run.id, None, name)
+
+    def refused(self, name: str, content: bytes, error: FlowbatchError) -> AuditRow:
+        return AuditRow(Millis(0), "-", None, None, None, "run", "*", False, None, "-", None, name, error=str(error))
+
+
 @asynccontextmanager
 async def life(folder: Path, clock: HandClock) -> AsyncIterator[Rig]:
     """The engine in a life of its own; what the files and the store hold goes on."""
@@ -131,7 +142,10 @@ async def life(folder: Path, clock: HandClock) -> AsyncIterator[Rig]:
         with Reader(app.folder.database) as reader:
             rows = reader.shelves()
         desk = EngineDesk(
-            app.engine, app.folder.database, lambda plan: pinned(plan.run, plan.environments, plan.queues)
+            app.engine,
+            app.folder.database,
+            lambda plan: pinned(plan.run, plan.environments, plan.queues),
+            Anybody(),
         )
         yield Rig(app, Library(watched, inbox, compiled, desk, clock, rows), clock)
     watched.close()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from pydantic import Field
 
 from flowbatch.errors import WorkflowInvalid
 from flowbatch.http.calls import Answer, Call, context_of_request
+from flowbatch.http.effective import contexts_of_body
 from flowbatch.http.failures import ClientFailure
 from flowbatch.http.operations.shapes import Shape, Token, check_tags, read
 from flowbatch.http.pages import page_size
@@ -45,9 +46,11 @@ async def register_job_definition(call: Call) -> Answer:
     name = call.given.get("jobDefinitionName")
     tags = call.given.get("tags")
     tags = tags if isinstance(tags, dict) else {}
-    context: dict[str, Sequence[str]] = {**context_of_request(tags), **context_of_container(call.given)}
-    target = call.target(call.service.account.arn("job-definition", str(name)), context)
-    call.allow(target)
+    arn = call.service.account.arn("job-definition", str(name))
+    said = context_of_request(tags)
+    targets = [call.target(arn, {**said, **context}) for context in contexts_of_body(call.given)]
+    call.allow(*targets)
+    target = targets[0]
     if tags:
         call.also("batch:TagResource", target)
     try:
@@ -63,26 +66,6 @@ async def register_job_definition(call: Call) -> Answer:
     revision = int(value["revision"])
     arn = call.service.account.arn("job-definition", f"{made.name}:{revision}")
     return {"jobDefinitionName": made.name, "jobDefinitionArn": arn, "revision": revision}
-
-
-def context_of_container(given: Mapping[str, Any]) -> dict[str, Sequence[str]]:
-    """What conditions of a registration may ask: image, user, privileged, the log driver and its options (aws-batch.md §13.2)."""
-    box = given.get("containerProperties")
-    if not isinstance(box, Mapping):
-        return {}
-    found: dict[str, Sequence[str]] = {"batch:privileged": ("true" if box.get("privileged") is True else "false",)}
-    for key, condition in (("image", "batch:image"), ("user", "batch:user")):
-        if isinstance(box.get(key), str):
-            found[condition] = (box[key],)
-    log = box.get("logConfiguration")
-    if isinstance(log, Mapping) and isinstance(log.get("logDriver"), str):
-        found["batch:logdriver"] = (log["logDriver"],)
-        options = log.get("options")
-        for option in ("group", "region", "stream-prefix", "create-group"):
-            value = options.get(f"awslogs-{option}") if isinstance(options, Mapping) else None
-            if isinstance(value, str):
-                found[f"batch:awslogs{option.replace('-', '')}"] = (value,)
-    return found
 
 
 async def deregister_job_definition(call: Call) -> Answer:

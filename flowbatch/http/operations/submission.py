@@ -13,7 +13,9 @@ import anyio
 from pydantic import Field
 
 from flowbatch.http.calls import Answer, Call, context_of_request
+from flowbatch.http.effective import contexts_of_spec
 from flowbatch.http.failures import ClientFailure
+from flowbatch.http.files import secret_arn
 from flowbatch.http.operations.identifiers import job_name
 from flowbatch.http.operations.shapes import JobName, Shape, Tags, read
 from flowbatch.http.policies import Target
@@ -22,7 +24,7 @@ from flowbatch.model.ids import JobId
 from flowbatch.model.jobspec import JobPlan, JobSpec, Need
 from flowbatch.model.queues import IDENTIFIER
 from flowbatch.model.stimuli import EndedJob, SubmitJob
-from flowbatch.spec.submitting import SUBMIT_SIZE_MAX, SubmissionRefused, strict_objection, submitted
+from flowbatch.spec.submitting import SUBMIT_SIZE_MAX, SubmissionRefused, strict_objection
 
 DEPENDENCIES_MAX: Final = 20
 ARRAY_MAX: Final = 10_000
@@ -94,7 +96,7 @@ async def submit_job(call: Call) -> Answer:
     service = call.service
     queue = service.account.name_of("job-queue", given.jobQueue)
     row = service.revision(given.jobDefinition)
-    spec = effective(call, given, row)
+    spec = effective(call, given, row, queue)
     allow(call, given, row, spec, queue)
     if not service.active(row):
         raise ClientFailure(f"Job definition {row.id} is INACTIVE: it was deregistered")
@@ -122,7 +124,7 @@ async def submit_job(call: Call) -> Answer:
     return {"jobArn": service.account.arn("job", job), "jobName": given.jobName, "jobId": job}
 
 
-def effective(call: Call, given: SubmitJobInput, row: DefinitionRow) -> JobSpec:
+def effective(call: Call, given: SubmitJobInput, row: DefinitionRow, queue: str) -> JobSpec:
     """With the overrides: what is authorised is what would run."""
     reserved = [
         pair.name
@@ -135,7 +137,7 @@ def effective(call: Call, given: SubmitJobInput, row: DefinitionRow) -> JobSpec:
         )
     service = call.service
     try:
-        return submitted(service.base(row), call.given, service.around, service.guard)
+        return service.effective(row, call.given, queue, call.principal.name)
     except SubmissionRefused as error:
         raise ClientFailure(str(error)) from None
 
@@ -143,16 +145,22 @@ def effective(call: Call, given: SubmitJobInput, row: DefinitionRow) -> JobSpec:
 def allow(call: Call, given: SubmitJobInput, row: DefinitionRow, spec: JobSpec, queue: str) -> None:
     """On the queue and on the definition, whose revision is known before anybody is asked (security.md §1). Raises AccessDenied."""
     account, tags = call.service.account, given.tags or {}
-    context: dict[str, Sequence[str]] = {**context_of_request(tags), **context_of_spec(spec)}
+    said: dict[str, Sequence[str]] = dict(context_of_request(tags))
     if given.shareIdentifier is not None:
-        context["batch:shareidentifier"] = (given.shareIdentifier,)
-    of_queue = call.target(account.arn("job-queue", queue), {**context, **call.tags_of("job-queue", queue, dict)})
-    revision = {**context, **call.tags_of("job-definition", row.id, lambda: dict(row.tags))}
-    of_definition = call.target(account.arn("job-definition", row.id), revision)
-    by_name = call.target(account.arn("job-definition", row.name), revision)
-    if ":" not in given.jobDefinition.rpartition("/")[2] and named_alone(call, of_definition, by_name):
-        of_definition = by_name
-    call.allow(of_queue, of_definition)
+        said["batch:shareidentifier"] = (given.shareIdentifier,)
+    targets: list[Target] = []
+    for container in contexts_of_spec(spec):
+        context = {**said, **container}
+        of_queue = call.target(account.arn("job-queue", queue), {**context, **call.tags_of("job-queue", queue, dict)})
+        revision = {**context, **call.tags_of("job-definition", row.id, lambda: dict(row.tags))}
+        of_definition = call.target(account.arn("job-definition", row.id), revision)
+        by_name = call.target(account.arn("job-definition", row.name), revision)
+        if ":" not in given.jobDefinition.rpartition("/")[2] and named_alone(call, of_definition, by_name):
+            of_definition = by_name
+        targets += [of_queue, of_definition]
+    call.allow(*targets)
+    for name in call.service.secrets_of(row):
+        call.also("secretsmanager:GetSecretValue", call.target(secret_arn(account, name)))
     if tags:
         call.also("batch:TagResource", call.target(account.arn("job", "*"), context_of_request(tags)))
 
@@ -163,21 +171,6 @@ def named_alone(call: Call, revision: Target, name: Target) -> bool:
 
     decision = authorize(call.principal.policies, call.action, (revision,))
     return not decision.allowed and decision.statement is None and call.allows(name)
-
-
-def context_of_spec(spec: JobSpec) -> dict[str, Sequence[str]]:
-    """What conditions may ask of a container; of a process, its user."""
-    box = spec.container
-    if box is None:
-        return {"batch:user": (spec.user,)} if spec.user else {}
-    found: dict[str, Sequence[str]] = {
-        "batch:image": (box.image,),
-        "batch:privileged": ("true" if box.privileged else "false",),
-        "batch:logdriver": (box.log.driver if box.log is not None else "awslogs",),
-    }
-    if box.user:
-        found["batch:user"] = (box.user,)
-    return found
 
 
 def needs_of(call: Call, given: SubmitJobInput) -> tuple[tuple[Need, ...], bool]:
