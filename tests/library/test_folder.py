@@ -160,6 +160,41 @@ def test_a_folder_that_others_may_write_to_is_refused(tmp_path: Path, mode: int)
     insecure.close()
 
 
+def test_a_folder_below_one_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
+    """They could put another in its place; where the sticky bit is set, as on /tmp, they could not."""
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    watched = WatchedFolder(tmp_path / "a" / "b", frozenset({os.getuid()}))
+    (tmp_path / "a").chmod(0o777)
+    with pytest.raises(InputError, match="another folder could be put in its place"):
+        watched.open()
+    (tmp_path / "a").chmod(0o1777)
+    watched.open()
+    watched.close()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives folders away")
+def test_a_folder_of_a_stranger_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.mkdir(mode=0o755)
+    os.chown(path, 4711, -1)
+    with pytest.raises(InputError, match="belongs to user 4711, who may put anything here"):
+        WatchedFolder(path, frozenset({0, 4711})).open()
+
+
+def test_others_that_the_settings_name_may_write_where_each_keeps_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.mkdir()
+    path.chmod(0o777)
+    named = WatchedFolder(path, frozenset({os.getuid(), 4711}))
+    with pytest.raises(InputError, match="others may write here"):
+        named.open()
+    path.chmod(0o1777)
+    named.open()
+    named.close()
+    with pytest.raises(InputError, match="others may write here"):
+        WatchedFolder(path, frozenset({os.getuid()})).open()
+
+
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be watched: No such file"):
         WatchedFolder(tmp_path / "none", frozenset()).open()
