@@ -87,6 +87,7 @@ def attempt_object(attempt: AttemptView, logs: Path) -> Object:
         "exit_code": attempt.exit_code,
         "reason": attempt.reason,
         "status_reason": attempt.status_reason,
+        "image": attempt.image,
         "log": str(path),
         "truncated": attempt.truncated or is_cut(path),
     }

@@ -86,6 +86,7 @@ def member_object(each: MemberView, logs: Path) -> dict[str, object]:
         "exit_code": each.exit_code,
         "reason": each.reason,
         "status_reason": each.status_reason,
+        "image": each.image,
         "log": str(logs / log_name(each.key.id)) if each.key.attempt else None,
         "truncated": each.truncated,
     }

@@ -271,12 +271,24 @@ def print_attempts(place: Place, attempts: Sequence[AttemptView], *, logs: bool 
     if not logs:
         return
     click.echo()
+    for image, numbers in images_of(attempts):
+        which = "" if len(numbers) == len(attempts) else f" of attempt {', '.join(numbers)}"
+        click.echo(f"image{which}: {clean(image)}")
     for each in attempts:
         path = place.folder.logs / log_name(each.key.id)
         note = "" if path.exists() else " (there is none)"
         click.echo(f"log of attempt {each.key.attempt}: {path}{note}")
         if each.truncated or is_cut(path):
             click.echo("  it was capped: its beginning is gone")
+
+
+def images_of(attempts: Sequence[AttemptView]) -> list[tuple[str, list[str]]]:
+    """The very images that containers were made from, and of which attempts: a tag may have moved between two."""
+    found: dict[str, list[str]] = {}
+    for each in attempts:
+        if each.image is not None:
+            found.setdefault(each.image, []).append(str(each.key.attempt))
+    return list(found.items())
 
 
 def print_fields(fields: Sequence[tuple[str, str]]) -> None:

@@ -73,11 +73,16 @@ def slot_of(address: str) -> int:
 
 def on_started(state: State, live: Live, crew: Crew, member: int, at: Millis, address: str, out: Turn) -> Step:
     """Step() where that was known already, or nobody waits for it."""
-    if not awaited(crew, member) or crew.seats[member].status is Status.RUNNING:
+    if not may_begin(crew, member):
         return Step()
     moves = Moves(out.now)
     members.begin(crew, member, at, address, moves)
     return finish(state, live, crew, moves, out)
+
+
+def may_begin(crew: Crew, member: int) -> bool:
+    """It was launched, and nobody has told that it runs."""
+    return awaited(crew, member) and crew.seats[member].status is not Status.RUNNING
 
 
 def on_ended(state: State, live: Live, crew: Crew, member: int, verdict: Verdict, at: Millis, out: Turn) -> Step:

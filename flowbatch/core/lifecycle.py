@@ -34,9 +34,12 @@ def on_started(state: State, fact: Started, out: Turn) -> None:
     if live is None:
         return
     if live.crew is not None:
+        if crews.may_begin(live.crew, fact.key.member):
+            out.image_row(live, fact.key, fact.image)
         step = crews.on_started(state, live, live.crew, fact.key.member, fact.at, fact.address, out)
         take(state, live, step, fact.at, out)
     elif live.status is not Status.RUNNING:
+        out.image_row(live, fact.key, fact.image)
         begin(state, live, fact.at, out)
         out.live_row(live)
 
@@ -94,6 +97,8 @@ def on_exited(state: State, fact: Exited, out: Turn) -> None:
     if live.crew is not None:
         on_member_exited(state, live, live.crew, fact, out)
         return
+    if live.status is Status.STARTING:
+        out.image_row(live, fact.key, fact.image)
     if live.status is Status.STARTING and fact.evidence.start_error is None and fact.started_at is not None:
         begin(state, live, fact.started_at, out)  # so that RUNNING is seen before the end
     halt = Halt.NONE if ended_in_time(live, fact.at) else live.halt
@@ -102,6 +107,8 @@ def on_exited(state: State, fact: Exited, out: Turn) -> None:
 
 def on_member_exited(state: State, live: Live, crew: Crew, fact: Exited, out: Turn) -> None:
     member = fact.key.member
+    if crews.may_begin(crew, member):
+        out.image_row(live, fact.key, fact.image)
     began_at = fact.started_at
     if began_at is None and fact.evidence.exit_code is not None:
         began_at = fact.at  # its start was never seen, and others may depend on it

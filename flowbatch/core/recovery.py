@@ -278,12 +278,18 @@ def confirm(state: State, live: Live, observation: Observation, out: Turn) -> No
     """Ours, and alive or ended: adopted by the ordinary facts."""
     if observation.evidence is not None:
         at = observation.at if observation.at is not None else out.now
-        lifecycle.on_exited(state, Exited(live.key, at, observation.evidence, observation.started_at), out)
+        fact = Exited(live.key, at, observation.evidence, observation.started_at, observation.image)
+        lifecycle.on_exited(state, fact, out)
         return
     if observation.started_at is not None:
-        lifecycle.on_started(state, Started(live.key, observation.started_at, observation.handle), out)
+        lifecycle.on_started(state, started(observation), out)
     if live.halt is not Halt.NONE and not live.stop_told:
         lifecycle.halt(state, live, live.halt, live.halt_reason, out)
+
+
+def started(seen: Observation) -> Started:
+    assert seen.started_at is not None
+    return Started(seen.key, seen.started_at, seen.handle, seen.address, seen.image)
 
 
 def miss(state: State, live: Live, out: Turn) -> None:
@@ -319,11 +325,11 @@ def look_at_member(state: State, live: Live, crew: Crew, observation: Observatio
         return
     if observation.evidence is not None:
         at = observation.at if observation.at is not None else out.now
-        lifecycle.on_exited(state, Exited(observation.key, at, observation.evidence, observation.started_at), out)
+        ended = Exited(observation.key, at, observation.evidence, observation.started_at, observation.image)
+        lifecycle.on_exited(state, ended, out)
         return
     if observation.started_at is not None:
-        fact = Started(observation.key, observation.started_at, observation.handle, observation.address)
-        lifecycle.on_started(state, fact, out)
+        lifecycle.on_started(state, started(observation), out)
     crews.tell_again(live, crew, member, out)
 
 

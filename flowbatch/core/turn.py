@@ -13,10 +13,10 @@ from flowbatch.core.tokens import TokenState
 from flowbatch.model.effects import Answer, Effect
 from flowbatch.model.ending import Halt, Verdict
 from flowbatch.model.events import ChildEvents, EventKind, EventRow
-from flowbatch.model.ids import Millis, RunId
+from flowbatch.model.ids import AttemptKey, Millis, RunId
 from flowbatch.model.jobspec import JobPlan, RunPlan
 from flowbatch.model.outcome import Outcome
-from flowbatch.model.rows import AttemptRow, JobRow, MemberRow, RunRow, TaskRow, Writes
+from flowbatch.model.rows import AttemptRow, ImageRow, JobRow, MemberRow, RunRow, TaskRow, Writes
 from flowbatch.model.status import RunStatus, Status
 
 FRESH = Odd()
@@ -96,6 +96,10 @@ class Turn:
             live.job.no, idx, attempt, member, seat.status, seat.life, seat.asked, seat.address, seat.due_at,
             seat.started_at, seat.stopped_at, *end,
         )  # fmt: skip
+
+    def image_row(self, live: Live, key: AttemptKey, image: str) -> None:
+        if image:
+            self.writes.images.append(ImageRow(live.job.no, key.idx, key.attempt, key.member, image))
 
     def touch(self, job: Job) -> None:
         self.jobs[job.no] = job

@@ -145,6 +145,16 @@ class MemberRow(NamedTuple):
     truncated: bool = False  # the log was capped
 
 
+class ImageRow(NamedTuple):
+    """The very image that a container was made from."""
+
+    job: int
+    idx: int
+    attempt: int
+    member: int  # ids.ALONE: the attempt is one container
+    image: str
+
+
 class ShelfRow(NamedTuple):
     """The content that was last accepted under a name in a server's library."""
 
@@ -191,6 +201,7 @@ class Writes:
     reopened: list[tuple[int, int, int]] = field(default_factory=list)
     attempts: list[AttemptRow] = field(default_factory=list)
     members: dict[tuple[int, int, int, int], MemberRow] = field(default_factory=dict)
+    images: list[ImageRow] = field(default_factory=list)
     events: list[EventRow] = field(default_factory=list)
     definitions: list[DefinitionRow] = field(default_factory=list)  # new revisions
     deregistered: list[tuple[str, int, Millis]] = field(
@@ -221,7 +232,7 @@ class Writes:
     def __bool__(self) -> bool:
         return bool(
             self.new_runs or self.new_jobs or self.runs or self.jobs or self.tasks or self.reopened or self.attempts
-            or self.members or self.events or self.definitions or self.deregistered or self.environments or self.queues
+            or self.members or self.images or self.events or self.definitions or self.deregistered or self.environments or self.queues
             or self.scheduling or self.shelves or self.usage or self.heads or self.tokens
             or self.keys or self.policies or self.tags or self.audit or self.sinks
         )  # fmt: skip

@@ -270,6 +270,7 @@ class Started:
     at: Millis
     handle: str = ""  # the backend's own name of it: a pid, a container id
     address: str = ""  # where the other nodes of its job reach it, if the backend gives each its own
+    image: str = ""  # the very one that its container was made from: name@sha256:…
 
 
 @record
@@ -289,6 +290,7 @@ class Exited:
     at: Millis
     evidence: Evidence
     started_at: Millis | None = None
+    image: str = ""  # as Started has it
 
 
 @record
@@ -301,6 +303,7 @@ class Observation:
     evidence: Evidence | None = None
     handle: str = ""
     address: str = ""  # as Started has it
+    image: str = ""  # likewise
 
 
 @record

@@ -54,6 +54,7 @@ def drop(db: sqlite3.Connection, statement: str, parameters: tuple[int, ...]) ->
 
 def drop_job(db: sqlite3.Connection, job: int) -> None:
     for statement in (
+        statements.DROP_IMAGES,
         statements.DROP_MEMBERS,
         statements.DROP_ATTEMPTS,
         statements.DROP_TASKS,

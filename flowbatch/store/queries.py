@@ -140,6 +140,12 @@ WHERE job = ? AND idx = ?
 ORDER BY attempt
 """
 
+IMAGES_OF_TASK: Final = """
+SELECT attempt, member, image
+FROM image
+WHERE job = ? AND idx = ?
+"""
+
 MEMBERS_OF_TASK: Final = """
 SELECT job, idx, attempt, member, status, life, asked, address, due_at, started_at, stopped_at, "end", exit_code, reason,
   status_reason, truncated

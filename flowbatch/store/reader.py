@@ -11,7 +11,7 @@ from pydantic_core import from_json
 from flowbatch.core.members import layout_of
 from flowbatch.model.access import AuditRow, KeyRow, PolicyRow
 from flowbatch.model.definition import DefinitionRow
-from flowbatch.model.ids import AttemptKey, Millis
+from flowbatch.model.ids import ALONE, AttemptKey, Millis
 from flowbatch.model.jobspec import JobPlan, RunPlan, Stage
 from flowbatch.model.rows import EnvironmentRow, Loaded, QueueRow, ShelfRow
 from flowbatch.model.status import RunStatus, Status
@@ -137,7 +137,13 @@ class Reader(Session):
                 known = {each.key.attempt for each in found}
                 if task.attempt and task.attempt not in known and not task.status.waiting:
                     found.append(views.last_attempt(job.id, task))
-        return found
+            images = self.images(job, index)
+        return [replace(each, image=images.get((each.key.attempt, ALONE))) for each in found] if images else found
+
+    def images(self, job: JobView, index: int = 0) -> dict[tuple[int, int], str]:
+        """(attempt, member) → the very image that its container was made from."""
+        rows = self.rows(queries.IMAGES_OF_TASK, job.no, index)
+        return {(attempt, member): image for attempt, member, image in rows}
 
     def members(self, job: JobView, index: int = 0, attempt: int | None = None) -> list[MemberView]:
         """Nodes or containers of an attempt, of the last one unless one is named; none where the job has none."""
@@ -150,11 +156,13 @@ class Reader(Session):
         rows = [loading.member_row(row) for row in self.rows(queries.MEMBERS_OF_TASK, job.no, index)]
         found = {row.member: row for row in rows if row.attempt == number}
         resting = Status.RUNNABLE if task.status.live and number == task.attempts else task.status
-        return [
+        images = self.images(job, index)
+        made = (
             views.member_view(AttemptKey(job.id, index, number, member), layout, found.get(member), resting)
             for member in range(len(layout.parts))
             if not layout.parts[member].holder
-        ]
+        )
+        return [replace(each, image=images.get((number, each.key.member))) for each in made]
 
     def failures(self, run: RunView) -> list[FailureGroup]:
         """FAILED tasks in groups that failed alike, job by job, the largest first; tolerated ones are among them."""

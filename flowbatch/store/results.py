@@ -88,6 +88,7 @@ class AttemptView:
     reason: str | None
     status_reason: str | None
     truncated: bool  # its log was capped
+    image: str | None = None  # the very one that its container was made from
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,7 @@ class MemberView:
     reason: str | None
     status_reason: str | None
     truncated: bool
+    image: str | None = None  # the very one that it was made from
 
     @property
     def id(self) -> str:

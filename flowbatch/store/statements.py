@@ -108,6 +108,11 @@ INSERT OR REPLACE INTO member
 SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) LIMIT ?
 """
 
+PUT_IMAGES: Final = """
+INSERT OR REPLACE INTO image (job, idx, attempt, member, image)
+SELECT * FROM (VALUES (?, ?, ?, ?, ?)) LIMIT ?
+"""
+
 PUT_EVENTS: Final = """
 INSERT INTO event (at, kind, run, job, idx, attempt, status, exit_code, reason, status_reason, detail)
 SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) LIMIT ?
@@ -339,6 +344,7 @@ DROP_RUN_PLAN: Final = "DELETE FROM run_plan WHERE run = ?"
 JOBS_TO_DROP: Final = "SELECT no FROM job WHERE run = ? ORDER BY no"
 DROP_ATTEMPTS: Final = "DELETE FROM attempt WHERE job = ?"
 DROP_MEMBERS: Final = "DELETE FROM member WHERE job = ?"
+DROP_IMAGES: Final = "DELETE FROM image WHERE job = ?"
 DROP_TASKS: Final = "DELETE FROM task WHERE job = ?"
 DROP_JOB_PLAN: Final = "DELETE FROM job_plan WHERE job = ?"
 DROP_JOB: Final = "DELETE FROM job WHERE no = ?"

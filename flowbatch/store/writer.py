@@ -36,6 +36,7 @@ ATTEMPTS: Final = Bulk(statements.PUT_ATTEMPTS, 10, enums=(9,))
 TOKENS: Final = Bulk(statements.PUT_TOKENS, 7, enums=(1,))
 DEFINITIONS: Final = Bulk(statements.PUT_DEFINITIONS, 8, enums=(2,))
 MEMBERS: Final = Bulk(statements.PUT_MEMBERS, 16, enums=(4, 6, 15))
+IMAGES: Final = Bulk(statements.PUT_IMAGES, 5)
 USAGE: Final = Bulk(statements.PUT_USAGE, 5)
 HEADS: Final = Bulk(statements.PUT_HEADS, 4)
 CHECKPOINT_COMMITS: Final = 1_000
@@ -155,6 +156,7 @@ def write(db: sqlite3.Connection, writes: Writes) -> None:
     TASKS.write(db, list(writes.tasks.values()))
     ATTEMPTS.write(db, writes.attempts)
     MEMBERS.write(db, list(writes.members.values()))
+    IMAGES.write(db, writes.images)
     sinks.write(db, writes)
     EVENTS.write(db, writes.events)
     for name, token in writes.tokens.items():

@@ -12,6 +12,7 @@ from flowbatch.folder import StateFolder
 from flowbatch.model.container import Container, Mount
 from flowbatch.model.ending import Evidence
 from flowbatch.model.jobspec import JobPlan, SecretSource
+from flowbatch.model.stimuli import Exited, Started
 from tests.cli.filled import History, id_of
 from tests.core.builders import environment, job, need
 
@@ -130,6 +131,23 @@ def test_a_capped_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     lines = told(folder, capsys, "flow/a").splitlines()
     assert lines[-2] == "  it was capped: its beginning is gone"
     assert lines[-3].startswith("log of attempt 1: ")
+
+
+def test_the_images_of_attempts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Once where all had the same; else each is named, for the tag has moved in between."""
+    history = History()
+    history.begin("one", job("same", attempts=2), job("moved", attempts=2))
+    for name, images in (("same", ("x@sha256:1", "x@sha256:1")), ("moved", ("x@sha256:1", "x@sha256:2"))):
+        for number, image in enumerate(images, 1):
+            key = history.key(f"{name}:0#{number}", "one")
+            history.tell(Started(key, history.now, image=image))
+            history.tell(Exited(key, history.now, Evidence(2 - number), history.now))
+    folder = history.store(tmp_path / "state")
+    assert "image: x@sha256:1" in told(folder, capsys, "last/same").splitlines()
+    lines = told(folder, capsys, "last/moved").splitlines()
+    assert lines[-4:-2] == ["image of attempt 1: x@sha256:1", "image of attempt 2: x@sha256:2"]
+    shown = json_of(folder, capsys, "last/moved")["history"]
+    assert [each["image"] for each in shown] == ["x@sha256:1", "x@sha256:2"]
 
 
 def test_a_child_that_waits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from flowbatch.model.ending import Evidence
+from flowbatch.model.ids import ALONE
 from flowbatch.model.jobspec import Action, RetryPolicy, Rule
+from flowbatch.model.rows import ImageRow
 from flowbatch.model.status import RunStatus, Status
-from flowbatch.model.stimuli import Tick
-from tests.core.builders import World, environment, job, need
+from flowbatch.model.stimuli import Census, Exited, Observation, Started, Tick
+from tests.core.builders import World, environment, gang, job, need, parse
 
 
 def test_a_single_walks_through_its_statuses() -> None:
@@ -119,3 +123,29 @@ def test_needs_are_met_in_order() -> None:
     world.end("b:1")
     assert world.launched() == ["c:1#1"]
     assert world.statuses("c") == "PsP"
+
+
+def test_the_image_of_an_attempt_is_told_once() -> None:
+    """With its start, or with an end whose start was never seen; never again, however often a census repeats it."""
+    world = World()
+    world.submit(job("a", attempts=2), job("b"))
+    fact = Started(parse("a"), world.now, image="x@sha256:1")
+    assert world.tell(fact).writes.images == [ImageRow(1, 0, 1, ALONE, "x@sha256:1")]
+    assert world.tell(fact).writes.images == []
+    assert world.tell(Exited(parse("a"), world.now, Evidence(1), world.now, "x@sha256:1")).writes.images == []
+    again = Exited(parse("a:0#2"), world.now, Evidence(0), world.now, "x@sha256:2")
+    assert world.tell(again).writes.images == [ImageRow(1, 0, 2, ALONE, "x@sha256:2")]
+    seen = Observation(parse("b"), world.now, image="y@sha256:3")
+    census = Census("fake", world.state.turn, (seen,))
+    assert world.tell(census).writes.images == [ImageRow(2, 0, 1, ALONE, "y@sha256:3")]
+    assert world.tell(replace(census, asked=world.state.turn)).writes.images == []
+
+
+def test_each_member_has_its_own_image() -> None:
+    world = World()
+    world.submit(gang(2))
+    told = [ImageRow(1, 0, 1, member, f"x@sha256:{member}") for member in (0, 1)]
+    for row in told:
+        fact = Started(parse(f"g@{row.member}"), world.now, image=row.image)
+        assert world.tell(fact).writes.images == [row]
+        assert world.tell(fact).writes.images == []

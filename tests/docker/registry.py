@@ -54,6 +54,7 @@ class Registry:
         self.gate.set()
         self.held: set[str] = set()  # layers that the gate holds back
         self.requests: list[tuple[str, str]] = []  # for manifests: method, image
+        self.digests: dict[str, list[str]] = {}  # of each image, what its name meant: oldest first
         self.port = 0
 
     def asked(self, image: str) -> list[str]:
@@ -63,10 +64,11 @@ class Registry:
     def absent(self) -> str:
         return f"localhost:{self.port}/absent-{uuid4().hex[:8]}:1"
 
-    def image(self) -> str:
-        """Puts a new one there: busybox, and a layer that no Engine has yet."""
-        name = f"test-{uuid4().hex[:8]}"
-        trees = [busybox_tree(), name_tree(name)]
+    def image(self, retag: str | None = None) -> str:
+        """Puts a new one there: busybox, and a layer that no Engine has yet. `retag`: under the name of this one."""
+        mark = f"test-{uuid4().hex[:8]}"
+        name = mark if retag is None else retag.partition("/")[2].removesuffix(":1")
+        trees = [busybox_tree(), name_tree(mark)]
         layers = [gzip.compress(tree, 1) for tree in trees]
         config = json.dumps(
             {
@@ -85,8 +87,11 @@ class Registry:
             "config": described(config, CONFIG),
             "layers": [described(layer, LAYER) for layer in layers],
         }
-        self._ask("PUT", f"/v2/{name}/manifests/1", json.dumps(manifest).encode(), MANIFEST)
-        return f"localhost:{self.port}/{name}:1"
+        body = json.dumps(manifest).encode()
+        self._ask("PUT", f"/v2/{name}/manifests/1", body, MANIFEST)
+        image = f"localhost:{self.port}/{name}:1"
+        self.digests.setdefault(image, []).append(f"localhost:{self.port}/{name}@{digest(body)}")
+        return image
 
     def _upload(self, name: str, blob: bytes) -> None:
         there = self._ask("POST", f"/v2/{name}/blobs/uploads/", b"", BLOB)

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from flowbatch.backends.docker.digests import chosen
 from flowbatch.backends.docker.pulls import PAUSE_FIRST_S
 from flowbatch.model.container import Pull
 from flowbatch.model.ending import Evidence, Halt
 from flowbatch.model.stimuli import LaunchFailed
-from tests.docker.engine import Raw
+from tests.docker.engine import IMAGE, Raw
 from tests.docker.registry import PASSWORD, USER, Registry, a_registry
 from tests.docker.test_away import until
 from tests.docker.world import DockerWorld, lines, with_world
@@ -176,3 +177,38 @@ async def test_credentials_come_from_a_helper(
     order = world.script("true", image=guarded.image())
     world.backend.launch([order])
     assert (await world.facts.exited(order.key)).evidence == Evidence(0)
+
+
+@with_world
+async def test_it_is_told_which_image_a_tag_meant(world: DockerWorld, registry: Registry) -> None:
+    """The tag moves between two attempts of a task; an image that was never in a registry has its own number; what is found again is told
+    with the same name."""
+    image = registry.image()
+    told = []
+    for attempt in (1, 2):
+        order = world.script("cat /etc/image-name; sleep 1000", attempt=attempt, image=image, pull=Pull.ALWAYS)
+        world.backend.launch([order])
+        told.append((await world.facts.started(order.key)).image)
+        if attempt == 1:
+            registry.image(retag=image)
+    assert told == registry.digests[image]
+    assert len(set(told)) == 2
+    await world.next_life()
+    assert sorted(each.image for each in await world.backend.census()) == sorted(told)
+    local = world.script("exit 4", 1)
+    world.backend.launch([local])
+    assert (await world.facts.exited(local.key)).image == world.raw.ok("GET", f"/images/{IMAGE}/json")["Id"]
+
+
+@pytest.mark.parametrize(
+    ("names", "reference", "found"),
+    [
+        (["b@sha256:2", "a@sha256:1"], "b:tag", "b@sha256:2"),
+        (["b@sha256:2", "a@sha256:1"], "c", "a@sha256:1"),
+        (["busybox@sha256:1", "a@sha256:1"], "docker.io/library/busybox:1.36", "busybox@sha256:1"),
+        (["localhost:5000/x@sha256:1"], "localhost:5000/x@sha256:1", "localhost:5000/x@sha256:1"),
+        ([], "b", None),
+    ],
+)
+def test_the_name_that_was_asked_for_is_chosen(names: list[str], reference: str, found: str | None) -> None:
+    assert chosen(names, reference) == found

@@ -100,7 +100,7 @@ class SimBackend:
         self.starts[key] = self.starts.get(key, 0) + 1
         execution.phase = Phase.RUNNING
         execution.started_at = self.world.stamp()
-        self.world.tell(Started(key, execution.started_at))
+        self.world.tell(Started(key, execution.started_at, image=key.id))
         script = execution.script
         if script.lost:
             self.world.at(now + (script.duration_ms or 0), self.lose, execution)

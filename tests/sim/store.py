@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from flowbatch.model.definition import DefinitionRow, KnownRevision
 from flowbatch.model.events import EventRow
-from flowbatch.model.ids import JobId, RunId
+from flowbatch.model.ids import ALONE, JobId, RunId
 from flowbatch.model.jobspec import JobPlan, RunPlan, Stage
 from flowbatch.model.rows import (
     AttemptRow,
@@ -44,6 +44,7 @@ class DictStore:
         self.tasks: dict[int, dict[int, TaskRow]] = defaultdict(dict)
         self.attempts: dict[tuple[int, int, int], AttemptRow] = {}
         self.members: dict[tuple[int, int, int, int], MemberRow] = {}
+        self.images: dict[tuple[int, ...], str] = {}
         self.events: list[EventRow] = []
         self.tokens: dict[str, TokenRow] = {}
         self.definitions: dict[tuple[str, int], DefinitionRow] = {}
@@ -79,6 +80,13 @@ class DictStore:
             assert attempt.stopped_at is not None, f"attempt {key} has no end"
             self.attempts[key] = attempt
         self.members.update(writes.members)
+        for told in writes.images:
+            assert told[:4] not in self.images, f"the image of {told} is told twice"
+            suffix = "" if told.member == ALONE else f".{told.member}"
+            assert told.image == f"{self.jobs[told.job].id}.{told.idx}.{told.attempt}{suffix}", (
+                f"{told} is another's image"
+            )
+            self.images[told[:4]] = told.image
         self.events += writes.events
         for name, token in writes.tokens.items():
             self.tokens.pop(name, None)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flowbatch.model.ids import Millis
-from flowbatch.model.rows import Writes
+from flowbatch.model.ids import ALONE, Millis
+from flowbatch.model.rows import ImageRow, Writes
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.store import collection
 from flowbatch.store.health import Health
@@ -20,7 +20,7 @@ from tests.store.rows import T0, attempt_row, job_row, run_row, spec, submission
 EVERYTHING = """
 SELECT (SELECT count(*) FROM run), (SELECT count(*) FROM run_plan), (SELECT count(*) FROM job),
   (SELECT count(*) FROM job_plan), (SELECT count(*) FROM task), (SELECT count(*) FROM attempt),
-  (SELECT count(*) FROM event)
+  (SELECT count(*) FROM event), (SELECT count(*) FROM image)
 """
 
 
@@ -33,6 +33,7 @@ async def a_run(store: SqliteStore, no: int, stopped_at: int | None) -> None:
     await store.commit(Writes(
         tasks={(job, i): task_row(job, i, status) for i in range(20)},
         attempts=[attempt_row(job, 3)],
+        images=[ImageRow(job, 3, 1, ALONE, "sha256:1")],
         events=[rows.child_event(no, job, i) for i in range(20)],
     ))  # fmt: skip
     if ended:
@@ -51,7 +52,7 @@ async def test_ended_runs_go_with_all_that_is_theirs(tmp_path: Path) -> None:
         assert await store.collect(T0) == 0
         assert await store.collect(Millis(T0 + 20)) == 2
         assert query(tmp_path, "SELECT no FROM run") == [(2,), (3,)]
-        assert query(tmp_path, EVERYTHING) == [(2, 2, 2, 2, 40, 2, 22 + 24)]
+        assert query(tmp_path, EVERYTHING) == [(2, 2, 2, 2, 40, 2, 22 + 24, 2)]
         assert query(tmp_path, "SELECT DISTINCT run FROM event") == [(2,), (3,)]
         assert [row.no for row, _ in (await store.load()).runs] == [2]
         assert await store.collect(Millis(T0 + 31)) == 1
@@ -71,7 +72,7 @@ async def test_a_crash_on_the_way_leaves_a_run_that_is_hidden_and_collected_next
             with Health(tmp_path / "flowbatch.db") as health:
                 assert health.violations() == []
         assert await store.collect(Millis(T0 + 11)) == 1
-        assert query(tmp_path, EVERYTHING) == [(0, 0, 0, 0, 0, 0, 0)]
+        assert query(tmp_path, EVERYTHING) == [(0, 0, 0, 0, 0, 0, 0, 0)]
 
 
 async def test_a_call_takes_a_bounded_number_of_runs(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ INSERT INTO task (job, idx, status, attempt, base, lost, memory_mib, environment
   SELECT 1 + value / 100, value % 100, 5 + value % 2, 1, 0, 0, 0, 'e', 1, 0, 1 FROM generate WHERE value < {ROWS};
 INSERT INTO attempt (job, idx, attempt, stopped_at) SELECT job, idx, 1, 1 FROM task;
 INSERT INTO member (job, idx, attempt, member, status, life, asked, truncated) SELECT job, idx, 1, 0, 3, 1, 0, 0 FROM task;
+INSERT INTO image (job, idx, attempt, member, image) SELECT job, idx, 1, -1, 'i' FROM task;
 INSERT INTO event (at, kind, run, job, idx, status)
   SELECT 0, iif(value % 100, 3, 1 + value % 2), 1 + value % 50, 1 + value / 100, value % 100, 5 FROM generate
   WHERE value < {ROWS};
@@ -78,6 +79,7 @@ def plan(db: sqlite3.Connection, sql: str) -> list[str]:
         ("COUNTS_OF_JOB", ["SEARCH task USING PRIMARY KEY (job=?)"]),
         ("TASKS_BETWEEN", ["SEARCH task USING PRIMARY KEY (job=? AND idx>? AND idx<?)"]),
         ("ATTEMPTS_OF_TASK", ["SEARCH attempt USING PRIMARY KEY (job=? AND idx=?)"]),
+        ("IMAGES_OF_TASK", ["SEARCH image USING PRIMARY KEY (job=? AND idx=?)"]),
         ("MEMBERS_OF_TASK", ["SEARCH member USING PRIMARY KEY (job=? AND idx=?)"]),
         (
             "FAILURES_OF_RUN",
@@ -176,6 +178,7 @@ def test_readers(db: sqlite3.Connection, sql: str, steps: list[str]) -> None:
                 "SEARCH member USING PRIMARY KEY (job=? AND idx=? AND attempt=?)",
             ],
         ),
+        ("DROP_IMAGES", ["SEARCH image USING PRIMARY KEY (job=?)"]),
         ("DROP_MEMBERS", ["SEARCH member USING PRIMARY KEY (job=?)"]),
         ("DROP_TASKS", ["SEARCH task USING PRIMARY KEY (job=?)"]),
         ("DROP_JOB", ["SEARCH job USING INTEGER PRIMARY KEY (rowid=?)"]),

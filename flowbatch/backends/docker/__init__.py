@@ -12,6 +12,7 @@ What the Engine really does, and the rules that follow from it, are rows D01 to 
     health      whether the Engine answers; nothing fails because it does not
     disk        whether there is room; what meets a full disk waits
     pulls       images, one pull of each at a time
+    digests     which image a tag meant
     logs, frames   the Engine's log of a container into ours
     body, names, ends   pure: what is asked of the Engine, and what its answers mean
     endpoints   where the Engine is, and TLS

@@ -134,6 +134,11 @@ class Api:
         answer: dict[str, Any] = json.loads(await self._send("GET", f"containers/{container}/json"))
         return answer
 
+    async def digests(self, image: str) -> list[str]:
+        """The names by digest (`busybox@sha256:…`) of an image, by its id; none where it never was in a registry."""
+        answer = json.loads(await self._send("GET", f"images/{image}/json"))
+        return [name for name in answer.get("RepoDigests") or () if "<none>" not in name]
+
     async def containers(self, label: str) -> list[dict[str, Any]]:
         """All that carry the label, ended ones too. The list may be stale, a hint at best (D25)."""
         params = {"all": "1", "filters": json.dumps({"label": [label]})}

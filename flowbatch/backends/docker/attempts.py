@@ -25,6 +25,7 @@ class Attempt:
     started_at: Millis | None = None
     stop_signal: str = "SIGTERM"
     address: str = ""
+    image: str = ""  # the very one that its container was made from
     fact: LaunchFailed | Exited | None = None  # how it ended, as told
     told: bool = False  # that it has started
     # wishes

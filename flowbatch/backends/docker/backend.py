@@ -281,6 +281,8 @@ class DockerBackend:
 def observation(attempt: Attempt) -> Observation:
     fact = attempt.fact
     if fact is None:
-        return Observation(attempt.key, attempt.started_at, handle=attempt.id, address=attempt.address)
+        return Observation(
+            attempt.key, attempt.started_at, handle=attempt.id, address=attempt.address, image=attempt.image
+        )
     began = fact.started_at if isinstance(fact, Exited) else None
-    return Observation(attempt.key, began, fact.at, fact.evidence, attempt.id)
+    return Observation(attempt.key, began, fact.at, fact.evidence, attempt.id, image=attempt.image)

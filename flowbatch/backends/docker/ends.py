@@ -45,6 +45,8 @@ class Look(NamedTuple):
     labels: Mapping[str, str]
     stop_signal: str = "SIGTERM"
     address: str = ""
+    image: str = ""  # its id: sha256:…
+    reference: str = ""  # what was asked for
     pid: int = 0  # of its first process, as the Engine's machine counts; 0: none runs
 
     @property
@@ -99,6 +101,8 @@ def parse(answer: Mapping[str, Any]) -> Look:
         answer["Config"].get("Labels") or {},
         answer["Config"].get("StopSignal") or "SIGTERM",
         address_of(answer.get("NetworkSettings") or {}),
+        str(answer.get("Image") or ""),
+        str(answer["Config"].get("Image") or ""),
         int(state.get("Pid") or 0),
     )
 

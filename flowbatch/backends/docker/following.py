@@ -18,6 +18,7 @@ from flowbatch.ports import Clock, Fact
 
 if TYPE_CHECKING:
     from flowbatch.backends.docker.api import Api
+    from flowbatch.backends.docker.digests import Digests
     from flowbatch.backends.docker.health import Health
     from flowbatch.backends.docker.launching import Launcher
 
@@ -35,6 +36,7 @@ class Follower:
         api: Api,
         health: Health,
         launcher: Launcher,
+        digests: Digests,
         clock: Clock,
         boot: Boot,
         report: Callable[[Fact], None],
@@ -43,6 +45,7 @@ class Follower:
         self._api = api
         self._health = health
         self._launcher = launcher
+        self._digests = digests
         self._clock = clock
         self._boot = boot
         self._report = report
@@ -92,14 +95,18 @@ class Follower:
             self._fail(attempt, evidence(outcome, self._boot, (), stopped=False), now)
         else:
             attempt.take(outcome, anyio.current_time())
+            await self.identify(attempt, outcome)
             if outcome.over:
                 await self._end(attempt, outcome)
             elif attempt.foul is not None:
                 await self._kill_foul(attempt)
             elif attempt.started_at is not None:
                 attempt.told = True
-                self._report(Started(attempt.key, attempt.started_at, outcome.id, attempt.address))
+                self._report(Started(attempt.key, attempt.started_at, outcome.id, attempt.address, attempt.image))
         attempt.order = None
+
+    async def identify(self, attempt: Attempt, look: Look) -> None:
+        attempt.image = await self._digests.of(look.image, look.reference) if look.image else ""
 
     async def _kill_foul(self, attempt: Attempt) -> None:
         """Before anybody is told that it runs; its end is then that of a launch that failed."""
@@ -141,7 +148,7 @@ class Follower:
     async def _end(self, attempt: Attempt, look: Look) -> None:
         fact = await self.conclude(attempt, look)
         if isinstance(fact, Exited) and not attempt.told and look.started_at is not None:
-            self._report(Started(attempt.key, look.started_at, look.id))
+            self._report(Started(attempt.key, look.started_at, look.id, image=attempt.image))
         attempt.fact = fact
         self._report(fact)
 
@@ -163,7 +170,7 @@ class Follower:
         at = max(look.finished_at or self._clock.now(), look.started_at or Millis(0))
         if seen.start_error is not None and not attempt.told:
             return LaunchFailed(attempt.key, at, seen)
-        return Exited(attempt.key, at, seen, look.started_at)
+        return Exited(attempt.key, at, seen, look.started_at, attempt.image)
 
     async def _finish_log(self, attempt: Attempt) -> None:
         try:

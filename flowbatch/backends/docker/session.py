@@ -13,6 +13,7 @@ from anyio.abc import TaskGroup
 from flowbatch.backends.docker import ends, names
 from flowbatch.backends.docker.api import Api
 from flowbatch.backends.docker.attempts import Attempt
+from flowbatch.backends.docker.digests import Digests
 from flowbatch.backends.docker.disk import Disk
 from flowbatch.backends.docker.errors import EngineError, Kind
 from flowbatch.backends.docker.following import Follower
@@ -81,7 +82,7 @@ class Session:
         self.networks = Networks(api, instance)
         puller = Puller(api, self.health, self.disk, tasks, tell_pull)
         launcher = Launcher(api, self.health, self.disk, puller, self.networks, instance, self._boot)
-        self.follower = Follower(api, self.health, launcher, clock, self._boot, report, self._gone)
+        self.follower = Follower(api, self.health, launcher, Digests(api), clock, self._boot, report, self._gone)
 
     def start(self) -> None:
         self._tasks.start_soon(self.health.run, name="docker: health")
@@ -146,6 +147,7 @@ class Session:
             return
         attempt = self._found(key)
         attempt.take(look, anyio.current_time())
+        await self.follower.identify(attempt, look)
         attempt.told = True
         if not look.over:
             return
