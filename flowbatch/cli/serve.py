@@ -92,6 +92,12 @@ def serve(
         rate,
         () if folder is None else (Folder(str(folder.absolute())),),
     )
+    if print_unit:
+        from flowbatch.cli.unit import unit, words_of
+
+        words = words_of(place, given, insecure_folder=insecure_folder, insecure_no_auth=insecure_no_auth)
+        click.echo(unit(words, Path.cwd()), nl=False)
+        return 0
     logs.configure(level="info")
     with no_plugins():
         from flowbatch.serve import run
