@@ -91,8 +91,8 @@ def words_of(place: Place, given: Serve, *, insecure_folder: bool, insecure_no_a
         ("--insecure-no-auth", insecure_no_auth),
     ):
         words += [flag] if said else []
-    for flag, value in (("--account", given.account), ("--region", given.region)):
-        words += [] if value is None else [flag, value]
+    for flag, text in (("--account", given.account), ("--region", given.region)):
+        words += [] if text is None else [flag, text]
     return words if given.rate is None else [*words, "--rate", f"{given.rate:g}"]
 
 
