@@ -13,12 +13,12 @@ from flowbatch.model.container import Container, Cpu
 from flowbatch.model.effects import Place
 from flowbatch.model.ending import Halt
 from flowbatch.model.events import LoggedEvent
-from flowbatch.model.ids import AttemptKey, Millis, RunId
+from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId
 from flowbatch.model.jobspec import FakeScript
 from flowbatch.model.notify import Parked, SinkRow, SinkStatus, Trouble
 from flowbatch.model.record import record
 from flowbatch.model.resources import Resources
-from flowbatch.model.rows import Loaded, Writes
+from flowbatch.model.rows import EndedJob, Loaded, Writes
 from flowbatch.model.stimuli import Exited, LaunchFailed, Observation, Started
 
 Fact = Started | LaunchFailed | Exited
@@ -42,6 +42,9 @@ class Store(Protocol):
 
     async def load_run(self, run: RunId) -> Loaded | None:
         """An ended run with all of its jobs and tasks, for a retry; None where there is none of that id."""
+
+    async def ended_jobs(self, ids: Sequence[JobId]) -> list[EndedJob]:
+        """Those of them that have ended, as who needs one must know it."""
 
     async def commit(self, writes: Writes) -> None:
         """One transaction, durable on return. Raises StoreFull where the disk is full (nothing is written; the same

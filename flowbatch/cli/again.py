@@ -102,8 +102,10 @@ async def go_on(
         found = {run_id: app.opened[run_id] for run_id in ids if run_id in app.opened}
 
         def catch(_: object) -> None:
-            runs = app.engine.machine.state.runs
-            found.update({run_id: runs[run_id] for run_id in ids if run_id in runs})  # one that was reopened is another
+            machine = (
+                app.engine.machine
+            )  # one that was reopened is another; it may have ended in its first turn, and left
+            found.update({run.id: run for run in (*machine.evicted, *machine.state.runs.values()) if run.id in ids})
 
         app.engine.observe(catch)
         with anyio.open_signal_receiver(*SIGNALS) as signals:

@@ -18,7 +18,7 @@ from typing import Final
 import click
 
 from flowbatch.cli.output import COLOURS, clean
-from flowbatch.model.jobspec import JobPlan, JobSpec, Stage, When
+from flowbatch.model.jobspec import JobPlan, JobSpec, Need, Stage, When
 
 MARKS: Final = {
     None: "●", "SUCCEEDED": "✓", "FAILED": "✗", "RUNNING": "▶", "STARTING": "▶", "RUNNABLE": "◌", "PENDING": "○",
@@ -58,6 +58,7 @@ class Node:
     counts: dict[str, int] = field(default_factory=dict)  # of an array's children
     image: str | None = None  # of a container
     members: str | None = None  # `4 nodes`, `3 containers`
+    outside: tuple[Need, ...] = ()  # of jobs that are not in the picture
 
     @property
     def look(self) -> str | None:
@@ -85,6 +86,7 @@ def nodes_of(plans: Iterable[JobPlan]) -> list[Node]:
             plan.stage is Stage.FINALLY,
             image=None if plan.spec.container is None else plan.spec.container.image,
             members=crew_text(plan.spec),
+            outside=tuple(need for need in plan.spec.needs if need.job not in names),
         )
         for plan in plans
     ]
@@ -206,7 +208,9 @@ def draw_stage(nodes: Sequence[Node]) -> list[str]:
         if states:
             state = state_text(node)
             words.append(click.style(state, fg=colour) + " " * (states - len(state)))
-        words.append(click.style(needs_text(node).ljust(needs), dim=True) if node.needs or needs else "")
+        words.append(
+            click.style(needs_text(node).ljust(needs), dim=True) if node.needs or node.outside or needs else ""
+        )
         if node.image is not None:
             words.append(click.style(f"in {clean(node.image)}", dim=True))
         lines.append("  ".join(words).rstrip())
@@ -219,6 +223,10 @@ def needs_text(node: Node) -> str:
     for edge in node.needs:
         when = "" if edge.when == When.SUCCESS else f" ({edge.when})"
         parts.append(f"{'each ' if edge.each else ''}{edge.source}{when}")
+    for need in node.outside:
+        when = "" if need.when == When.SUCCESS else f" ({need.when})"
+        child = "" if need.index is None else f":{need.index}"
+        parts.append(f"{'each ' if need.each else ''}job {need.job}{child}{when}")
     return f"← {', '.join(parts)}" if parts else ""
 
 

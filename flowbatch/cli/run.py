@@ -18,7 +18,7 @@ from flowbatch.errors import BackendUnavailable, FlowbatchError, FolderHeld, Inp
 if TYPE_CHECKING:
     from flowbatch.app import App
     from flowbatch.core.state import Run
-    from flowbatch.model.jobspec import FakeScript, JobSpec, RunPlan
+    from flowbatch.model.jobspec import FakeScript, JobPlan, JobSpec, RunPlan
     from flowbatch.spec.compile import Plan
 
 DETACH_SECONDS: Final = 20.0
@@ -194,6 +194,15 @@ def fake_spec(spec: JobSpec, script: FakeScript) -> JobSpec:
     return replace(spec, secrets=(), fake=spec.fake or script, members=members)
 
 
+def within(jobs: tuple[JobPlan, ...]) -> tuple[JobPlan, ...]:
+    """Without needs of jobs outside the run: a play has none of them, and takes them as met."""
+    own = {job.id for job in jobs}
+    return tuple(
+        replace(job, spec=replace(job.spec, needs=tuple(need for need in job.spec.needs if need.job in own)))
+        for job in jobs
+    )
+
+
 def as_fake(plan: Plan) -> Plan:
     """The same plan for the fake backend: what has no `x-fake` takes a second of virtual time and succeeds."""
     from flowbatch.model.jobspec import FakeScript
@@ -201,5 +210,5 @@ def as_fake(plan: Plan) -> Plan:
     script = FakeScript(duration_ms=DRY_RUN_TASK_MS)
     jobs = tuple(replace(job, spec=fake_spec(job.spec, script)) for job in plan.run.jobs)
     places = tuple(replace(place, backend="fake") for place in plan.run.environments)
-    run = replace(plan.run, jobs=jobs, environments=places, notify=())  # nobody is told of a play
+    run = replace(plan.run, jobs=within(jobs), environments=places, notify=())  # nobody is told of a play
     return replace(plan, run=run, environments=tuple(replace(place, backend="fake") for place in plan.environments))

@@ -19,7 +19,7 @@ from flowbatch.errors import InputError, WorkflowInvalid
 
 if TYPE_CHECKING:
     from flowbatch.model.jobspec import JobPlan, Need
-    from flowbatch.model.stimuli import EndedJob
+    from flowbatch.model.rows import EndedJob
 
 NAME_MAX: Final = 128
 FILE: Final = "submit"  # what stands for the file in messages

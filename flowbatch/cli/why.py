@@ -189,7 +189,7 @@ def because(reader: Reader, run: RunView | None, job: JobView, index: int | None
     sources = {} if run is None else {each.id: each for each in reader.jobs(run)}
     names = []
     for need in spec.needs:
-        source = sources.get(need.job)
+        source = sources.get(need.job) or reader.job(need.job)
         if source is None:
             continue
         if need.each and index is not None:

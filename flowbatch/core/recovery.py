@@ -23,6 +23,7 @@ from flowbatch.core import (
     lifecycle,
     queue_changes,
     sinks,
+    sources,
     submission,
     tokens,
 )
@@ -104,8 +105,9 @@ def restore(state: State, loaded: Loaded) -> None:
         crews_of.setdefault((member.job, member.idx), []).append(member)
     for task in loaded.tasks:
         restore_task(state, jobs[task.job], task, crews_of)
+    ended = {each.id: sources.ghost(each) for each in loaded.ended}
     for job in jobs.values():
-        submission.connect(state, job)
+        submission.connect(state, job, ended)
         submission.count_open(state, job)
         if job.run is not None and job.status is Status.FAILED:
             job.run.failed += 1

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Mapping
 from dataclasses import replace
 
-from flowbatch.core import definitions, dependencies, sinks, tokens
+from flowbatch.core import definitions, dependencies, sinks, sources, tokens
 from flowbatch.core.admission import refusal
 from flowbatch.core.dependencies import DEPENDENT_FAILED, satisfied
 from flowbatch.core.runs import arm_deadline
 from flowbatch.core.state import Edge, Job, Run, State
 from flowbatch.core.turn import Turn
-from flowbatch.model.ids import Millis
-from flowbatch.model.jobspec import JobPlan, Need, Stage
+from flowbatch.model.ids import JobId, Millis
+from flowbatch.model.jobspec import JobPlan, Need, RunPlan, Stage
 from flowbatch.model.places import is_of_run
 from flowbatch.model.status import Status
 from flowbatch.model.stimuli import Shelve, SubmitRun
@@ -24,7 +25,15 @@ def on_submit_run(state: State, command: SubmitRun, out: Turn) -> None:
     if plan.id in state.runs:
         out.answer(command.ticket, value=plan.id)  # the same submission again
         return
-    refused = refusal(state, plan, out.now, must_fit=command.must_fit) or tokens.unknown(state, plan)
+    found = sources.find(state, outside(plan), command.ended)
+    if found.absent:
+        out.answer(command.ticket, value={"absent": found.absent})
+        return
+    refused = (
+        refusal(state, plan, out.now, must_fit=command.must_fit)
+        or tokens.unknown(state, plan)
+        or next((said for job in plan.jobs if (said := sources.refusal(job.spec, found)) is not None), None)
+    )
     if refused is not None:
         out.answer(command.ticket, refused)
         return
@@ -48,7 +57,7 @@ def on_submit_run(state: State, command: SubmitRun, out: Turn) -> None:
     for job_plan in plan.jobs:
         out.new_job(add_job(state, run, job_plan, out.now), job_plan)
     for job in run.jobs:
-        connect(state, job)
+        connect(state, job, found.jobs)
         count_open(state, job)
     arm_deadline(state, run)
     enter(state, run.jobs, out)
@@ -79,11 +88,17 @@ def adopt(state: State, job: Job) -> None:
         job.run.jobs.append(job)
 
 
-def connect(state: State, job: Job) -> None:
-    """Ties the job to those that it needs. One that is gone has ended, and met its need: this job would have ended with it
-    otherwise. (What SUCCEEDED is never reopened, but in `finally`, and that is needed by its own run alone.)"""
+def outside(plan: RunPlan) -> list[JobId]:
+    """The jobs of elsewhere that the run needs."""
+    own = {job.id for job in plan.jobs}
+    return [need.job for job in plan.jobs for need in job.spec.needs if need.job not in own]
+
+
+def connect(state: State, job: Job, ended: Mapping[JobId, Job]) -> None:
+    """Ties the job to those that it needs. One that is gone, and not among the `ended`, has met its need: this job would have ended
+    with it otherwise. (What SUCCEEDED is never reopened, but in `finally`, and that is needed by its own run alone.)"""
     for need in job.spec.needs:
-        source = state.jobs.get(need.job)
+        source = state.jobs.get(need.job) or ended.get(need.job)
         if source is not None:
             tie(job, source, need)
 

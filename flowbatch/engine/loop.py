@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -17,11 +18,11 @@ from flowbatch.engine.orders import OrderDesk
 from flowbatch.errors import BackendUnavailable, StoreFull
 from flowbatch.logs import Logger
 from flowbatch.model.effects import Answer, Launch
-from flowbatch.model.ids import Millis
+from flowbatch.model.ids import JobId, Millis
 from flowbatch.model.outcome import Outcome
 from flowbatch.model.rows import Writes
 from flowbatch.model.status import RunStatus
-from flowbatch.model.stimuli import Census, Reload, Retry, Stimulus, Tick
+from flowbatch.model.stimuli import Census, Reload, Retry, Stimulus, SubmitRun, Tick
 from flowbatch.ports import Backend, Clock, Fact, Store
 
 log = Logger(__name__)
@@ -79,15 +80,26 @@ class Engine:
         self._observers.append(observer)
 
     async def ask(self, command: Callable[[int], Stimulus]) -> Answer:
-        """Posts a command and waits until its turn is durable."""
+        """Posts a command and waits until its turn is durable. What it needs of the past is brought from the store."""
         ticket = next(self._tickets)
+        stimulus = command(ticket)
+        if isinstance(stimulus, Retry):
+            await self._reload(stimulus)
+        answer = await self._ask(ticket, stimulus)
+        while isinstance(stimulus, SubmitRun) and isinstance(answer.value, dict) and "absent" in answer.value:
+            absent = [JobId(each) for each in answer.value["absent"]]
+            ended = await self.store.ended_jobs(absent)
+            if not ended:
+                return Answer(ticket, f"it needs job {absent[0]}, and there is none of that id in this state folder")
+            stimulus = replace(stimulus, ended=(*stimulus.ended, *ended))
+            answer = await self._ask(ticket, stimulus)
+        return answer
+
+    async def _ask(self, ticket: int, stimulus: Stimulus) -> Answer:
         event: anyio.Event = anyio.Event()
         answers: list[Answer] = []
         self._asked[ticket] = (event, answers)
         try:
-            stimulus = command(ticket)
-            if isinstance(stimulus, Retry):
-                await self._reload(stimulus)
             self.post(stimulus)
             await event.wait()
         finally:

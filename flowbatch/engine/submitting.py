@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from flowbatch.errors import InputError
 from flowbatch.model.ids import JobId
 from flowbatch.model.jobspec import JobPlan
+from flowbatch.model.rows import EndedJob
 from flowbatch.model.status import Status
-from flowbatch.model.stimuli import EndedJob
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter

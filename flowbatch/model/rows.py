@@ -14,6 +14,7 @@ from flowbatch.model.jobspec import Environment, JobPlan, Queue, RunPlan, Stage
 from flowbatch.model.notify import SinkWrites
 from flowbatch.model.places import PlaceStatus
 from flowbatch.model.queues import FairShare
+from flowbatch.model.record import record
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.model.tokens import TokenRow
 
@@ -238,6 +239,18 @@ class Writes:
         )  # fmt: skip
 
 
+@record
+class EndedJob:
+    """A job that has left the memory, as those who would wait for it need it: a status per task, and its own."""
+
+    id: JobId
+    name: str
+    status: Status
+    size: int | None
+    cells: bytes
+    again: bool = False  # it is of a `finally` stage, and runs again with each retry of its run
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """What a life begins with: every open run with all of its jobs, open jobs without a run, and their tasks that left `rest`."""
@@ -260,3 +273,4 @@ class Loaded:
     heads: list[HeadRow] = field(default_factory=list)
     tokens: list[TokenRow] = field(default_factory=list)  # everybody's, and those of the runs
     sinks: list[str] = field(default_factory=list)  # keys of those that are open
+    ended: list[EndedJob] = field(default_factory=list)  # of a run that comes back: what it needs of jobs outside it

@@ -24,8 +24,7 @@ from flowbatch.model.place_commands import (
 )
 from flowbatch.model.record import record
 from flowbatch.model.resources import Resources
-from flowbatch.model.rows import Loaded, ShelfRow
-from flowbatch.model.status import Status
+from flowbatch.model.rows import EndedJob, Loaded, ShelfRow
 from flowbatch.model.tokens import Token, TokenOperation
 
 
@@ -50,6 +49,7 @@ class SubmitRun:
     plan: RunPlan
     shelf: ShelfRow | None = None  # the file of the library that it comes from, written with it
     must_fit: bool = False
+    ended: tuple[EndedJob, ...] = ()  # jobs outside the run that are needed in it
 
 
 @record
@@ -61,21 +61,9 @@ class Shelve:
 
 
 @record
-class EndedJob:
-    """A job that has left the memory, as those who would wait for it need it: a status per task, and its own."""
-
-    id: JobId
-    name: str
-    status: Status
-    size: int | None
-    cells: bytes
-    again: bool = False  # it is of a `finally` stage, and runs again with each retry of its run
-
-
-@record
 class SubmitJob:
     """A job without a run. Its needs name open jobs, or those that `ended` tells of; which of them are neither is the answer,
-    `{"absent": [id, …]}`, and the asker looks for them in the store."""
+    `{"absent": [id, …]}`, and the asker looks for them in the store. So it is with SubmitRun's needs of jobs outside the run."""
 
     ticket: Ticket
     plan: JobPlan

@@ -88,10 +88,11 @@ def export(plan: Plan, around: Surroundings, *, image: str | None = None) -> Exp
 def in_order(jobs: Iterable[JobPlan]) -> list[JobPlan]:
     """Needs before those who need them; else as the file has them."""
     waiting = list(jobs)
+    own = {job.id for job in waiting}
     done: set[str] = set()
     found: list[JobPlan] = []
     while waiting:
-        ready = [job for job in waiting if all(need.job in done for need in job.spec.needs)]
+        ready = [job for job in waiting if all(need.job in done for need in job.spec.needs if need.job in own)]
         done.update(job.id for job in ready)
         found += ready
         waiting = [job for job in waiting if job.id not in done]
@@ -106,7 +107,9 @@ def impossible(job: JobPlan, keys: Mapping[JobId, str], left_out: set[str]) -> s
         return f"AWS Batch has arrays of 2 to 10,000 children, and this one has {spec.size}"
     for need in spec.needs:
         if need.when is not When.SUCCESS:
-            return f"it waits for the {need.when.value} of {keys[need.job]}, and AWS Batch knows success alone"
+            return f"it waits for the {need.when.value} of {keys.get(need.job, need.job)}, and AWS Batch knows success alone"
+        if need.job not in keys:
+            return f"it waits for job {need.job} of this state folder"
         if keys[need.job] in left_out:
             return f"it waits for {keys[need.job]}"
     return None

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from flowbatch.model.jobspec import Stage, When
+from flowbatch.model.ids import JobId
+from flowbatch.model.jobspec import Need, Stage, When
 from flowbatch.spec.findings import Findings
 from flowbatch.spec.layers import Layer
 from flowbatch.spec.positions import Path
@@ -15,7 +16,7 @@ from flowbatch.spec.validation import did_you_mean
 
 NEEDS_MAX: Final = 20
 _SHOWN_MAX: Final = 12
-_UUID_LENGTH: Final = 36
+ID_GROUPS: Final = [8, 4, 4, 4, 12]  # hexadecimal digits of a job's id
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Draft:
     definition: str = ""  # of the registry: `name:revision`; the name alone of one that is registered with the run
     inline: bool = False  # it is its own definition
     edges: list[Edge] = field(default_factory=list)
+    outside: list[Need] = field(default_factory=list)  # jobs of other runs, or without one
     sequential: bool = False
 
     def need_path(self, findings: Findings, index: int) -> Path:
@@ -63,11 +65,40 @@ def connect(drafts: Mapping[str, Draft], others: Mapping[str, object], known: se
                     draft.edges.append(edge)
                 else:
                     findings.problem(draft.need_path(findings, index), wrong)
+            elif (need := _of_elsewhere(edge)) is not None and draft.stage is not Stage.FINALLY:
+                wrong = _clash(edge, seen.setdefault((edge.key, edge.each), set()))
+                wrong = wrong or _without_size(draft, need)
+                if wrong is None:
+                    draft.outside.append(need)
+                else:
+                    findings.problem(draft.need_path(findings, index), wrong)
             elif edge.key not in known:
                 _unknown(draft, edge, drafts, others, findings)
         if len(models) > NEEDS_MAX:
             path = draft.need_path(findings, 0)[:-1]
             findings.problem(path, f"Job cannot have more than {NEEDS_MAX} dependencies; it has {len(models)}")
+
+
+def _of_elsewhere(edge: Edge) -> Need | None:
+    """The need of a job's id, or that of an array's child (`ID:3`); None where the key is neither."""
+    job, colon, index = edge.key.partition(":")
+    groups = job.lower().split("-")
+    if [len(group) for group in groups] != ID_GROUPS or not set("".join(groups)) <= set("0123456789abcdef"):
+        return None
+    if colon and not (index.isascii() and index.isdecimal() and len(index) <= 5):
+        return None
+    return Need(JobId(job.lower()), edge.when, edge.each, int(index) if colon else None)
+
+
+def _without_size(draft: Draft, need: Need) -> str | None:
+    """Only a file's own arrays hand their size on: those of elsewhere are not looked at until the file is submitted."""
+    if need.index is not None and need.each:
+        return "each waits index by index, and this names one child; leave one of the two out"
+    if need.index is not None and need.when is not When.SUCCESS:
+        return "of one child only its success can be waited for; leave `when` out"
+    if need.each and draft.layer.array is None and not any(edge.each for edge in draft.edges):
+        return f"each waits index by index, and {need.job} is not of this file; give this job's own array size"
+    return None
 
 
 def _clash(edge: Edge, before: set[When]) -> str | None:
@@ -111,8 +142,8 @@ def _unknown(
             findings.problem(
                 path, f"{edge.key!r} is a `finally` job, which begins after all others; nothing can wait for it"
             )
-    elif len(edge.key) == _UUID_LENGTH and edge.key.count("-") == 4:
-        findings.problem(path, f"not yet: {edge.key} is a job of another run; needs name jobs of this file")
+    elif _of_elsewhere(edge) is not None:
+        findings.problem(path, f"{edge.key} is no `finally` job; these begin after all others and need only each other")
     else:
         findings.unknown(path, "job", edge.key, drafts)
 

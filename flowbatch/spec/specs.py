@@ -100,7 +100,7 @@ class SpecMaker:
             command=self.command(layer, container) if principal is None else principal.command,
             resources=resources_of(layer) if members is None else total_of(members),
             size=children.size,
-            needs=tuple(Need(self.ids[edge.key], edge.when, edge.each) for edge in job.edges),
+            needs=(*(Need(self.ids[edge.key], edge.when, edge.each) for edge in job.edges), *job.outside),
             sequential=children.sequential,
             max_running=children.max_running,
             tolerate=children.tolerate,

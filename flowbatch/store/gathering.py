@@ -6,10 +6,11 @@ are thrown away with their folder.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
-from flowbatch.model.ids import Millis, RunId
-from flowbatch.model.rows import Loaded, Writes
+from flowbatch.model.ids import JobId, Millis, RunId
+from flowbatch.model.rows import EndedJob, Loaded, Writes
 from flowbatch.store.writer import SqliteStore
 
 ROWS_KEPT: Final = 20_000  # in memory, of tasks, attempts and events
@@ -28,6 +29,10 @@ class GatheringStore:
     async def load_run(self, run: RunId) -> Loaded | None:
         await self._flush()
         return await self._store.load_run(run)
+
+    async def ended_jobs(self, ids: Sequence[JobId]) -> list[EndedJob]:
+        await self._flush()
+        return await self._store.ended_jobs(ids)
 
     async def commit(self, writes: Writes) -> None:
         if writes.reopened:

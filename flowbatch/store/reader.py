@@ -12,12 +12,12 @@ from flowbatch.core.members import layout_of
 from flowbatch.model.access import AuditRow, KeyRow, PolicyRow
 from flowbatch.model.definition import DefinitionRow
 from flowbatch.model.ids import ALONE, AttemptKey, Millis
-from flowbatch.model.jobspec import JobPlan, RunPlan, Stage
-from flowbatch.model.rows import EnvironmentRow, Loaded, QueueRow, ShelfRow
+from flowbatch.model.jobspec import JobPlan, RunPlan
+from flowbatch.model.rows import EndedJob, EnvironmentRow, Loaded, QueueRow, ShelfRow
 from flowbatch.model.status import RunStatus, Status
-from flowbatch.model.stimuli import EndedJob
 from flowbatch.model.tokens import TokenRow
 from flowbatch.store import access, loading, lookup, plans, queries, server_queries, statements, views
+from flowbatch.store.ended import ended_job
 from flowbatch.store.results import AttemptView, Event, FailureGroup, Found, JobView, MemberView, RunView, TaskView
 from flowbatch.store.session import Session
 
@@ -262,13 +262,7 @@ class Reader(Session):
     def ended_job(self, job_id: str) -> EndedJob | None:
         """For a submission that needs it; None where there is none, or it is open."""
         with self.snapshot():
-            job = self.job(job_id)
-            if job is None or not job.status.terminal:
-                return None
-            cells = bytearray([job.row.rest]) * job.tasks
-            for index, status in self.rows(server_queries.STATUSES_OF_JOB, job.no):
-                cells[index] = status
-        return EndedJob(job.id, job.name, job.status, job.size, bytes(cells), job.row.stage is Stage.FINALLY)
+            return ended_job(self.rows, job_id)
 
     def tags(self, kind: str, name: str) -> dict[str, str] | None:
         """None: never changed."""

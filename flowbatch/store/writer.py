@@ -7,7 +7,7 @@ a transaction, whatever becomes of the caller.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -17,9 +17,9 @@ from typing import Final, Self, TypeVar
 import anyio
 from pydantic_core import to_json
 
-from flowbatch.model.ids import Millis, RunId
+from flowbatch.model.ids import JobId, Millis, RunId
 from flowbatch.model.queues import DECAY_MS_MAX
-from flowbatch.model.rows import EnvironmentRow, Loaded, QueueRow, Writes
+from flowbatch.model.rows import EndedJob, EnvironmentRow, Loaded, QueueRow, Writes
 from flowbatch.store import access, collection, loading, plans, queries, sinks, statements
 from flowbatch.store.bulk import Bulk
 from flowbatch.store.connection import DEADLINE_S, Connection, connect, shielded, transaction
@@ -39,14 +39,15 @@ MEMBERS: Final = Bulk(statements.PUT_MEMBERS, 16, enums=(4, 6, 15))
 IMAGES: Final = Bulk(statements.PUT_IMAGES, 5)
 USAGE: Final = Bulk(statements.PUT_USAGE, 5)
 HEADS: Final = Bulk(statements.PUT_HEADS, 4)
-CHECKPOINT_COMMITS: Final = 1_000
-CHECKPOINT_CHANGES: Final = 60_000  # rows; whichever comes first keeps the log at some 20 MB
 USAGE_KEPT_MS: Final = DECAY_MS_MAX + 86_400_000
 EVENTS: Final = Bulk(statements.PUT_EVENTS, 11, enums=(1, 6))
 
 
 class SqliteStore:
     """`ports.Store` on one SQLite file. The caller holds the state folder's lock."""
+
+    checkpoint_commits = 1_000
+    checkpoint_changes = 60_000  # rows; whichever comes first keeps the log at some 20 MB
 
     def __init__(
         self, connection: Connection, path: Path, instance: str, *, boot_id: str, pid: int, now: Millis
@@ -79,6 +80,9 @@ class SqliteStore:
         boot_id, _pid, _now = self._life
         return await self._run(partial(transaction, body=partial(read_ended, boot_id=boot_id, run=run)))
 
+    async def ended_jobs(self, ids: Sequence[JobId]) -> list[EndedJob]:
+        return await self._run(partial(transaction, body=partial(read_jobs, ids=ids)))
+
     async def commit(self, writes: Writes) -> None:
         """The writes must not change until this returns."""
         if writes:
@@ -91,7 +95,7 @@ class SqliteStore:
         What a checkpoint could not move stays in the log, whole and durable; a disk that is full or broken shows in the next commit.
         """
         self._commits += 1
-        if self._commits < CHECKPOINT_COMMITS and db.total_changes - self._changes < CHECKPOINT_CHANGES:
+        if self._commits < self.checkpoint_commits and db.total_changes - self._changes < self.checkpoint_changes:
             return
         self._commits, self._changes = 0, db.total_changes
         with suppress(sqlite3.Error):
@@ -133,7 +137,23 @@ def begin_life(db: sqlite3.Connection, boot_id: str, pid: int, now: Millis) -> L
 
 def read_ended(db: sqlite3.Connection, boot_id: str, run: RunId) -> Loaded | None:
     found = db.execute(statements.ENDED_RUN, (run,)).fetchone()
-    return None if found is None else loading.loaded(db, boot_id, found)
+    if found is None:
+        return None
+    loaded = loading.loaded(db, boot_id, found)
+    own = {plan.id for _row, plan in loaded.jobs}
+    needed = dict.fromkeys(need.job for _row, plan in loaded.jobs for need in plan.spec.needs if need.job not in own)
+    return replace(loaded, ended=read_jobs(db, list(needed)))
+
+
+def read_jobs(db: sqlite3.Connection, ids: Sequence[JobId]) -> list[EndedJob]:
+    if not ids:
+        return []
+    from flowbatch.store.ended import ended_job  # seldom: few runs need jobs of others
+
+    def rows(sql: str, *parameters: object) -> list[tuple[object, ...]]:
+        return db.execute(sql, parameters).fetchall()
+
+    return [found for each in ids if (found := ended_job(rows, each)) is not None]
 
 
 def write(db: sqlite3.Connection, writes: Writes) -> None:

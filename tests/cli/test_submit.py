@@ -18,8 +18,8 @@ from flowbatch.folder import StateFolder
 from flowbatch.model.ids import JobId
 from flowbatch.model.jobspec import Environment, JobSpec, Need, Queue
 from flowbatch.model.resources import Resources
+from flowbatch.model.rows import EndedJob
 from flowbatch.model.status import Status
-from flowbatch.model.stimuli import EndedJob
 from flowbatch.settings import Settings
 from flowbatch.store.reader import Reader
 from tests.cli.filled import History, id_of

@@ -10,9 +10,9 @@ from flowbatch.core import invariants
 from flowbatch.core.recovery import rebuild
 from flowbatch.model.ids import JobId, Millis
 from flowbatch.model.jobspec import JobPlan, Need
-from flowbatch.model.rows import Loaded
+from flowbatch.model.rows import EndedJob, Loaded
 from flowbatch.model.status import Status
-from flowbatch.model.stimuli import Cancel, Configure, EndedJob, SubmitJob, Target, Terminate
+from flowbatch.model.stimuli import Cancel, Configure, SubmitJob, Target, Terminate
 from tests.core.builders import World, environment, job, queue
 
 

@@ -15,8 +15,8 @@ import anyio
 import pytest
 
 from flowbatch.model.ending import Halt
-from flowbatch.model.ids import AttemptKey, Millis, RunId
-from flowbatch.model.rows import Loaded, Writes
+from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId
+from flowbatch.model.rows import EndedJob, Loaded, Writes
 from flowbatch.model.status import Status
 from flowbatch.model.stimuli import Observation
 from flowbatch.ports import Backend, Capabilities, Finding, LaunchOrder, Report, Store
@@ -55,6 +55,9 @@ class FusedStore:
 
     async def load_run(self, run: RunId) -> Loaded | None:
         return await self.store.load_run(run)
+
+    async def ended_jobs(self, ids: Sequence[JobId]) -> list[EndedJob]:
+        return await self.store.ended_jobs(ids)
 
     async def commit(self, writes: Writes) -> None:
         if not self.after:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,8 +12,8 @@ import pytest
 
 from flowbatch.cli.main import first_of_ours
 from flowbatch.errors import FlowbatchError, InternalError, StoreDamaged, StoreFull
-from flowbatch.model.ids import Millis, RunId
-from flowbatch.model.rows import Loaded, Writes
+from flowbatch.model.ids import JobId, Millis, RunId
+from flowbatch.model.rows import EndedJob, Loaded, Writes
 from flowbatch.model.stimuli import SubmitRun
 from flowbatch.ports import Store
 from flowbatch.store.health import Health
@@ -39,6 +39,9 @@ class Faulty:
 
     async def load_run(self, run: RunId) -> Loaded | None:
         return await self.store.load_run(run)
+
+    async def ended_jobs(self, ids: Sequence[JobId]) -> list[EndedJob]:
+        return await self.store.ended_jobs(ids)
 
     async def commit(self, writes: Writes) -> None:
         self.fault(self.store, writes)

@@ -12,6 +12,7 @@ from flowbatch.model.ids import ALONE, JobId, RunId
 from flowbatch.model.jobspec import JobPlan, RunPlan, Stage
 from flowbatch.model.rows import (
     AttemptRow,
+    EndedJob,
     EnvironmentRow,
     HeadRow,
     JobRow,
@@ -26,7 +27,6 @@ from flowbatch.model.rows import (
     Writes,
 )
 from flowbatch.model.status import RunStatus
-from flowbatch.model.stimuli import EndedJob
 from flowbatch.model.tokens import TokenRow
 
 
@@ -163,7 +163,12 @@ class DictStore:
         return no is not None and self.runs[no].status is not RunStatus.RUNNING
 
     def load_run(self, run: RunId) -> Loaded | None:
-        return self.loaded([self.run_no[run]]) if self.has_ended(run) else None
+        if not self.has_ended(run):
+            return None
+        found = self.loaded([self.run_no[run]])
+        own = {plan.id for _row, plan in found.jobs}
+        needed = dict.fromkeys(need.job for _row, plan in found.jobs for need in plan.spec.needs if need.job not in own)
+        return replace(found, ended=[ended for each in needed if (ended := self.ended_job(each)) is not None])
 
     def ended_job(self, job: JobId) -> EndedJob | None:
         """As whoever takes a submission finds it."""

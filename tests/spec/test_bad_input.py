@@ -145,8 +145,8 @@ jobs:
             "jobs.a.needs[0].when: must be 'success', 'failure' or 'done', found 'succes' (",
         ),
         (
-            "needs: 11111111-2222-3333-4444-555555555555",
-            "jobs.a.needs: not yet: 11111111-2222-3333-4444-555555555555 is",
+            "needs: {each: 11111111-2222-3333-4444-555555555555}",
+            "jobs.a.needs: each waits index by index, and 11111111-2222-3333-4444-555555555555 is not of this file; give",
         ),
         ("tags: {" + ", ".join(f"t{n}: x" for n in range(51)) + "}", "jobs.a.tags: has at most 50 entries"),
         ("x-fake: {by_index: {x: {}}}", "jobs.a.x-fake.by_index.x: a number of its own from 0 on is needed, found 'x'"),

@@ -370,3 +370,38 @@ def test_no_workflow_at_all(text: str, message: str) -> None:
 
 def test_machine_for_reference() -> None:
     assert MACHINE[0].capacity == Resources(8000, 16_384, 0)
+
+
+ELSEWHERE = "11111111-2222-3333-4444-555555555555"
+
+
+def test_jobs_of_elsewhere_are_needed_by_their_ids() -> None:
+    found = specs(f"""
+      jobs:
+        a: {{script: x, needs: {ELSEWHERE}}}
+        b: {{script: x, array: 2, dependsOn: [{{jobId: {ELSEWHERE.upper()}, type: N_TO_N}}, {{jobId: a}}]}}
+        c: {{script: x, needs: [{{job: "{ELSEWHERE}:7"}}, {{job: {ELSEWHERE}, when: failure}}]}}
+    """)
+    assert found["a"].needs == (Need(JobId(ELSEWHERE)),)
+    assert found["b"].needs == (Need(JobId("id-0")), Need(JobId(ELSEWHERE), each=True))
+    assert found["c"].needs == (Need(JobId(ELSEWHERE), index=7), Need(JobId(ELSEWHERE), When.FAILURE))
+
+
+@pytest.mark.parametrize(
+    ("needs", "said"),
+    [
+        (f"[{{each: '{ELSEWHERE}:1'}}]", "names one child"),
+        (f"[{{job: '{ELSEWHERE}:1', when: done}}]", "only its success"),
+        (f"[{ELSEWHERE}, {ELSEWHERE}]", "is needed twice"),
+        (f"'{ELSEWHERE}:x'", "unknown job"),
+    ],
+)
+def test_wrong_needs_of_elsewhere(needs: str, said: str) -> None:
+    assert said in problems(f"jobs: {{a: {{script: x, array: 2, needs: {needs}}}}}")[0]
+
+
+def test_finally_needs_nothing_of_elsewhere() -> None:
+    assert (
+        "is no `finally` job"
+        in problems(f"jobs: {{a: {{script: x}}}}\nfinally: {{b: {{script: x, needs: {ELSEWHERE}}}}}")[0]
+    )

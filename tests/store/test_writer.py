@@ -33,7 +33,7 @@ from flowbatch.model.jobspec import (
 from flowbatch.model.resources import Resources
 from flowbatch.model.rows import AttemptRow, JobRow, RunRow, TaskRow, Writes
 from flowbatch.model.status import RunStatus, Status
-from flowbatch.store import bulk, loading, writer
+from flowbatch.store import bulk, loading
 from tests.store import rows
 from tests.store.opening import a_store, query
 from tests.store.rows import T0, attempt_row, job_row, run_id, run_row, spec, submission, task_row
@@ -216,9 +216,10 @@ async def test_an_empty_turn_is_no_transaction(tmp_path: Path) -> None:
 async def test_the_log_is_written_from_its_start_again_after_a_checkpoint(tmp_path: Path) -> None:
     log, sizes = tmp_path / "flowbatch.db-wal", []
     async with a_store(tmp_path) as store:
+        store.checkpoint_commits = 20
         await store.commit(submission(1, spec()))
-        for count in range(3 * writer.CHECKPOINT_COMMITS):
-            if count % writer.CHECKPOINT_COMMITS == 0:
+        for count in range(60):
+            if count % 20 == 0:
                 sizes.append(log.stat().st_size)
             await store.commit(Writes(jobs={100: job_row(100, status_reason=str(count))}))
         sizes.append(log.stat().st_size)

@@ -23,7 +23,8 @@ from flowbatch.model.definition import DefinitionRow
 from flowbatch.model.ids import JobId
 from flowbatch.model.jobspec import JobPlan, JobSpec, Need
 from flowbatch.model.queues import IDENTIFIER
-from flowbatch.model.stimuli import EndedJob, SubmitJob
+from flowbatch.model.rows import EndedJob
+from flowbatch.model.stimuli import SubmitJob
 from flowbatch.spec.submitting import SUBMIT_SIZE_MAX, SubmissionRefused, strict_objection
 
 DEPENDENCIES_MAX: Final = 20
