@@ -165,19 +165,30 @@ def hooks(report: Report) -> None:
     report.add("the same, batch: 100", ">= 20,000/s", f"{batch:,.0f}/s", batch, held=batch >= 20_000)
     p50 = statistics.median(module("hooks_load", "latency", 300)["p50_ms"] for _ in range(3))
     report.add("an event's commit to an idle receiver", "p50 <= 20 ms", f"p50 {p50:.1f} ms", p50, held=p50 <= 20)
-    alone, beside = [], []
-    for _ in range(3):
-        alone.append(module("hooks_load", "latency", 500)["p99_ms"])
-        found = module("hooks_load", "dead", 500, 1_000_000)
+    behind_a_dead_receiver(report)
+
+
+def behind_a_dead_receiver(report: Report) -> None:
+    """A million events wait for who is not there: of no moment to the others, and delivered once it is."""
+    alone, beside, grown = [], [], []
+    for _ in range(3):  # by turns: the machine's mood is in both
+        alone.append(module("hooks_load", "latency", 1_000)["p99_ms"])
+        found = module("hooks_load", "dead", 1_000, 1_000_000)
+        assert found["behind"] > 1_000_000, found
         beside.append(found["p99_ms"])
+        grown.append(found["grown_mib"])
     ratio = statistics.median(beside) / statistics.median(alone)
     was = f"{statistics.median(beside):.1f} ms, alone {statistics.median(alone):.1f} ms: {ratio:.2f}"
     report.add("1,000,000 events behind a dead receiver: others' p99", "<= 1.1 x", was, ratio, held=ratio <= 1.1)
+    most = max(grown)
+    report.add("the same: memory", "<= 30 MB more", f"{most:.0f} MB", most, held=most <= 30)
     found = module("hooks_load", "drain", 1_000_000)
-    grown = found["grown_mib"]
-    report.add("the same: memory", "<= 30 MB more", f"{grown:.0f} MB", grown, held=grown <= 30)
-    was = f"{found['per_s']:,.0f}/s, {found['seconds']:.0f} s"
-    report.add("the same, drained in full (batch: 100)", "(shown)", was, found["per_s"], held=True)
+    was, delivered = f"{found['per_s']:,.0f}/s, {found['seconds']:.0f} s", found["delivered"]
+    report.add(
+        "the same, drained in full (batch: 100)", "all of them", was, found["per_s"], held=delivered == 1_000_000
+    )
+    most = found["peak_grown_mib"]
+    report.add("the same: memory while it drains", "<= 30 MB more", f"{most:.0f} MB", most, held=most <= 30)
 
 
 def command_line(report: Report) -> None:

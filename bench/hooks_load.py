@@ -29,12 +29,15 @@ from flowbatch.model.notify import Arrays, Filter, Notify
 from flowbatch.model.resources import Resources
 from flowbatch.model.rows import Writes
 from flowbatch.model.secret import SecretSource
+from flowbatch.model.status import Status
 from flowbatch.model.stimuli import SubmitRun
 from flowbatch.settings import Settings
+from flowbatch.store.outbox import Outbox
 
 LOOP = "127.0.0.1"
 KEY = SecretSource(env="BENCH_HOOKS_KEY")
 EVERY = Filter(arrays=Arrays.BOTH)
+FAILED = Filter(("child.failed",))
 
 
 class Counting(asyncio.Protocol):
@@ -90,8 +93,8 @@ def settings(*notify: Notify) -> Settings:
     return Settings((place,), (Queue("default"),), notify=notify, allow_networks=(LOOP,))
 
 
-def hook(port: int, name: str = "hook", **more: Any) -> Notify:
-    return Notify(name, url=f"http://{LOOP}:{port}/hook", sign=(KEY,), filter=EVERY, **more)
+def hook(port: int, name: str = "hook", filter_: Filter = EVERY, **more: Any) -> Notify:
+    return Notify(name, url=f"http://{LOOP}:{port}/hook", sign=(KEY,), filter=filter_, **more)
 
 
 async def submitted(app: Any) -> int:
@@ -104,11 +107,13 @@ async def submitted(app: Any) -> int:
     return 1
 
 
-async def append(app: Any, count: int, at: int = 0) -> None:
+async def append(app: Any, count: int, at: int = 0, status: Status = Status.SUCCEEDED) -> None:
     """Events of children, straight into the log: the engine's own speed is measured elsewhere."""
     for low in range(0, count, 5000):
         rows = [
-            EventRow(Millis(time.time_ns() // 1_000_000), EventKind.CHILD, 1, 1, (at + n) % 10_000, 1, 5, 0, None, None)
+            EventRow(
+                Millis(time.time_ns() // 1_000_000), EventKind.CHILD, 1, 1, (at + n) % 10_000, 1, status, 0, None, None
+            )
             for n in range(low, min(low + 5000, count))
         ]
         writes = Writes(events=rows)
@@ -128,6 +133,13 @@ async def until_told(app: Any, name: str, seq: int) -> None:
             await dispatcher.changed.wait()
 
 
+async def until_idle(lane: Any) -> None:
+    """All that the log has was looked at, and what is wanted of it delivered."""
+    while not lane.idle():
+        with anyio.move_on_after(0.05):
+            await lane._dispatcher.changed.wait()
+
+
 async def throughput(count: int, batch: int) -> dict[str, float]:
     with receiver() as port, tempfile.TemporaryDirectory(prefix="flowbatch-bench-") as folder:
         async with open_app(StateFolder(Path(folder) / "state"), settings(hook(port, batch=batch))) as app:
@@ -142,28 +154,30 @@ async def throughput(count: int, batch: int) -> dict[str, float]:
 
 
 async def latency(count: int, *, dead: int = 0) -> dict[str, float]:
-    """One event at a time, from its commit to its answer. `dead`: events that wait behind a receiver that is not there."""
+    """One event at a time, from its commit to its answer. `dead`: events that wait behind a receiver that is not there, and that the
+    one which is measured does not want."""
     with receiver() as port, tempfile.TemporaryDirectory(prefix="flowbatch-bench-") as folder:
-        sinks = [hook(port)] + ([hook(1, "dead")] if dead else [])
+        sinks = [hook(port, filter_=FAILED)] + ([hook(1, "dead")] if dead else [])
         async with open_app(StateFolder(Path(folder) / "state"), settings(*sinks)) as app:
             await submitted(app)
             dispatcher, took = app.notices._dispatcher, []
-            before = rss_mib()
-            if dead:
-                await append(app, dead)
-                await until_told(app, "hook", dead)
+            await append(app, 500, status=Status.FAILED)
             lane = dispatcher.lanes["hook"]
+            await until_idle(lane)
+            before = rss_mib()
+            await append(app, dead)
+            await until_idle(lane)
             for n in range(count):
                 target = lane.window.successes + 1
                 begun = time.perf_counter()
-                await append(app, 1, n)
+                await append(app, 1, n, Status.FAILED)
                 while lane.window.successes < target:
                     await checkpoint()
                 took.append((time.perf_counter() - begun) * 1000)
                 await anyio.sleep(0.005)
             took.sort()
             found = {"p50_ms": took[count // 2], "p99_ms": took[int(count * 0.99)], "grown_mib": rss_mib() - before}
-            found["behind"] = float(0 if not dead else dead + count - delivered(app, "dead"))
+            found["behind"] = float(0 if not dead else dead + 500 + count - delivered(app, "dead"))
             return found
 
 
@@ -184,12 +198,13 @@ async def drain(count: int) -> dict[str, float]:
                 begun = time.perf_counter()
                 await until_told(app, "hook", count)
                 seconds = time.perf_counter() - begun
-            return {
-                "per_s": count / seconds,
-                "seconds": seconds,
-                "grown_mib": grown,
-                "peak_grown_mib": rss_mib() - before,
-            }
+            peak = rss_mib() - before
+        with Outbox(Path(folder) / "state" / "flowbatch.db") as outbox:
+            [sink] = outbox.sinks()
+        return {
+            "per_s": count / seconds, "seconds": seconds, "grown_mib": grown, "peak_grown_mib": peak,
+            "delivered": float(sink.delivered),
+        }  # fmt: skip
 
 
 if __name__ == "__main__":
