@@ -40,6 +40,7 @@ class Wires:
         self._settings = settings
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
+        self._left: list[aiohttp.ClientSession] = []  # of other settings: what is under way ends on them
 
     def receivers(self) -> Receivers:
         from flowbatch.hooks.targets import Receivers
@@ -53,9 +54,15 @@ class Wires:
             self._session = make_session([ip_network(each) for each in self._settings.allow_networks])
         return self._session
 
-    async def close(self) -> None:
+    def change(self, settings: Settings) -> None:
+        """For receivers that are made from now on."""
         if self._session is not None:
-            await self._session.close()
+            self._left.append(self._session)
+        self._settings, self._session = settings, None
+
+    async def close(self) -> None:
+        for session in (*self._left, *([self._session] if self._session is not None else [])):
+            await session.close()
 
 
 class Notices:
@@ -90,11 +97,15 @@ class Notices:
     async def change(self, settings: Settings) -> None:
         """New receivers begin now, others go on as they are told to from here on, those that are gone stop; a run's own stay."""
         gone = {each.name for each in self._settings.notify} - {each.name for each in settings.notify}
+        elsewhere = settings.allow_networks != self._settings.allow_networks
         self._settings = settings
-        if settings.notify:
-            await self._engine.ask(lambda ticket: OpenSinks(ticket, settings.notify))
-        if gone and self._dispatcher is not None:
+        if elsewhere:
+            self._wires.change(settings)
+        await self._engine.ask(lambda ticket: OpenSinks(ticket, settings.notify, settings.children_logged))
+        if self._dispatcher is not None:
             await self._dispatcher.leave(gone)
+            if elsewhere:
+                self._dispatcher.reload()
 
     def _told(self, outcome: Outcome) -> None:
         """After each durable turn."""

@@ -43,7 +43,7 @@ from flowbatch.spec.submitting import Vault
 log = Logger(__name__)
 
 PORT: Final = 7070
-NEXT_START: Final = ("serve", "log_cap_bytes", "disk_free_mib", "child_events")  # settings that a running server keeps
+NEXT_START: Final = ("serve", "log_cap_bytes", "disk_free_mib")  # settings that a running server keeps
 FLUSH_S: Final = 3.0
 
 
@@ -157,7 +157,7 @@ async def serving(
             return FolderWarden(service, lambda: authenticator.local(rule.principal, rule.policies))
 
         grounds = Grounds(app, lambda: force.settings, warden)
-        health = Health(service)
+        health = Health(service, folder.database, lambda: [each.name for each in force.settings.notify])
         with ExitStack() as held, service:
             sockets = [held.enter_context(bound(host, port)) for host, port in listening.addresses]
             gate = make_gate([host for host, _ in listening.addresses], listening.names)

@@ -177,7 +177,7 @@ def dispatch(state: State, stimulus: Stimulus, out: Turn) -> None:
             dispatch(state, stimulus.command, out)
             access.record(stimulus.row, first, out)
         case OpenSinks():
-            sinks.on_open(stimulus, out)
+            sinks.on_open(state, stimulus, out)
         case TellProgress():
             sinks.on_progress(state, stimulus, out)
         case Redeliver():

@@ -40,8 +40,12 @@ def reopen(run: Run, out: Turn) -> None:
         out.writes.sinks.reopened.append(run.no)
 
 
-def on_open(command: OpenSinks, out: Turn) -> None:
+def on_open(state: State, command: OpenSinks, out: Turn) -> None:
     """Those of the settings. A late subscriber begins now; one that is known goes on where it was."""
+    if command.children is not None and command.children is not state.child_events:
+        state.child_events = command.children
+        for run in state.runs.values():
+            run.child_events = child_events(state, run.plan)
     out.writes.sinks.opened += [SinkRow(each.name, None, each, out.now) for each in command.notify]
     out.answer(command.ticket)
 

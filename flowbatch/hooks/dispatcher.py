@@ -152,6 +152,11 @@ class Dispatcher:
             if "/" not in lane.key and lane.key.partition("~")[0] in names:
                 await lane.stop()
 
+    def reload(self) -> None:
+        """All receivers are made anew: what they may reach has changed."""
+        for lane in self.lanes.values():
+            lane.reload()
+
     async def close(self) -> None:
         """Ends all lanes; once this returns nothing of them reads the log."""
         if self._scope is not None:
@@ -254,6 +259,8 @@ class Lane:
                 if not over and not event.is_set() and not self.window.wants():
                     await self._clock.wait(event, self.window.next_at())
             tasks.cancel_scope.cancel()
+        if self._again and not over:
+            await self._persist(at_once=True)  # what was answered is not sent again
         if self._target is not None:
             await self._target.close()
         return self._again
@@ -296,9 +303,9 @@ class Lane:
             for parcel in self.window.due(self._clock.now()):
                 self._tasks.start_soon(self._send, parcel)
 
-    async def _persist(self) -> bool:
+    async def _persist(self, *, at_once: bool = False) -> bool:
         """Whether the sink is over."""
-        progress = self.window.progress(self._clock.now())
+        progress = self.window.progress(self._clock.now(), at_once=at_once)
         if progress is None:
             return False
         if progress.disable is not None:

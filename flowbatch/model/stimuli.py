@@ -5,6 +5,7 @@ from __future__ import annotations
 from flowbatch.model.access import AuditRow, KeyRow, PolicyRow
 from flowbatch.model.definition import Registration
 from flowbatch.model.ending import Evidence
+from flowbatch.model.events import ChildEvents
 from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId, Ticket
 from flowbatch.model.jobspec import Environment, JobPlan, Queue, RunPlan
 from flowbatch.model.notify import Notify, SinkProgress
@@ -209,10 +210,12 @@ class Audit:
 
 @record
 class OpenSinks:
-    """The sinks of the settings, once at the start of a life."""
+    """The sinks of the settings, at the start of a life and on every change of them. `children`: what of arrays' children is
+    logged for them from now on; None: what was."""
 
     ticket: Ticket
     notify: tuple[Notify, ...]
+    children: ChildEvents | None = None
 
 
 @record

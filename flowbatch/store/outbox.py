@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from pydantic_core import from_json
 
@@ -62,12 +62,27 @@ class Refusals:
     gaps: list[tuple[int, int, Millis]]
 
 
+class Meters(NamedTuple):
+    """Of all sinks of one name: `run/slack` for those that runs brought along, and a sink with its redeliveries."""
+
+    name: str
+    delivered: int
+    failed: int  # tries
+    dead: int
+    failing: int  # sinks whose receiver fails now
+    disabled: int  # sinks
+    lag: int  # events behind the cursor, of the one that is furthest behind
+
+
 class Outbox(Reader):
     """Use it in a `with`."""
 
     def sinks(self) -> list[SinkView]:
         last = self.last_seq()
         return [view(row, last) for row in self.rows(queries.SINKS, "", SINKS_MAX)]
+
+    def meters(self) -> list[Meters]:
+        return [Meters(*row) for row in self.rows(queries.SINK_METERS, self.last_seq())]
 
     def find(self, name: str) -> SinkView:
         """By its key, by `1a2b3c4d/name`, or by its name alone: then the newest one of that name. Raises InputError."""

@@ -302,6 +302,16 @@ RUN_FACTS: Final = """
 SELECT run.id, run_plan.workflow, run.created_at FROM run JOIN run_plan ON run_plan.run = run.no WHERE run.no = ?
 """
 
+SINK_METERS: Final = """
+SELECT CASE WHEN run IS NULL THEN substr(key, 1, instr(key || '~', '~') - 1)
+    ELSE 'run/' || substr(key, instr(key, '/') + 1, instr(substr(key, instr(key, '/') + 1) || '~', '~') - 1) END AS name,
+  sum(delivered), sum(failed), sum(dead), sum(status = 0 AND failing_since IS NOT NULL), sum(status = 2),
+  max(CASE status WHEN 1 THEN 0 ELSE max(min(coalesce(until, ?1), ?1) - cursor, 0) END)
+FROM sink
+GROUP BY name
+ORDER BY name
+"""
+
 SINKS: Final = """
 SELECT sink.key, sink.run, sink.notify, sink.status, sink.status_reason, sink.cursor, sink.until, sink.created_at,
   sink.failing_since, sink.tries, sink.error, sink.digest_first, sink.digest_last, sink.delivered, sink.failed,

@@ -243,7 +243,7 @@ def test_every_query_is_looked_at() -> None:
     looked_at = {mark.args[1][i][0] for test in (test_readers, test_the_writer) for mark in test.pytestmark  # type: ignore[attr-defined]
                  for i in range(len(mark.args[1]))}  # fmt: skip
     free = {"PRAGMAS", "FILE", "QUICK_CHECK", "LIVES", "INSTANCE", "INSTANCE_ID", "BEFORE_FIRST_TABLE", "WAL", "BEGIN", "COMMIT", "ROLLBACK", "CHECKPOINT",
-            "INCREMENTAL_VACUUM", "BEGIN_LIFE", "KEYS", "POLICIES", "DELETE_POLICY"}  # fmt: skip
+            "INCREMENTAL_VACUUM", "BEGIN_LIFE", "KEYS", "POLICIES", "SINK_METERS", "DELETE_POLICY"}  # fmt: skip
     by_key = {"JOB_BY_NO", "LAST_AUDITED", "RUN_BY_NO", "PLAN_OF_RUN", "PLAN_OF_JOB", "DROP_RUN_PLAN", "DROP_JOB_PLAN"}
     names = {name for module in (queries, server_queries, statements) for name in vars(module) if name.isupper()}
     assert {name for name in names if not name.startswith("PUT_")} == looked_at | free | by_key
