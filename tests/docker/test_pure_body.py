@@ -21,7 +21,7 @@ HOST_KEYS = {
     "SecurityOpt", "CapDrop", "ReadonlyRootfs", "ShmSize", "Tmpfs", "Devices", "NanoCpus", "CpuShares", "Memory",
     "MemorySwap", "MemorySwappiness", "DeviceRequests",
 }  # fmt: skip
-BODY_KEYS = {"Image", "Env", "Tty", "OpenStdin", "HostConfig", "Cmd", "User", "WorkingDir", "Labels"}
+BODY_KEYS = {"Image", "Env", "Tty", "OpenStdin", "Healthcheck", "HostConfig", "Cmd", "User", "WorkingDir", "Labels"}
 
 texts = st.text(max_size=12)
 containers = st.builds(

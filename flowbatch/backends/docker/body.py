@@ -40,6 +40,9 @@ def create_body(order: LaunchOrder, container: Container, instance: str, boot: s
         "Env": env,
         "Tty": False,
         "OpenStdin": False,
+        "Healthcheck": {
+            "Test": ["NONE"]
+        },  # the image's own would only make work: nobody here asks whether a task is healthy
         "HostConfig": _host_config(order, container, instance, run_dir),
     }
     if order.command:

@@ -189,11 +189,21 @@ class Follower:
         attempt.stopped = True  # whatever comes from now on may be the answer to us
         kill_at = anyio.current_time() + grace_ms / 1000
         if grace_ms > 0 and not attempt.asked:
-            await self._signal(attempt, attempt.stop_signal)
+            await self._ask(attempt)
             attempt.asked = True
         attempt.kill_at = kill_at if attempt.kill_at is None else min(kill_at, attempt.kill_at)
         if attempt.grace_ms == grace_ms:
             attempt.grace_ms = None
+
+    async def _ask(self, attempt: Attempt) -> None:
+        """With the image's STOPSIGNAL, which may be none: the Engine then refuses it, and any other but KILL. So it cannot be asked, and is
+        killed once its grace is over."""
+        try:
+            await self._signal(attempt, attempt.stop_signal)
+        except EngineError as error:
+            if error.kind is Kind.UNKNOWN:
+                raise
+            log.warning("stop_signal_refused", attempt=attempt.key.id, signal=attempt.stop_signal, error=error.message)
 
     async def _await_end(self, attempt: Attempt, kill_at: float) -> None:
         with anyio.move_on_after(kill_at - anyio.current_time()):
