@@ -10,12 +10,13 @@ from uuid import uuid4
 
 import anyio
 
-from flowbatch.app import open_app, pinned
+from flowbatch.app import open_app
 from flowbatch.cli.context import Place
 from flowbatch.cli.load import load_plan
 from flowbatch.folder import StateFolder
 from flowbatch.model.stimuli import SubmitRun
 from flowbatch.settings import defaults
+from flowbatch.spec.pinning import pinned
 
 JOBS = 1_666
 

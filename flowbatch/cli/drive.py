@@ -14,6 +14,7 @@ from flowbatch.app import App
 from flowbatch.cli.output import counted
 from flowbatch.cli.printer import say_aside
 from flowbatch.cli.progress import View
+from flowbatch.cli.shown import News
 from flowbatch.core.state import Run
 from flowbatch.model.outcome import Outcome
 from flowbatch.model.status import RunStatus
@@ -59,7 +60,7 @@ class Drive:
             await anyio.sleep(LOG_LOOK_SECONDS)
 
     def on_turn(self, outcome: Outcome) -> None:
-        self.view.on_turn(outcome)
+        self.view.on_news(News(outcome.writes.tasks.values(), outcome.writes.events))
         self.check_over()
 
     def check_over(self) -> None:

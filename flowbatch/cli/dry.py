@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import anyio
 import click
 
-from flowbatch.app import open_app, pinned
+from flowbatch.app import open_app
 from flowbatch.cli.context import Place
 from flowbatch.cli.follow import SIGNALS, follow
 from flowbatch.cli.output import duration_text
 from flowbatch.cli.run import as_fake, submit
 from flowbatch.clock import SystemClock, VirtualClock
 from flowbatch.folder import StateFolder
+from flowbatch.spec.pinning import pinned
 
 if TYPE_CHECKING:
     from flowbatch.spec.compile import Plan

@@ -12,8 +12,8 @@ import click
 
 from flowbatch.cli.members import telling
 from flowbatch.cli.output import clean, one_line
+from flowbatch.cli.shown import ShownRun
 from flowbatch.core.ending import EXITED
-from flowbatch.core.state import Run
 from flowbatch.model.ids import AttemptKey, log_name
 from flowbatch.model.status import Status
 from flowbatch.store.reader import Reader
@@ -39,7 +39,7 @@ class Alike:
     indices: list[int] = field(default_factory=list)
 
 
-def print_failures(run: Run, reader: Reader, logs: Path, command: Command | None) -> None:
+def print_failures(run: ShownRun, reader: Reader, logs: Path, command: Command | None) -> None:
     """`command` makes a command line about this folder; None where nothing is kept that one could be about."""
     groups = failures(reader, reader.run(run.id), logs)
     for group in groups[:GROUPS_SHOWN_MAX]:
@@ -79,7 +79,7 @@ def kinds_of(reader: Reader, job: JobView, failed: Iterator[TaskView], logs: Pat
     return list(kinds.values())
 
 
-def print_group(run: Run, group: Alike, command: Command | None) -> None:
+def print_group(run: ShownRun, group: Alike, command: Command | None) -> None:
     job = group.job
     parts = []
     if job.size is not None:

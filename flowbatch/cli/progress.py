@@ -12,11 +12,9 @@ import click
 from flowbatch.cli.output import duration_text, time_text
 from flowbatch.cli.output import one_line as clean
 from flowbatch.cli.printer import Printer, say_aside
+from flowbatch.cli.shown import ChildNews, News, ShownJob, ShownRun
 from flowbatch.core.ending import EXITED
-from flowbatch.core.state import Job, Run
 from flowbatch.model.events import EventKind, EventRow
-from flowbatch.model.outcome import Outcome
-from flowbatch.model.rows import TaskRow
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.ports import Clock
 
@@ -35,7 +33,7 @@ HoldUps = Callable[[], list[HoldUp]]
 
 
 class View(Protocol):
-    def on_turn(self, outcome: Outcome) -> None: ...
+    def on_news(self, news: News) -> None: ...
 
     async def refresh(self) -> None:
         """Never ends by itself."""
@@ -50,7 +48,7 @@ def nothing() -> list[HoldUp]:
     return []
 
 
-def make_view(runs: Sequence[Run], clock: Clock, *, quiet: bool, hold_ups: HoldUps = nothing) -> View:
+def make_view(runs: Sequence[ShownRun], clock: Clock, *, quiet: bool, hold_ups: HoldUps = nothing) -> View:
     if quiet:
         return Silent()
     if sys.stdout is not None and sys.stdout.isatty():
@@ -61,7 +59,7 @@ def make_view(runs: Sequence[Run], clock: Clock, *, quiet: bool, hold_ups: HoldU
 class Silent:
     """For `--json`: standard output holds one object and nothing else."""
 
-    def on_turn(self, outcome: Outcome) -> None:
+    def on_news(self, news: News) -> None:
         pass
 
     async def refresh(self) -> None:
@@ -77,7 +75,7 @@ class Silent:
 class PlainView:
     """For pipes, files and CI: a line when something changes, a few for failed children, never a line per child."""
 
-    def __init__(self, runs: Sequence[Run], clock: Clock, hold_ups: HoldUps = nothing) -> None:
+    def __init__(self, runs: Sequence[ShownRun], clock: Clock, hold_ups: HoldUps = nothing) -> None:
         self._clock = clock
         self._hold_ups = hold_ups
         self._jobs = {job.no: job for run in runs for job in run.jobs}
@@ -86,13 +84,13 @@ class PlainView:
         self._told: dict[int, int] = {}
         self._begun: set[int] = set()
 
-    def on_turn(self, outcome: Outcome) -> None:
+    def on_news(self, news: News) -> None:
         lines: list[str] = []
-        for row in outcome.writes.tasks.values():
+        for row in news.children:
             job = self._jobs.get(row.job)
             if job is not None and job.array:
                 lines += self._child_lines(job, row)
-        for event in outcome.writes.events:
+        for event in news.events:
             if event.kind is EventKind.JOB and event.job in self._jobs:
                 lines += self._job_line(self._jobs[event.job], event)
             elif event.kind is EventKind.RUN and event.run in self._runs:
@@ -101,7 +99,7 @@ class PlainView:
             text = "\n".join(lines)
             self._printer.put(lambda: click.echo(text))
 
-    def _job_line(self, job: Job, event: EventRow) -> list[str]:
+    def _job_line(self, job: ShownJob, event: EventRow) -> list[str]:
         status = Status(event.status)
         if status in (Status.RUNNABLE, Status.STARTING, Status.PENDING) and not event.attempt:
             return []  # it will run at once, or says nothing that RUNNING does not say
@@ -116,28 +114,28 @@ class PlainView:
             detail = ", ".join(part for part in (counts, code, reason) if part)
         elif status is Status.RUNNABLE:
             if event.exit_code is None and event.status_reason is None:
-                return [self._line(job.spec.key, status.name, "reopened")]
+                return [self._line(job.key, status.name, "reopened")]
             why = f"exit {event.exit_code}" if event.exit_code is not None else clean(event.status_reason or "")
             detail = f"to be tried again: attempt {event.attempt} ended with {why}"
-        return [self._line(job.spec.key, status.name, detail)]
+        return [self._line(job.key, status.name, detail)]
 
-    def _child_lines(self, job: Job, row: TaskRow) -> list[str]:
+    def _child_lines(self, job: ShownJob, row: ChildNews) -> list[str]:
         lines = []
         if row.status >= Status.RUNNING and job.no not in self._begun:
             self._begun.add(job.no)
-            lines.append(self._line(job.spec.key, "RUNNING", f"array of {job.tasks}"))
+            lines.append(self._line(job.key, "RUNNING", f"array of {job.tasks}"))
         if row.status == Status.FAILED and row.attempt:
             told = self._told[job.no] = self._told.get(job.no, 0) + 1
             if told <= CHILD_LINES_MAX:
                 code = "" if row.exit_code is None else f"exit {row.exit_code}"
                 reason = row.reason or ("" if row.status_reason == EXITED else row.status_reason) or ""
                 detail = ", ".join(part for part in (code, clean(reason)) if part)
-                lines.append(self._line(f"{job.spec.key}:{row.idx}", "FAILED", detail))
+                lines.append(self._line(f"{job.key}:{row.idx}", "FAILED", detail))
             elif told == CHILD_LINES_MAX + 1:
-                lines.append(self._line(job.spec.key, "", "more children fail; the summary counts them"))
+                lines.append(self._line(job.key, "", "more children fail; the summary counts them"))
         return lines
 
-    def _run_line(self, run: Run, event: EventRow) -> list[str]:
+    def _run_line(self, run: ShownRun, event: EventRow) -> list[str]:
         status = RunStatus(event.status)
         if status is RunStatus.RUNNING:
             return []
@@ -169,7 +167,7 @@ class PlainView:
 class LiveView:
     """For terminals: redrawn some times a second from the engine's own counts, whatever the rate of tasks."""
 
-    def __init__(self, runs: Sequence[Run], clock: Clock, hold_ups: HoldUps = nothing) -> None:
+    def __init__(self, runs: Sequence[ShownRun], clock: Clock, hold_ups: HoldUps = nothing) -> None:
         from rich.console import Console
         from rich.live import Live
 
@@ -182,7 +180,7 @@ class LiveView:
         self._live = Live(console=self._console, auto_refresh=False, transient=False)
         self._live.start()
 
-    def on_turn(self, outcome: Outcome) -> None:
+    def on_news(self, news: News) -> None:
         pass  # drawn by time, not by turn
 
     async def refresh(self) -> None:
@@ -225,16 +223,16 @@ class LiveView:
         parts += [Text(message, style="yellow") for message in self._messages]
         return Group(*parts)
 
-    def job_cells(self, job: Job) -> list[RenderableType]:
+    def job_cells(self, job: ShownJob) -> list[RenderableType]:
         from rich.text import Text
 
-        name = Text(clean(job.spec.key))
+        name = Text(clean(job.key))
         status = Text(shown_status(job), style=STYLES[shown_status(job)])
         if not job.array:
             return [name, status, Text(""), Text(self.took(job), style="dim")]
         return [name, status, bar(job), Text(self.counts(job))]
 
-    def took(self, job: Job) -> str:
+    def took(self, job: ShownJob) -> str:
         if job.started_at is None:
             return clean(job.status_reason or "") if job.status.terminal else ""
         end = job.stopped_at if job.stopped_at is not None else self._clock.now()
@@ -242,7 +240,7 @@ class LiveView:
         telling = job.status is Status.FAILED and job.status_reason != EXITED
         return f"{text}  {clean(job.status_reason or '')}" if telling else text
 
-    def counts(self, job: Job) -> str:
+    def counts(self, job: ShownJob) -> str:
         done, failed = job.counts[Status.SUCCEEDED], job.counts[Status.FAILED]
         parts = [f"{done + failed}/{job.tasks}"]
         if failed:
@@ -257,11 +255,11 @@ class LiveView:
             parts.append(self.took(job))
         return "  ".join(parts)
 
-    def foot(self, run: Run) -> str:
+    def foot(self, run: ShownRun) -> str:
         ended = run.stopped_at if run.stopped_at is not None else self._clock.now()
         open_jobs = sum(not job.status.terminal for job in run.jobs)
         state = run.status.name if run.status is not RunStatus.RUNNING else f"{open_jobs} of {len(run.jobs)} jobs open"
-        return f"{clean(run.plan.workflow)}  {run.id[:8]}  {state}  {duration_text(max(ended - run.created_at, 0))}"
+        return f"{clean(run.workflow)}  {run.id[:8]}  {state}  {duration_text(max(ended - run.created_at, 0))}"
 
 
 STYLES: Final = {
@@ -270,7 +268,7 @@ STYLES: Final = {
 }  # fmt: skip
 
 
-def shown_status(job: Job) -> str:
+def shown_status(job: ShownJob) -> str:
     """An array's parent is only ever PENDING: what its children do says more."""
     if job.skipped:
         return "SKIPPED"
@@ -281,7 +279,7 @@ def shown_status(job: Job) -> str:
     return job.status.name
 
 
-def interest(job: Job) -> tuple[int, int]:
+def interest(job: ShownJob) -> tuple[int, int]:
     """What a long list shows first: failures, what runs, what is next, what is done."""
     if job.status is Status.FAILED:
         return 0, job.no
@@ -290,7 +288,7 @@ def interest(job: Job) -> tuple[int, int]:
     return (3 if job.status.terminal else 2), job.no
 
 
-def bar(job: Job) -> RenderableType:
+def bar(job: ShownJob) -> RenderableType:
     from rich.text import Text
 
     if job.tasks == 0:

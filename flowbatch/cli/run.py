@@ -63,7 +63,8 @@ def run(
     for warning in plan.warnings:
         click.echo(f"{warning} (warning)", err=True)
     if not dry_run and any(job.spec.kind == "docker" for job in plan.run.jobs):
-        from flowbatch.app import pinned, reach_engines
+        from flowbatch.app import reach_engines
+        from flowbatch.spec.pinning import pinned
 
         anyio.run(reach_engines, place.folder, place.settings, pinned(plan.run, plan.environments, plan.queues))
     if detach:
@@ -80,9 +81,10 @@ async def run_here(place: Place, plan: Plan, as_json: bool) -> int:
 
     place.folder.create()
     starting = start_early(place.folder.supervisor)  # while the rest is imported
-    from flowbatch.app import open_app, pinned
+    from flowbatch.app import open_app
     from flowbatch.cli.follow import SIGNALS, follow
     from flowbatch.cli.owed import settle
+    from flowbatch.spec.pinning import pinned
 
     async with open_app(place.folder, place.settings, hold_open_runs=True, starting=starting) as app:
         with anyio.open_signal_receiver(*SIGNALS) as signals:

@@ -7,41 +7,41 @@ from typing import Any
 import click
 
 from flowbatch.cli.output import clean, counted, duration_text, status_text
-from flowbatch.core.state import Job, Run
+from flowbatch.cli.shown import ShownJob, ShownRun
 from flowbatch.model.status import Status
 
 
-def print_summary(run: Run) -> None:
+def print_summary(run: ShownRun) -> None:
     tasks = sum(job.tasks for job in run.jobs)
     took = duration_text(max((run.stopped_at or run.created_at) - run.created_at, 0))
     click.echo(
-        f"\nRun {run.id[:8]} of {clean(run.plan.workflow)}: {status_text(run.status.name)} in {took}, "
+        f"\nRun {run.id[:8]} of {clean(run.workflow)}: {status_text(run.status.name)} in {took}, "
         f"{counted(len(run.jobs), 'job')}, {counted(tasks, 'task')}."
     )
 
 
-def has_failures(run: Run) -> bool:
+def has_failures(run: ShownRun) -> bool:
     """Tolerated ones count."""
     return any(job.counts[Status.FAILED] for job in run.jobs)
 
 
-def run_object(run: Run) -> dict[str, Any]:
+def run_object(run: ShownRun) -> dict[str, Any]:
     """`run --json`: one object."""
     return {
         "run": run.id,
-        "workflow": run.plan.workflow,
+        "workflow": run.workflow,
         "status": run.status.name,
-        "jobs": {job.spec.key: job_object(job) for job in run.jobs},
+        "jobs": {job.key: job_object(job) for job in run.jobs},
         "started_at": run.created_at,
         "stopped_at": run.stopped_at,
     }
 
 
-def job_object(job: Job) -> dict[str, Any]:
+def job_object(job: ShownJob) -> dict[str, Any]:
     return {
         "id": job.id,
         "status": job.status.name,
         "status_reason": job.status_reason,
         "counts": {status.name: job.counts[status] for status in Status},
-        "array": job.spec.size,
+        "array": job.size,
     }

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowbatch.app import App, pinned
+from flowbatch.app import App
 from flowbatch.cli.context import Place
 from flowbatch.cli.load import plan_text
 from flowbatch.clock import WallClock
@@ -18,6 +18,7 @@ from flowbatch.library.desk import EngineDesk, Warden
 from flowbatch.library.folder import WatchedFolder
 from flowbatch.library.shelves import INBOX, Library
 from flowbatch.model.bucket import Bucket
+from flowbatch.spec.pinning import pinned
 
 if TYPE_CHECKING:
     from flowbatch.settings import Settings

@@ -65,6 +65,10 @@ class Run:
         self.id = self.plan.id
         self.facts = RunFacts(self.id, self.plan.workflow, self.created_at)
 
+    @property
+    def workflow(self) -> str:
+        return self.plan.workflow
+
 
 @dataclass(slots=True)
 class Odd:
@@ -155,6 +159,15 @@ class Job:
         self.layout = layout_of(self.spec)
         self.tasks = self.spec.tasks
         self.array = self.spec.size is not None
+
+    @property
+    def key(self) -> str:
+        return self.spec.key
+
+    @property
+    def size(self) -> int | None:
+        """None: a single."""
+        return self.spec.size
 
     @property
     def held(self) -> bool:

@@ -11,7 +11,6 @@ from uuid import uuid4
 import anyio
 from anyio.abc import TaskStatus
 
-from flowbatch.app import pinned
 from flowbatch.backends.fake import FakeBackend
 from flowbatch.clock import VirtualClock
 from flowbatch.core.invariants import check
@@ -27,6 +26,7 @@ from flowbatch.model.status import RunStatus, Status
 from flowbatch.model.stimuli import Exited, Observation, Resume, Started, SubmitRun
 from flowbatch.ports import Backend, Fact, LaunchOrder, Report, Store
 from flowbatch.spec.compile import parse, plan
+from flowbatch.spec.pinning import pinned
 from flowbatch.store.reader import Reader
 from flowbatch.store.writer import SqliteStore
 

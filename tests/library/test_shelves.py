@@ -13,7 +13,7 @@ from uuid import uuid4
 import anyio
 import pytest
 
-from flowbatch.app import App, open_app, pinned
+from flowbatch.app import App, open_app
 from flowbatch.errors import FlowbatchError, InputError
 from flowbatch.folder import StateFolder
 from flowbatch.library.desk import EngineDesk
@@ -28,6 +28,7 @@ from flowbatch.model.rows import RunRow
 from flowbatch.model.status import RunStatus
 from flowbatch.settings import Settings
 from flowbatch.spec.compile import Plan, parse, plan
+from flowbatch.spec.pinning import pinned
 from flowbatch.store.reader import Reader
 
 QUICK = "jobs: {a: {script: 'true'}}\n"
