@@ -28,6 +28,7 @@ from flowbatch.http.authentication import ADMINISTRATOR, EVERYTHING, Authenticat
 from flowbatch.http.files import FolderWarden
 from flowbatch.http.gate import make_gate
 from flowbatch.http.health import Health
+from flowbatch.http.native import table as native
 from flowbatch.http.operations import logs, table
 from flowbatch.http.server import Server
 from flowbatch.http.service import Limits, Service
@@ -150,7 +151,7 @@ async def serving(
         force = InForce(settings, folder)
         service = Service(
             app.engine, folder.database, folder.logs, master, account=listening.account, policy=force.policy,
-            folder=os.getcwd(), limits=listening.limits, vault=force.vault,
+            folder=os.getcwd(), limits=listening.limits, vault=force.vault, hold_ups=app.hold_ups,
         )  # fmt: skip
 
         def warden(rule: Folder) -> FolderWarden:
@@ -162,7 +163,14 @@ async def serving(
             sockets = [held.enter_context(bound(host, port)) for host, port in listening.addresses]
             gate = make_gate([host for host, _ in listening.addresses], listening.names)
             server = Server(
-                service, authenticator, gate, table.routes(), table.prefixed(), logs.targets(), health.pages()
+                service,
+                authenticator,
+                gate,
+                table.routes(),
+                table.prefixed(),
+                logs.targets(),
+                health.pages(),
+                native.router(),
             )
             health.server = server
             sockets.append(held.enter_context(owners_socket(folder)))

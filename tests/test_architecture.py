@@ -28,6 +28,7 @@ FLOORS: dict[str, int] = {
     "http": 4,
     "notices": 4,
     "library": 4,
+    "remote": 5,
     "app": 5,
     "serve": 6,
     "cli": 7,

@@ -52,16 +52,20 @@ def reopened(value: object) -> list[str]:
 @click.option("--json", "as_json", is_flag=True, help="No progress; one JSON object at the end.")
 @click.pass_obj
 def resume(place: Place, run: str | None, as_json: bool) -> int:
-    """Continue interrupted runs: what ended stays ended, what still runs is adopted. Without RUN, all of them."""
+    """Continue interrupted runs: what ended stays ended, what still runs is adopted. Without RUN, all of them.
+
+    Where a server holds the folder, RUN goes on there, and is followed from here.
+    """
     from flowbatch import logs
     from flowbatch.model.ids import RunId
     from flowbatch.model.status import RunStatus
     from flowbatch.model.stimuli import Resume
 
     logs.configure()
-    holder = place.folder.holder()
-    if holder is not None:
-        raise FolderHeld(str(place.folder.path), holder or None)
+    if place.served and run is not None:
+        return resume_there(place, run, as_json)
+    if place.holder is not None:
+        raise FolderHeld(str(place.folder.path), place.holder or None)
     with place.fresh_reader() as reader:
         if run is not None:
             found = reader.run(run)
@@ -80,6 +84,19 @@ def resume(place: Place, run: str | None, as_json: bool) -> int:
         return 0
     one = RunId(ids[0]) if run is not None else None
     return anyio.run(go_on, place, ids, lambda ticket: Resume(ticket, one), as_json, run is None)
+
+
+def resume_there(place: Place, name: str, as_json: bool) -> int:
+    """In the server that holds the folder: what it holds back goes on, and is followed from here."""
+    from flowbatch.cli.attached import attach
+    from flowbatch.model.status import RunStatus
+    from flowbatch.remote.channel import Channel
+
+    with place.reader() as reader:
+        found = reader.run(name)
+    if found.status is RunStatus.RUNNING:
+        place.ask("resume", run=found.id)
+    return attach(place, Channel(place.folder.http_socket), found.id, as_json=as_json)
 
 
 async def go_on(

@@ -109,6 +109,17 @@ class Place:
         with short_socket_path(self.folder.socket) as socket:
             return call(socket, verb, arguments, SECONDS if seconds is None else seconds)
 
+    @cached_property
+    def served(self) -> bool:
+        """Whether a server holds the folder: an engine that takes the runs of others."""
+        if not self.holder:
+            return False
+        try:
+            told = self._ask("ping", {}, PING_SECONDS)
+        except (FlowbatchError, OSError):
+            return False
+        return isinstance(told, dict) and told.get("serving") is True
+
     def is_interrupted(self, run: RunView) -> bool:
         """Open, and nobody goes on with it: no engine holds the folder, or one that was started for other runs."""
         from flowbatch.model.status import RunStatus

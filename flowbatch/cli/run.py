@@ -47,10 +47,10 @@ def run(
     as_json: bool,
     run_id: str | None,
 ) -> int:
-    """Run WORKFLOW to its end, with live progress.
+    """Run WORKFLOW to its end, with live progress: in this process, or in the `serve` that holds the state folder.
 
     Ctrl-C once waits for what runs and starts nothing new, twice stops it; either way the run is kept and `resume`
-    continues it. Exit code: 0, 1 where a job failed, 2 wrong input, 3 the state folder is held, 5 jobs have
+    continues it. From a server Ctrl-C detaches: the run goes on there. Exit code: 0, 1 where a job failed, 2 wrong input, 3 the state folder is held, 5 jobs have
     images and no Docker Engine answers, 130 interrupted.
     """
     from flowbatch import logs
@@ -67,6 +67,10 @@ def run(
         from flowbatch.spec.pinning import pinned
 
         anyio.run(reach_engines, place.folder, place.settings, pinned(plan.run, plan.environments, plan.queues))
+    if not dry_run and place.served:
+        from flowbatch.cli.attached import run_there
+
+        return run_there(place, plan, detach=detach, as_json=as_json)
     if detach:
         return run_detached(place, workflow, params, only, allow, as_json)
     if dry_run:

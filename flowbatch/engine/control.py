@@ -12,7 +12,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from flowbatch.engine.verbs import Verbs
 from flowbatch.errors import FlowbatchError
 
-LINE_BYTES: Final = 1024 * 1024
+LINE_BYTES: Final = 16 * 1024 * 1024  # a run of many jobs with many items is one line; only the owner sends any
 
 
 async def serve(socket: str, verbs: Verbs, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:

@@ -22,7 +22,7 @@ from flowbatch.model.ids import JobId, Millis
 from flowbatch.model.outcome import Outcome
 from flowbatch.model.rows import Writes
 from flowbatch.model.status import RunStatus
-from flowbatch.model.stimuli import Census, Reload, Retry, Stimulus, SubmitRun, Tick
+from flowbatch.model.stimuli import Audited, Census, Reload, Retry, Stimulus, SubmitRun, Tick
 from flowbatch.ports import Backend, Clock, Fact, Store
 
 log = Logger(__name__)
@@ -83,15 +83,17 @@ class Engine:
         """Posts a command and waits until its turn is durable. What it needs of the past is brought from the store."""
         ticket = next(self._tickets)
         stimulus = command(ticket)
-        if isinstance(stimulus, Retry):
-            await self._reload(stimulus)
+        meant = stimulus.command if isinstance(stimulus, Audited) else stimulus
+        if isinstance(meant, Retry):
+            await self._reload(meant)
         answer = await self._ask(ticket, stimulus)
-        while isinstance(stimulus, SubmitRun) and isinstance(answer.value, dict) and "absent" in answer.value:
+        while isinstance(meant, SubmitRun) and isinstance(answer.value, dict) and "absent" in answer.value:
             absent = [JobId(each) for each in answer.value["absent"]]
             ended = await self.store.ended_jobs(absent)
             if not ended:
                 return Answer(ticket, f"it needs job {absent[0]}, and there is none of that id in this state folder")
-            stimulus = replace(stimulus, ended=(*stimulus.ended, *ended))
+            meant = replace(meant, ended=(*meant.ended, *ended))
+            stimulus = replace(stimulus, command=meant) if isinstance(stimulus, Audited) else meant
             answer = await self._ask(ticket, stimulus)
         return answer
 

@@ -1,4 +1,4 @@
-"""A job without a run, as it comes over the control socket."""
+"""Jobs without a run, and runs that were compiled elsewhere, as they come over the control socket."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowbatch.errors import InputError
 from flowbatch.model.ids import JobId
-from flowbatch.model.jobspec import JobPlan
+from flowbatch.model.jobspec import JobPlan, RunPlan
 from flowbatch.model.rows import EndedJob
 from flowbatch.model.status import Status
 
@@ -21,6 +21,21 @@ def adapter() -> TypeAdapter[JobPlan]:
     from pydantic import TypeAdapter  # by an engine that is asked for a job alone
 
     return TypeAdapter(JobPlan)
+
+
+@cache
+def run_adapter() -> TypeAdapter[RunPlan]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(RunPlan)
+
+
+def run_plan_of(value: object) -> RunPlan:
+    """Raises InputError where it is no plan."""
+    try:
+        return run_adapter().validate_python(value)
+    except ValueError as error:
+        raise InputError(f"`plan` is no run: {error}") from None
 
 
 def plan_of(value: object) -> JobPlan:

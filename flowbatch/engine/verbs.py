@@ -34,6 +34,7 @@ from flowbatch.model.stimuli import (
     ReviveDead,
     Stimulus,
     SubmitJob,
+    SubmitRun,
     Target,
     Terminate,
     UpdateToken,
@@ -62,6 +63,7 @@ class Verbs:
             "revive_dead": self.revive_dead,
             "enable_sink": self.enable_sink,
             "submit_job": self.submit_job,
+            "submit_run": self.submit_run,
             "queues": self.queues,
             "queue": self.queue,
             "register_definition": self.register_definition,
@@ -91,6 +93,7 @@ class Verbs:
             "live": len(state.live),
             "draining": state.draining,
             "store_full": self._engine.full_since is not None,
+            "serving": self.owner is not None,
         }
 
     async def cancel(self, arguments: Arguments) -> object:
@@ -163,6 +166,13 @@ class Verbs:
         plan = submitting.plan_of(arguments.get("plan"))
         ended = submitting.ended_of(arguments.get("ended", []))
         return await self._ask(lambda ticket: SubmitJob(ticket, plan, ended))
+
+    async def submit_run(self, arguments: Arguments) -> object:
+        """The run's id. The plan was compiled, and judged, by who asks."""
+        from flowbatch.engine import submitting
+
+        plan = submitting.run_plan_of(arguments.get("plan"))
+        return await self._ask(lambda ticket: SubmitRun(ticket, plan, must_fit=True))
 
     async def redeliver(self, arguments: Arguments) -> object:
         key, source = needed(arguments, "key"), needed(arguments, "source")
@@ -244,7 +254,7 @@ class Verbs:
         return answer.value
 
     def _recorded(self, command: Stimulus) -> Stimulus:
-        if self.owner is None or isinstance(command, Retry):  # a Retry is looked at by the engine before its turn
+        if self.owner is None:
             return command
         text = repr(command)
         digest = hashlib.sha256(text.encode()).hexdigest()

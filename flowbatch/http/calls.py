@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import to_json
 
+from flowbatch.clock import WallClock
 from flowbatch.http.failures import AccessDenied, ClientFailure, Failure
 from flowbatch.http.policies import Decision, Policy, Target, authorize
 from flowbatch.model.access import AuditRow
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 PARAMS_MAX: Final = 4096  # characters of a request that the audit log keeps
 HIDDEN: Final = frozenset({"environment", "secrets"})
+WALL: Final = WallClock()
 Answer = Mapping[str, Any]
 
 
@@ -68,6 +70,13 @@ class Call:
         self.decision = decision = authorize(self.principal.policies, self.action, checked)
         if not decision.allowed:
             raise self.denied(decision)
+
+    def still_valid(self) -> bool:
+        """Whether its key still opens the door: of an answer that goes on."""
+        if self.principal.key_id is None:
+            return True
+        key = self.service.state.keys.get(self.principal.key_id)
+        return key is not None and key.valid(Millis(WALL.now()))
 
     def allows(self, target: Target, action: str | None = None) -> bool:
         return authorize(self.principal.policies, action or self.action, (target,)).allowed

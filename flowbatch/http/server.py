@@ -11,7 +11,7 @@ import ssl
 import uuid
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
@@ -22,9 +22,12 @@ from pydantic_core import from_json, to_json
 
 from flowbatch.clock import WallClock
 from flowbatch.http.authentication import Authenticator, claimed_key
+from flowbatch.http.bucket import Bucket
 from flowbatch.http.calls import Call, Principal, Request, Route
 from flowbatch.http.failures import ClientFailure, Failure, NotAuthentic, ServerFailure, TooManyRequests
 from flowbatch.http.gate import Gate
+from flowbatch.http.native.routes import PREFIX, NativeRoute, Router, given_of
+from flowbatch.http.native.streams import Raw, Stream
 from flowbatch.http.service import READS_FLUSHED_MS, Service
 from flowbatch.logs import Logger
 from flowbatch.model.bucket import Bucket
@@ -57,6 +60,9 @@ class Reply:
     body: bytes
     error: str | None = None
     retry_after_s: float | None = None
+    kind: str = JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+    stream: Stream | None = None
 
 
 class Connection(RequestHandler):
@@ -117,6 +123,7 @@ class Server:
         prefixed: dict[tuple[str, str], Route],
         targets: dict[str, Route],
         plain: Mapping[str, Plain],
+        native: Router,
     ) -> None:
         self.service = service
         self.authenticator = authenticator
@@ -125,8 +132,10 @@ class Server:
         self.prefixed = prefixed
         self.targets = targets
         self.plain = plain
+        self.native = native
         self.calls: dict[tuple[str, int], int] = {}  # (operation, status) → how many
         self.requests_under_way = 0
+        self.streams = 0  # answers that go on
         self._buckets: dict[str, Bucket] = {}
         self._replays: OrderedDict[str, Reply] = OrderedDict()
 
@@ -165,6 +174,7 @@ class Server:
         finally:
             for server in servers:
                 server.close()
+            self.service.live.close()
             with anyio.CancelScope(shield=True), anyio.move_on_after(5):
                 listener.pre_shutdown()
                 await listener.shutdown(3.0)
@@ -204,13 +214,19 @@ class Server:
                 name = route.name
                 reply = await self.answer(request, route, resource, request_id)
         except Failure as error:
-            reply = of_failure(error, request_id)
+            reply = of_failure(error, request_id, as_aws=not raw.path.startswith(PREFIX))
         except Exception as error:
             log.error("request_failed", request=request_id, operation=name, error=f"{type(error).__name__}: {error}")
             reply = failed(500, "ServerException", f"An internal error; the server's log has it as {request_id}")
         finally:
             self.requests_under_way -= 1
         self.calls[name, reply.status] = self.calls.get((name, reply.status), 0) + 1
+        if reply.stream is not None:
+            self.streams += 1
+            try:
+                return await reply.stream.send(raw, headers_of(reply, request_id))
+            finally:
+                self.streams -= 1
         return respond(reply, request_id)
 
     async def read(self, raw: web.BaseRequest, headers: dict[str, str]) -> bytes:
@@ -229,8 +245,10 @@ class Server:
         except web.HTTPRequestEntityTooLarge:
             raise TooLarge(f"A request has at most {BODY_BYTES} bytes") from None
 
-    def route(self, request: Request) -> tuple[Route, str]:
-        """And the resource that the path names, decoded. Raises ClientFailure."""
+    def route(self, request: Request) -> tuple[Route, str | Mapping[str, str]]:
+        """And the resource that the path names, decoded, or the variables of a native path. Raises ClientFailure."""
+        if request.path.startswith(PREFIX):
+            return self.native.find(request)
         target = request.headers.get("x-amz-target")
         if request.path == "/" and target is not None:
             found = self.targets.get(target)
@@ -245,7 +263,7 @@ class Server:
                 return route, unquote(request.path.removeprefix(prefix))
         raise UnknownOperation(f"There is no operation at {request.method} {request.path[:128]}")
 
-    async def answer(self, request: Request, route: Route, resource: str, request_id: str) -> Reply:
+    async def answer(self, request: Request, route: Route, resource: str | Mapping[str, str], request_id: str) -> Reply:
         """Raises Failure."""
         now = self.service.now()
         try:
@@ -269,6 +287,10 @@ class Server:
             raise
         if not call.recorded:
             self.service.note(call.row())
+        if isinstance(value, Raw):
+            return Reply(value.status, value.body, kind=value.kind, headers=value.headers)
+        if isinstance(value, Stream):
+            return Reply(200, b"", stream=value)
         reply = Reply(200, to_json(value))
         if signature is not None and signature.startswith("AWS4") and route.name != "SubmitJob":
             self._replays[signature] = reply  # a submission has an id of its own, which outlives this process
@@ -315,7 +337,7 @@ def joined(raw: web.BaseRequest) -> dict[str, str]:
     return found
 
 
-def parsed(request: Request, route: Route, resource: str) -> dict[str, Any]:
+def parsed(request: Request, route: Route, resource: str | Mapping[str, str]) -> dict[str, Any]:
     """The body as an object; of a path with a resource, that too. Raises ClientFailure."""
     if len(request.body) > route.body_max:
         said = f"{route.name} takes at most {route.body_max >> 10} KiB, got {-(-len(request.body) // 1024)} KiB"
@@ -334,6 +356,9 @@ def parsed(request: Request, route: Route, resource: str) -> dict[str, Any]:
         given = found
         if request.body.count(b"{") + request.body.count(b"[") > DEPTH_MAX and too_deep(given):
             raise ClientFailure(f"The body is nested deeper than {DEPTH_MAX}")
+    if isinstance(route, NativeRoute):
+        assert not isinstance(resource, str)
+        return given_of(request, resource, given)
     if resource:
         given = {**given, "resourceArn": resource}
     if request.query:
@@ -357,9 +382,9 @@ def too_deep(value: Any) -> bool:
     return True
 
 
-def of_failure(error: Failure, request_id: str) -> Reply:
+def of_failure(error: Failure, request_id: str, *, as_aws: bool) -> Reply:
     message = str(error)
-    if type(error) in (ClientFailure, ServerFailure):
+    if as_aws and type(error) in (ClientFailure, ServerFailure):
         message = f"Error executing request, Exception : {message}, RequestId: {request_id}"
     retry = error.retry_after_s if isinstance(error, TooManyRequests) else None
     return failed(error.status, error.code, message, retry)
@@ -369,10 +394,14 @@ def failed(status: int, code: str, message: str, retry_after_s: float | None = N
     return Reply(status, to_json({"__type": code, "message": message}), code, retry_after_s)
 
 
-def respond(reply: Reply, request_id: str) -> web.Response:
-    headers = {"x-amzn-requestid": request_id, "content-type": JSON, UNMODELLED[0]: UNMODELLED[1]}
+def headers_of(reply: Reply, request_id: str) -> dict[str, str]:
+    headers = {"x-amzn-requestid": request_id, "content-type": reply.kind, UNMODELLED[0]: UNMODELLED[1]}
     if reply.error is not None:
         headers["x-amzn-errortype"] = reply.error
     if reply.retry_after_s is not None:
         headers["retry-after"] = str(max(1, round(reply.retry_after_s)))
-    return web.Response(body=reply.body, status=reply.status, headers=headers)
+    return {**headers, **reply.headers}
+
+
+def respond(reply: Reply, request_id: str) -> web.Response:
+    return web.Response(body=reply.body, status=reply.status, headers=headers_of(reply, request_id))

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import anyio
 from pydantic_core import from_json
 
+from flowbatch.engine.verbs import Verbs
 from flowbatch.http.arns import Account
 from flowbatch.http.failures import ClientFailure
+from flowbatch.http.native.live import HoldUps, Live, nothing
 from flowbatch.http.pages import Pages
 from flowbatch.model.jobspec import JobPlan, JobSpec
 from flowbatch.spec.definitions import Reference
@@ -60,6 +62,7 @@ class Service:
         folder: str = "/",
         limits: Limits | None = None,
         vault: Vault | None = None,
+        hold_ups: HoldUps = nothing,
     ) -> None:
         self.engine = engine
         self.account = account or Account()
@@ -68,6 +71,8 @@ class Service:
         self.master = master
         self.pages = Pages(master)
         self.reader = Reader(database)
+        self.live = Live(engine, self.reader, hold_ups)
+        self.verbs = Verbs(engine)
         self.around = Surroundings(folder, os.path.expanduser("~"), root=os.geteuid() == 0)
         self.guard = Guard(policy or Policy(), os.path.realpath)
         self.vault = vault

@@ -1,0 +1,85 @@
+"""Answers that go on: server-sent events, and logs that are followed. A client that does not read is sent away."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import anyio
+from aiohttp import web
+from pydantic_core import to_json
+
+from flowbatch.logs import Logger
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+log = Logger(__name__)
+
+EVENTS: Final = "text/event-stream"
+KEEP_ALIVE: Final = b": still here\n\n"
+Pieces = AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """An answer that is no JSON."""
+
+    body: bytes
+    kind: str
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An answer whose pieces come as they come. `slow_s`: how long one may stay unread before the connection is cut."""
+
+    kind: str
+    pieces: Callable[[], Pieces]
+    slow_s: float
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    async def send(self, raw: web.BaseRequest, headers: Mapping[str, str]) -> web.StreamResponse:
+        response = web.StreamResponse(
+            headers={**headers, **self.headers, "content-type": self.kind, "cache-control": "no-store"}
+        )
+        pieces = self.pieces()
+        try:
+            await response.prepare(raw)
+            async for piece in pieces:
+                if raw.transport is None or raw.transport.is_closing():
+                    break
+                with anyio.fail_after(self.slow_s):
+                    await response.write(piece)
+            await response.write_eof()
+        except TimeoutError:
+            log.warning("listener_too_slow", address=raw.remote, path=raw.path)
+            if raw.transport is not None:
+                raw.transport.abort()
+        except (ConnectionError, web.HTTPException):
+            pass  # it has gone
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(1):
+                await close(pieces)
+        return response
+
+
+async def close(pieces: Pieces) -> None:
+    end: Callable[[], Awaitable[None]] | None = getattr(pieces, "aclose", None)
+    if end is not None:
+        await end()
+
+
+def message(value: BaseModel | Mapping[str, object], *, kind: str | None = None, number: int | None = None) -> bytes:
+    """One server-sent event; JSON has no newlines of its own."""
+    head = (b"" if number is None else b"id: %d\n" % number) + (
+        b"" if kind is None else b"event: " + kind.encode() + b"\n"
+    )
+    return head + b"data: " + to_json(value) + b"\n\n"
+
+
+def closed(reason: str) -> bytes:
+    """The last message: why no more come."""
+    return message({"reason": reason}, kind="closed")

@@ -1,0 +1,39 @@
+"""Every route of the native API. What is not here does not exist."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from flowbatch.http.native import changing, overviews, reading, shapes
+from flowbatch.http.native.routes import NativeRoute, Router, get, post
+from flowbatch.http.native.streams import EVENTS
+
+PACKED: Final = "application/octet-stream"
+JSON: Final = "application/json"
+
+ROUTES: Final[tuple[NativeRoute, ...]] = (
+    get("/runs", "ListRuns", reading.list_runs, shapes.RunsSaid, takes=reading.Page),
+    get("/runs/{run}", "GetRun", reading.get_run, shapes.RunDetailsSaid),
+    get("/runs/{run}/jobs", "ListJobsOfRun", reading.list_jobs_of_run, shapes.JobsSaid),
+    get("/runs/{run}/plan", "GetRunPlan", reading.get_run_plan, kinds=(JSON,)),
+    get("/runs/{run}/follow", "FollowRun", reading.follow_run, shapes.ProgressSaid, kinds=(EVENTS,)),
+    get("/jobs/{job}", "GetJob", reading.get_job, shapes.JobSaid),
+    get("/jobs/{job}/plan", "GetJobPlan", reading.get_job_plan, kinds=(JSON,)),
+    get("/jobs/{job}/children", "ListChildren", reading.list_children, shapes.ChildrenSaid, takes=reading.Children),
+    get("/jobs/{job}/states", "GetStates", reading.get_states, kinds=(PACKED,)),
+    get("/jobs/{job}/attempts", "ListAttempts", reading.list_attempts, shapes.AttemptsSaid, takes=reading.OfTask),
+    get("/jobs/{job}/members", "ListMembers", reading.list_members, shapes.MembersSaid, takes=reading.OfTask),
+    get("/jobs/{job}/why", "Explain", reading.explain, shapes.WhySaid, takes=reading.OfChild),
+    get("/resolve", "Resolve", reading.resolve, shapes.FoundSaid, takes=reading.Address),
+    get("/events", "ListEvents", reading.list_events, shapes.EventsSaid, takes=reading.Since, kinds=(EVENTS,)),
+    get("/queues", "ListQueues", overviews.list_queues),
+    get("/queues/{queue}", "GetQueue", overviews.get_queue),
+    get("/environments", "ListEnvironments", overviews.list_environments),
+    post("/cancel", "Cancel", changing.cancel, takes=changing.Stop),
+    post("/terminate", "Terminate", changing.terminate, takes=changing.Stop),
+    post("/retry", "Retry", changing.retry, takes=changing.Change),
+)
+
+
+def router() -> Router:
+    return Router(ROUTES)

@@ -1,0 +1,385 @@
+"""The native API by plain HTTP: what it says of runs, jobs and events, who may ask, and answers that go on."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from flowbatch.http import keys
+from flowbatch.http.native import table
+from flowbatch.http.native.routes import NativeRoute
+from flowbatch.model.ids import JobId, Millis, RunId
+from flowbatch.model.jobspec import FakeScript, JobPlan, JobSpec, RunPlan
+from flowbatch.model.resources import Resources
+from flowbatch.model.stimuli import PutKey, SubmitRun
+from tests.http.rig import Rig, a_server
+
+RUN: Final = "11111111-2222-4333-8444-555555555555"
+SINGLE: Final = "aaaaaaaa-2222-4333-8444-555555555555"
+ARRAY: Final = "bbbbbbbb-2222-4333-8444-555555555555"
+FOR_EVER: Final = 3_600_000
+
+
+@dataclass(frozen=True)
+class Got:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def bearer(rig: Rig) -> str:
+    assert rig.running.administrator is not None
+    assert rig.running.secret is not None
+    return keys.token(rig.running.administrator.id, rig.running.secret)
+
+
+def requested(
+    rig: Rig, path: str, body: object = None, key: str | None = None, method: str | None = None, **headers: str
+) -> urllib.request.Request:
+    data = None if body is None else json.dumps(body).encode()
+    told = {name.replace("_", "-"): value for name, value in headers.items()}
+    if data is not None:
+        told["Content-Type"] = "application/json"
+    token = bearer(rig) if key is None else key
+    if token:
+        told["Authorization"] = f"Bearer {token}"
+    return urllib.request.Request(f"{rig.url}/api/v1{path}", data, told, method=method)
+
+
+async def ask(rig: Rig, path: str, body: object = None, key: str | None = None, **headers: str) -> Got:
+    made = requested(rig, path, body, key, **headers)
+
+    def send() -> Got:
+        try:
+            with urllib.request.urlopen(made, timeout=30) as answer:
+                return Got(answer.status, dict(answer.headers), answer.read())
+        except urllib.error.HTTPError as error:
+            return Got(error.code, dict(error.headers), error.read())
+
+    return await anyio.to_thread.run_sync(send)
+
+
+async def get(rig: Rig, path: str, key: str | None = None) -> Any:
+    got = await ask(rig, path, key=key)
+    assert got.status == 200, got
+    return got.json
+
+
+def spec(key: str, size: int | None = None, **fake: Any) -> JobSpec:
+    return JobSpec(key, "default", ("true",), Resources(1000, 0, 0), size=size, fake=FakeScript(**fake))
+
+
+async def submit(rig: Rig, *jobs: tuple[str, JobSpec], run: str = RUN) -> None:
+    plan = RunPlan(RunId(run), "render", tuple(JobPlan(JobId(job), each) for job, each in jobs), params=(("n", 3),))
+    answer = await rig.running.app.engine.ask(lambda ticket: SubmitRun(ticket, plan))
+    assert answer.error is None
+
+
+async def ended(rig: Rig, run: str = RUN) -> None:
+    """Waits turn by turn."""
+    engine = rig.running.app.engine
+    turned = anyio.Event()
+    engine.observe(lambda _: turned.set())
+    with anyio.fail_after(20):
+        while RunId(run) in engine.machine.state.runs:
+            turned = anyio.Event()
+            await turned.wait()
+
+
+async def test_a_run_with_its_jobs_and_children(tmp_path: Path) -> None:
+    async with a_server(tmp_path) as rig:
+        await submit(rig, (SINGLE, spec("one")), (ARRAY, spec("many", 5)))
+        await ended(rig)
+        listed = await get(rig, "/runs")
+        assert [each["id"] for each in listed["runs"]] == [RUN]
+        assert listed["next"] is None
+        for name in (RUN, "1111", "last", "render"):
+            found = await get(rig, f"/runs/{name}")
+            assert (found["id"], found["status"], found["params"]) == (RUN, "SUCCEEDED", {"n": 3})
+            assert [(job["job"], job["array"], job["counts"]) for job in found["jobs"]] == [
+                ("one", None, {"SUCCEEDED": 1}),
+                ("many", 5, {"SUCCEEDED": 5}),
+            ]
+        page = await get(rig, f"/jobs/{ARRAY}/children?first=1&limit=2")
+        assert [(each["index"], each["status"]) for each in page["children"]] == [(1, "SUCCEEDED"), (2, "SUCCEEDED")]
+        assert page["next"] == 3
+        assert (await get(rig, f"/jobs/{ARRAY}/children?first=3"))["next"] is None
+        assert (await get(rig, f"/jobs/{ARRAY}/children?status=FAILED"))["children"] == []
+        packed = await ask(rig, f"/jobs/{ARRAY}/states")
+        assert (packed.headers["content-type"], packed.body) == ("application/octet-stream", b"\5" * 5)
+        [attempt] = (await get(rig, f"/jobs/{SINGLE}/attempts"))["attempts"]
+        assert (attempt["attempt"], attempt["exit_code"]) == (1, 0)
+        assert (await get(rig, f"/jobs/{SINGLE}/plan"))["spec"]["command"] == ["true"]
+        assert (await get(rig, f"/jobs/{SINGLE}/why"))["why"] is None
+        meant = await get(rig, "/resolve?address=last/many:1-2")
+        assert (meant["job"]["id"], meant["indices"]) == (ARRAY, [[1, 2]])
+
+
+async def test_pages_of_runs_go_on_where_the_last_one_ended(tmp_path: Path) -> None:
+    async with a_server(tmp_path) as rig:
+        runs = [f"{number:08d}-2222-4333-8444-555555555555" for number in range(5)]
+        for number, run in enumerate(runs):
+            await submit(rig, (f"{number:08d}-3333-4333-8444-555555555555", spec("one")), run=run)
+        found: list[str] = []
+        before: int | None = None
+        while True:
+            page = await get(rig, "/runs?limit=2" + ("" if before is None else f"&before={before}"))
+            found += [each["id"] for each in page["runs"]]
+            before = page["next"]
+            if before is None:
+                break
+        assert found == runs[::-1]
+
+
+async def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
+    async with a_server(tmp_path) as rig:
+        for path, status, said in (
+            ("/nothing", 404, "There is nothing at GET /api/v1/nothing"),
+            ("/runs/none", 404, "no run has this id or workflow"),
+            ("/runs?limit=0", 400, "limit"),
+            ("/runs?limit=many", 400, "limit"),
+            ("/runs?colour=red", 400, "colour"),
+            ("/runs?limit=1&limit=2", 400, "twice"),
+            (f"/jobs/{ARRAY}", 404, "no job"),
+            ("/resolve", 400, "address"),
+            ("/resolve?address=%2F%2F", 404, ""),
+            ("/events?since=-1", 400, "since"),
+            ("/queues/nope", 404, "There is no queue nope"),
+        ):
+            got = await ask(rig, path)
+            assert (got.status, said in got.json["message"]) == (status, True), (path, got)
+        for body, status, said in (
+            ({}, 400, "Either `address` is needed"),
+            ({"address": "last", "run": RUN}, 400, "Either `address` is needed"),
+            ({"address": "last"}, 404, "nothing has run here yet"),
+            ({"run": RUN}, 404, "There is no run"),
+            ({"job": SINGLE}, 404, "There is no job"),
+            ({"address": 1}, 400, "address"),
+            ({"run": RUN, "indices": [[1]]}, 400, "indices"),
+        ):
+            got = await ask(rig, "/cancel", body)
+            assert (got.status, said in got.json["message"]) == (status, True), (body, got)
+
+
+async def test_stopped_and_tried_again_by_whoever_may_and_on_record(tmp_path: Path) -> None:
+    async with a_server(tmp_path) as rig:
+        await submit(rig, (ARRAY, spec("many", 8, duration_ms=FOR_EVER)))
+        some = await ask(rig, "/cancel", {"address": "last/many:6-7", "reason": "not these"})
+        assert (some.status, some.json["changed"]) == (200, 2), some
+        assert (await get(rig, f"/jobs/{ARRAY}/why?index=5"))["why"].startswith("many:5")
+        rest = await ask(rig, "/terminate", {"run": RUN, "job": None, "reason": "enough"})
+        assert rest.status == 200, rest
+        await ended(rig)
+        again = await ask(rig, "/retry", {"address": "last/many:6"})
+        assert (again.status, again.json["reopened"]) == (200, ["many"]), again
+        assert (await get(rig, "/runs/last"))["generation"] == 1
+        recorded = [row for _, row, _ in rig.running.service.reader.audit() if row.action == "flowbatch:Retry"]
+        assert [(row.principal.endswith("administrator"), row.allowed) for row in recorded] == [(True, True)]
+
+
+def streamed(rig: Rig, path: str, enough: threading.Event, **headers: str) -> Iterator[tuple[str, Any]]:
+    """Server-sent events, until the stream ends or it is enough."""
+    with urllib.request.urlopen(requested(rig, path, **headers), timeout=30) as answer:
+        assert answer.headers["content-type"] == "text/event-stream"
+        kind = "message"
+        for line in answer:
+            if line.startswith(b"event: "):
+                kind = line[7:].strip().decode()
+            elif line.startswith(b"data: "):
+                yield kind, json.loads(line[6:])
+                kind = "message"
+            if enough.is_set():
+                return
+
+
+async def test_events_behind_a_number_and_as_they_come(tmp_path: Path) -> None:
+    async with a_server(tmp_path) as rig:
+        await submit(rig, (SINGLE, spec("one")))
+        await ended(rig)
+        page = await get(rig, "/events?limit=2")
+        assert [each["seq"] for each in page["events"]] == [1, 2]
+        every = await get(rig, "/events")
+        assert every["last"] == every["events"][-1]["seq"] == len(every["events"])
+        assert every["events"][-1]["kind"] == "run.succeeded"
+        seen: list[Any] = []
+        enough = threading.Event()
+        more = anyio.Event()
+
+        def read() -> None:
+            for _, event in streamed(rig, "/events", enough, Accept="text/event-stream", Last_Event_ID="2"):
+                seen.append(event)
+                if event["kind"] == "run.succeeded":
+                    if len(seen) > len(every["events"]):
+                        enough.set()
+                        return
+                    anyio.from_thread.run_sync(more.set)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anyio.to_thread.run_sync, read)
+            with anyio.fail_after(20):
+                await more.wait()
+            other = "99999999-2222-4333-8444-555555555555"
+            await submit(rig, (ARRAY, spec("one")), run=other)
+        assert [each["seq"] for each in seen] == list(range(3, 3 + len(seen)))
+        assert {each["run"] for each in seen} == {RUN, other}
+        of_one = await get(rig, f"/events?run={other[:8]}")
+        assert {each["run"] for each in of_one["events"]} == {other}
+
+
+async def test_a_run_is_followed_to_its_end(tmp_path: Path) -> None:
+    async with a_server(tmp_path) as rig:
+        await submit(rig, (SINGLE, spec("one")), (ARRAY, spec("many", 6, duration_ms=FOR_EVER)))
+        told: list[Any] = []
+        begun = anyio.Event()
+
+        def read() -> None:
+            for kind, said in streamed(rig, "/runs/last/follow", threading.Event()):
+                assert kind == "message"
+                told.append(said)
+                anyio.from_thread.run_sync(begun.set)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anyio.to_thread.run_sync, read)
+            with anyio.fail_after(20):
+                await begun.wait()
+            await ask(rig, "/terminate", {"address": "last"})
+        assert [job["key"] for job in told[0]["jobs"]] == ["one", "many"]
+        assert told[-1]["over"]
+        assert told[-1]["run"]["status"] == "FAILED"
+        assert not any(said["over"] for said in told[:-1])
+        last = {job["key"]: job for said in told for job in said["jobs"]}
+        assert last["many"]["counts"] == [0, 0, 0, 0, 0, 0, 6]
+        failed = [child["idx"] for said in told for child in said["children"] if child["status"] == "FAILED"]
+        assert len(failed) == len(set(failed)) == 4  # those that ran; four have room
+        numbers = [event["seq"] for said in told for event in said["events"]]
+        assert numbers == sorted(set(numbers))
+        assert rig.running.service.live.followers == 0
+        path = "/runs/last/follow"
+        [(_, again)] = await anyio.to_thread.run_sync(lambda: list(streamed(rig, path, threading.Event())))
+        assert again["over"]
+        assert [job["counts"][6] for job in again["jobs"]] == [0, 6]
+
+
+async def test_who_loses_the_key_is_sent_away(tmp_path: Path) -> None:
+    async with a_server(tmp_path) as rig:
+        await submit(rig, (SINGLE, spec("one", duration_ms=FOR_EVER)))
+        key, secret = await rig.key("reader", {"Effect": "Allow", "Action": "flowbatch:*", "Resource": "*"})
+        token = keys.token(key.removeprefix(keys.PREFIX), secret)
+        said: list[tuple[str, Any]] = []
+        begun = anyio.Event()
+
+        def read() -> None:
+            with urllib.request.urlopen(requested(rig, "/runs/last/follow", key=token), timeout=30) as answer:
+                for line in answer:
+                    if line.startswith(b"data: "):
+                        said.append(("data", json.loads(line[6:])))
+                        anyio.from_thread.run_sync(begun.set)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anyio.to_thread.run_sync, read)
+            with anyio.fail_after(20):
+                await begun.wait()
+            row = rig.running.app.engine.machine.state.keys[key.removeprefix(keys.PREFIX)]
+            await rig.running.app.engine.ask(lambda ticket: PutKey(ticket, row._replace(revoked_at=Millis(1))))
+            await ask(rig, "/terminate", {"address": "last/one"})
+        assert said[-1][1] == {"reason": "the key is no longer valid"}
+
+
+async def test_who_does_not_read_holds_no_memory_and_is_cut_off(tmp_path: Path) -> None:
+    """Events are read from the store as they are taken, so that nothing waits here for one who takes none."""
+    async with a_server(tmp_path) as rig:
+        rig.running.service.live.slow_s = 0.2
+        jobs = [(f"{number:08d}-7777-4333-8444-555555555555", spec(f"j{number}")) for number in range(600)]
+        await submit(rig, *jobs)
+        await ended(rig)
+        assert (await get(rig, "/events?limit=1"))["last"] > 2400
+        server = rig.running.server
+        with socket.socket(socket.AF_UNIX) as stream, anyio.fail_after(20):
+            stream.connect(str(rig.running.app.folder.http_socket))
+            stream.sendall(b"GET /api/v1/events?since=0&follow=true HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            while not server.streams:
+                await anyio.lowlevel.checkpoint()
+            while server.streams:
+                await anyio.lowlevel.checkpoint()
+            stream.settimeout(10)
+            got = await anyio.to_thread.run_sync(lambda: b"".join(iter(lambda: stream.recv(1 << 20), b"")))
+        assert len(got) < 500_000  # of more than these
+        assert not got.endswith(b"0\r\n\r\n")  # it was not the end
+
+
+# --- who may
+
+
+def filled(route: NativeRoute) -> str:
+    found = {"run": RUN, "job": SINGLE, "queue": "default", "sink": "hook", "file": "w.yaml"}
+    steps = [found[step[1:-1]] if step.startswith("{") else step for step in route.steps]
+    return "/".join(steps).removeprefix("/api/v1")
+
+
+NEEDED: Final[dict[str, Any]] = {
+    "Resolve": "?address=last",
+    "Cancel": {"address": "last"},
+    "Terminate": {"address": "last"},
+    "Retry": {"address": "last"},
+}
+
+
+@pytest.mark.parametrize("route", table.ROUTES, ids=lambda route: route.name)
+def test_each_route_says_which_action_it_needs(route: NativeRoute) -> None:
+    assert route.action == f"flowbatch:{route.name}"
+    assert route.act.__doc__, "the document needs a word on it"
+    assert route.reads == (route.method == "GET")
+    assert route.takes is not None or route.reads
+
+
+async def test_nobody_may_what_no_policy_allows(tmp_path: Path) -> None:
+    async with a_server(tmp_path) as rig:
+        await submit(rig, (SINGLE, spec("one", duration_ms=FOR_EVER)))
+        name, secret = await rig.key("nobody")
+        mute = keys.token(name.removeprefix(keys.PREFIX), secret)
+        everything = {"Effect": "Allow", "Action": "flowbatch:*", "Resource": "*"}
+        for route in table.ROUTES:
+            more = NEEDED.get(route.name, "")
+            query, body = (more, None) if isinstance(more, str) else ("", more)
+            path = filled(route) + query
+            rig.running.server.authenticator._failures.counts.clear()  # each address has ten failures a minute
+            for key in ("", mute, "fbk_nonsense"):
+                got = await ask(rig, path, {} if body is None and route.method == "POST" else body, key=key)
+                assert got.status == 403, (route.name, key, got)
+            denied = {"Effect": "Deny", "Action": route.action, "Resource": "*"}
+            name, secret = await rig.key(f"no{route.name}", everything, denied)
+            got = await ask(rig, path, body, key=keys.token(name.removeprefix(keys.PREFIX), secret))
+            assert (got.status, "explicit deny" in got.json["message"]) == (403, True), (route.name, got)
+        assert (await get(rig, "/runs/last"))["status"] == "RUNNING"  # nobody has stopped it
+
+
+async def test_a_run_that_one_may_not_see_looks_like_one_that_is_not_there(tmp_path: Path) -> None:
+    async with a_server(tmp_path) as rig:
+        await submit(rig, (SINGLE, spec("one")))
+        other = "99999999-2222-4333-8444-555555555555"
+        name, secret = await rig.key(
+            "some", {"Effect": "Allow", "Action": "flowbatch:*", "Resource": "arn:aws:batch:*:*:run/9*"}
+        )
+        key = keys.token(name.removeprefix(keys.PREFIX), secret)
+        assert (await ask(rig, f"/runs/{RUN}", key=key)).status == 403
+        assert (await ask(rig, "/runs/1234", key=key)).status == 403
+        assert (await ask(rig, f"/runs/{other}", key=key)).status == 404
+        assert (await ask(rig, f"/jobs/{SINGLE}", key=key)).status == 403
+        assert (await ask(rig, "/resolve?address=last/one", key=key)).status == 403
+        await submit(rig, (ARRAY, spec("one")), run=other)
+        assert (await ask(rig, f"/runs/{other}", key=key)).status == 200
