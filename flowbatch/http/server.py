@@ -22,7 +22,6 @@ from pydantic_core import from_json, to_json
 
 from flowbatch.clock import WallClock
 from flowbatch.http.authentication import Authenticator, claimed_key
-from flowbatch.http.bucket import Bucket
 from flowbatch.http.calls import Call, Principal, Request, Route
 from flowbatch.http.failures import ClientFailure, Failure, NotAuthentic, ServerFailure, TooManyRequests
 from flowbatch.http.gate import Gate
