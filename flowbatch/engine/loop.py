@@ -59,6 +59,7 @@ class Engine:
         self.backends = dict(backends)
         self._elsewhere = elsewhere
         self.full_since: Millis | None = None  # the disk is full: nothing is decided until the commit succeeds
+        self.in_turn = False  # decided, and not durable yet: what memory says may be lost with us
         self.recovered = anyio.Event()  # what passed while no engine looked is known, from every backend
         self._unheard = set(backends)  # backends whose first census has not been taken in
         self._desk = desk
@@ -153,9 +154,11 @@ class Engine:
         while True:
             await self.clock.wait(self.inbox.event, self.machine.next_deadline())
             stimuli = self.inbox.take(TURN_STIMULI) or [Tick()]
+            self.in_turn = True
             outcome = self.machine.handle(stimuli, self.clock.now())
             if outcome.writes:
                 await self._commit(outcome.writes)
+            self.in_turn = False
             self._add_backends(outcome, tasks)
             executor.perform(outcome.effects)
             self._tell(outcome)

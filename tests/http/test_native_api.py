@@ -22,6 +22,7 @@ from flowbatch.http.native.routes import NativeRoute
 from flowbatch.model.ids import JobId, Millis, RunId
 from flowbatch.model.jobspec import FakeScript, JobPlan, JobSpec, RunPlan
 from flowbatch.model.resources import Resources
+from flowbatch.model.status import RunStatus, Status
 from flowbatch.model.stimuli import PutKey, SubmitRun
 from tests.http.rig import Rig, a_server
 
@@ -273,6 +274,32 @@ async def test_a_run_is_followed_to_its_end(tmp_path: Path) -> None:
         [(_, again)] = await anyio.to_thread.run_sync(lambda: list(streamed(rig, path, threading.Event())))
         assert again["over"]
         assert [job["counts"][6] for job in again["jobs"]] == [0, 6]
+
+
+async def test_whatever_the_moment_a_run_is_seen_to_its_end(tmp_path: Path) -> None:
+    """Within a turn the engine's memory is ahead of the store: the end of a run is told once both know it, and all of it."""
+    async with a_server(tmp_path) as rig:
+        service = rig.running.service
+        for number in range(40):
+            run = f"{number:08d}-2222-4333-8444-555555555555"
+            job = f"{number:08d}-3333-4333-8444-555555555555"
+            await submit(rig, (job, spec("many", 3, by_index={1: FakeScript(exit_code=3)})), run=run)
+            for _ in range(number % 8):  # wherever the engine is by then
+                await anyio.lowlevel.checkpoint()
+            feed = await service.live.open_feed(service.reader.run(run))
+            with anyio.fail_after(20):
+                told = [await feed.first()]
+                while not told[-1].over:
+                    await feed.wake.wait()
+                    told.append(await feed.next())
+            feed.close()
+            assert told[-1].run.status is RunStatus.FAILED
+            last = {each.no: each for said in told for each in said.jobs}
+            assert [each.counts for each in last.values()] == [[0, 0, 0, 0, 0, 2, 1]]
+            kinds = [event.kind for said in told for event in said.events]
+            assert (kinds[0], kinds[-1], len(kinds)) == ("run.running", "run.failed", len(set(kinds)))
+            assert [each.idx for said in told for each in said.children if each.status is Status.FAILED] == [1]
+        assert service.live.followers == 0
 
 
 async def test_who_loses_the_key_is_sent_away(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Turns of the engine, told to those who listen: what has changed of a run, and that there are new events.
 
 Nothing here grows with a slow listener. A feed holds which jobs have changed, not how; events are read from the store behind a
-cursor. What a turn costs here grows with what it changed, and is nothing where nobody listens.
+cursor. What a turn costs here grows with what it changed, and is nothing where nobody listens. Memory is looked at between turns
+alone: within one it is ahead of the disk, and what it says may never have been.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import anyio
 from flowbatch.core.state import Job, Run
 from flowbatch.engine.loop import Engine
 from flowbatch.http.native.shapes import ChildProgress, EventSaid, JobProgress, ProgressSaid, RunProgress
-from flowbatch.model.events import EventKind
+from flowbatch.model.events import EventKind, EventRow
 from flowbatch.model.outcome import Outcome
 from flowbatch.model.rows import TaskRow
 from flowbatch.model.status import RunStatus, Status
@@ -44,6 +45,8 @@ class Live:
         self._news = anyio.Event()
         self._by_run: dict[int, list[RunFeed]] = {}
         self._by_job: dict[int, list[RunFeed]] = {}
+        self._waiting: list[RunFeed] = []  # for the end of a turn
+        self._turned: anyio.Event | None = None  # wanted by who waits for the end of a turn
         engine.observe(self.on_turn)
 
     def close(self) -> None:
@@ -56,6 +59,9 @@ class Live:
 
     def on_turn(self, outcome: Outcome) -> None:
         writes = outcome.writes
+        if self._turned is not None:
+            self._turned.set()
+            self._turned = None
         if writes.events:
             self._wake()
         if not self._by_run:
@@ -72,6 +78,9 @@ class Live:
         for event in writes.events:
             for feed in self._by_run.get(event.run, ()) if event.run is not None else ():
                 feed.wake.set()
+        waiting, self._waiting = self._waiting, []
+        for feed in waiting:
+            feed.take_picture()
 
     def _wake(self) -> None:
         self._news.set()
@@ -87,8 +96,24 @@ class Live:
         """Feeds of runs that are open."""
         return sum(map(len, self._by_run.values()))
 
-    def feed(self, run: RunView) -> RunFeed:
-        """Of a run that is open or has ended; to be closed."""
+    def picture(self, feed: RunFeed) -> None:
+        """Now, or as soon as the turn that is under way is durable."""
+        if self._engine.in_turn:
+            self._waiting.append(feed)
+        else:
+            feed.take_picture()
+
+    async def open_feed(self, run: RunView) -> RunFeed:
+        """Of a run that is open or has ended; to be closed. One that ends in this very turn has left memory, and the store not yet."""
+        while True:
+            run = self.reader.run(run.id)
+            made = self._feed(run)
+            if made.run is not None or run.status is not RunStatus.RUNNING:
+                return made
+            self._turned = self._turned or anyio.Event()
+            await self._turned.wait()
+
+    def _feed(self, run: RunView) -> RunFeed:
         live = self._engine.machine.state.runs.get(run.id)
         made = RunFeed(self, run, live)
         if live is not None:
@@ -120,6 +145,9 @@ class RunFeed:
     children: list[ChildProgress] = field(default_factory=list)
     begun: set[int] = field(default_factory=set)
     told: dict[int, set[tuple[int, int]]] = field(default_factory=dict)  # job → failed children and their attempts
+    shut: set[int] = field(default_factory=set)  # jobs that have ended, as far as was told
+    said: ProgressSaid | None = None  # the picture, once it is taken
+    pictured: anyio.Event = field(default_factory=anyio.Event)
     cursor: int = 0
     waits: list[tuple[str, str]] = field(default_factory=list)
 
@@ -162,44 +190,66 @@ class RunFeed:
 
     # --- messages
 
-    def first(self) -> ProgressSaid:
-        """All there is. Only what has happened is told of an ended run."""
+    async def first(self) -> ProgressSaid:
+        """All there is. Of a run that has ended before, what happened."""
         if self.run is None:
             return self.stored()
-        for job in self.run.jobs:
-            if job.array and job.counts[Status.FAILED]:
-                self.tell_stored_children(job.id)
         self.changed = set(self.jobs)
-        return self.next()
+        said = await self.next()
+        for job in self.run.jobs:
+            if job.array:
+                self.tell_stored_children(job.id)
+        said.children, self.children = [*said.children, *self.children], []
+        return said
 
-    def next(self) -> ProgressSaid:
+    async def next(self) -> ProgressSaid:
         """What has changed since the message before."""
+        self.pictured = anyio.Event()
+        self.live.picture(self)
+        await self.pictured.wait()
+        assert self.said is not None
+        said, self.said = self.said, None
+        self.waits = said.waits = self.live.hold_ups()
+        said.events = self.events(said)
+        return said
+
+    def take_picture(self) -> None:
         assert self.run is not None
         self.wake = anyio.Event()
         children, self.children = self.children, []
         changed, self.changed = self.changed, set()
-        waits = self.live.hold_ups()
-        self.waits = waits
-        return ProgressSaid(
+        self.shut.update(no for no in changed if self.jobs[no].status.terminal)
+        self.said = ProgressSaid(
             run=run_progress(self.run),
             jobs=[job_progress(self.jobs[no]) for no in sorted(changed)],
-            events=self.events(),
             children=children,
-            waits=waits,
             over=self.run.status is not RunStatus.RUNNING,
         )
+        self.pictured.set()
 
-    def events(self) -> list[EventSaid]:
-        """Of the run and its jobs, behind those that were told; where there are very many the rest comes with the next message."""
+    def events(self, said: ProgressSaid) -> list[EventSaid]:
+        """Of the run and its jobs, behind those that were told. What the store knows beyond the picture comes with the next one, and
+        so does the rest where there are very many."""
         reader = self.live.reader
         last = reader.last_seq()
         found = reader.events(after=self.cursor, run=self.view, limit=EVENTS_PAGE)
-        if len(found) == EVENTS_PAGE:
-            self.cursor = found[-1].seq
+        self.cursor = last if len(found) < EVENTS_PAGE else found[-1].seq
+        for at, event in enumerate(found):
+            if self.is_ahead(event.row, said):
+                self.cursor = event.seq - 1
+                found = found[:at]
+                break
+        if self.cursor < last:
             self.wake.set()
-        else:
-            self.cursor = max([last, *(each.seq for each in found[-1:])])
+            said.over = False
         return [EventSaid.of(each) for each in found if each.row.kind in TOLD]
+
+    def is_ahead(self, row: EventRow, said: ProgressSaid) -> bool:
+        """The end of something that has not ended in the picture."""
+        if row.kind is EventKind.RUN:
+            return row.status != RunStatus.RUNNING and said.run.status is RunStatus.RUNNING
+        ended = row.kind is EventKind.JOB and Status(row.status).terminal
+        return ended and row.job in self.jobs and row.job not in self.shut
 
     def tell_stored_children(self, job_id: str) -> None:
         job = self.live.reader.job(job_id)
@@ -225,16 +275,13 @@ class RunFeed:
         jobs = reader.jobs(run)
         for job in jobs:
             self.tell_stored_children(job.id)
-        events: list[EventSaid] = []
-        while True:
-            events += self.events()
-            if not self.wake.is_set():
-                break
-            self.wake = anyio.Event()
-        return ProgressSaid(
-            run=run_progress(run), jobs=[stored_progress(job) for job in jobs], events=events, children=self.children,
-            over=True,
-        )  # fmt: skip
+        said = ProgressSaid(
+            run=run_progress(run), jobs=[stored_progress(job) for job in jobs], children=self.children, over=False
+        )
+        while not said.over:
+            said.over = True
+            said.events += self.events(said)
+        return said
 
 
 def run_progress(run: Run | RunView) -> RunProgress:

@@ -256,10 +256,10 @@ async def follow_run(call: Call) -> Stream:
 
 async def progress_pieces(call: Call, run: RunView) -> AsyncIterator[bytes]:
     live = call.service.live
-    feed = live.feed(run)
+    feed = await live.open_feed(run)
     quiet = 0.0
     try:
-        said = feed.first()
+        said = await feed.first()
         yield message(said)
         while not said.over:
             with anyio.move_on_after(LOOK_S) as waited:
@@ -277,7 +277,7 @@ async def progress_pieces(call: Call, run: RunView) -> AsyncIterator[bytes]:
                     yield KEEP_ALIVE
                 continue
             await anyio.sleep(COALESCE_S)
-            said = feed.next()
+            said = await feed.next()
             yield message(said)
     finally:
         feed.close()
