@@ -164,6 +164,7 @@ class AttemptSaid(Said):
     reason: str | None
     status_reason: str | None
     truncated: bool
+    image: str | None = None
 
     @classmethod
     def of(cls, each: AttemptView) -> Self:
@@ -171,13 +172,13 @@ class AttemptSaid(Said):
         return cls(
             id=key.id, job_id=key.job, index=key.idx, attempt=key.attempt, environment=each.environment,
             started_at=each.started_at, stopped_at=each.stopped_at, exit_code=each.exit_code, reason=each.reason,
-            status_reason=each.status_reason, truncated=each.truncated,
+            status_reason=each.status_reason, truncated=each.truncated, image=each.image,
         )  # fmt: skip
 
     def view(self) -> AttemptView:
         return AttemptView(
             AttemptKey(JobId(self.job_id), self.index, self.attempt), self.environment, millis(self.started_at),
-            millis(self.stopped_at), self.exit_code, self.reason, self.status_reason, self.truncated,
+            millis(self.stopped_at), self.exit_code, self.reason, self.status_reason, self.truncated, self.image,
         )  # fmt: skip
 
 
@@ -197,20 +198,21 @@ class MemberSaid(Said):
     reason: str | None
     status_reason: str | None
     truncated: bool
+    image: str | None = None
 
     @classmethod
     def of(cls, each: MemberView) -> Self:
         return cls(
             id=each.id, attempt_id=each.key.id, label=each.label, node=each.node, main=each.main, status=each.status,
             address=each.address, started_at=each.started_at, stopped_at=each.stopped_at, exit_code=each.exit_code,
-            reason=each.reason, status_reason=each.status_reason, truncated=each.truncated,
+            reason=each.reason, status_reason=each.status_reason, truncated=each.truncated, image=each.image,
         )  # fmt: skip
 
     def view(self) -> MemberView:
         return MemberView(
             AttemptKey.parse(self.attempt_id), self.label, self.node, self.main, self.status, self.address,
             millis(self.started_at), millis(self.stopped_at), self.exit_code, self.reason, self.status_reason,
-            self.truncated,
+            self.truncated, self.image,
         )  # fmt: skip
 
 
