@@ -12,17 +12,19 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Protocol
 
 import anyio
+from anyio.abc import TaskStatus
 
 from flowbatch.app import App, open_app
 from flowbatch.engine.secrets import absent
 from flowbatch.errors import FlowbatchError, InputError
 from flowbatch.folder import StateFolder, short_socket_path
-from flowbatch.http import keys
+from flowbatch.http import keys, records
 from flowbatch.http.arns import Account
 from flowbatch.http.authentication import ADMINISTRATOR, EVERYTHING, Authenticator
 from flowbatch.http.files import FolderWarden
@@ -40,6 +42,7 @@ from flowbatch.settings import Settings, configuration, protecting
 from flowbatch.spec.policy import Policy
 from flowbatch.spec.serving import Folder
 from flowbatch.spec.submitting import Vault
+from flowbatch.store.reader import Reader
 
 log = Logger(__name__)
 
@@ -179,6 +182,7 @@ async def serving(
             urls = tuple(url(scheme, each) for each in sockets if each.family.name != "AF_UNIX")
             async with anyio.create_task_group() as tasks:
                 await tasks.start(server.run, sockets, tls, name="http")
+                await tasks.start(partial(keep_records, app, folder, force), name="audit")
                 for number, library in enumerate(libraries):
                     tasks.start_soon(library.run, name=f"library {number}")
                 secret = (
@@ -214,6 +218,23 @@ async def run(
                 else:
                     await running.force.change(fresh, running)
     return 0
+
+
+async def keep_records(
+    app: App, folder: StateFolder, force: InForce, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    """Never returns: the mirror of the audit log, and its end."""
+
+    def make() -> records.Mirror | None:
+        path = force.settings.audit_mirror
+        return None if path is None else records.Mirror(Path(path), folder.database)
+
+    with Reader(folder.database) as looked:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(records.mirror, app.engine, make, name="audit mirror")
+            kept = partial(records.retain, app.engine, app.verbs, looked, lambda: force.settings.audit_retention_ms)
+            tasks.start_soon(kept, name="audit retention")
+            task_status.started()
 
 
 def make_tls(certificate: tuple[Path, Path] | None) -> ssl.SSLContext | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -14,7 +14,8 @@ from flowbatch.errors import StoreDamaged
 if TYPE_CHECKING:
     from flowbatch.model.access import AuditRow
 
-PAGE = 1000
+PAGE: Final = 1000
+PRUNED: Final = "flowbatch:PruneAudit"
 
 
 @click.group(invoke_without_command=True)
@@ -29,6 +30,8 @@ def audit(ctx: click.Context, last: int, as_json: bool) -> int:
     with place.reader() as reader:
         rows = reader.audit(after=max(0, reader.last_audit() - last), limit=last)
     if as_json:
+        from flowbatch.http.records import record
+
         for seq, row, digest in rows:
             click.echo(json.dumps(record(seq, row, digest)))
     elif rows:
@@ -44,10 +47,11 @@ def audit(ctx: click.Context, last: int, as_json: bool) -> int:
 @click.pass_obj
 def verify(place: Place, as_json: bool) -> int:
     """Check that no record was changed, taken out or put in: each holds the hash of the one before."""
-    from flowbatch.store.access import BEFORE_FIRST, link
+    from flowbatch.store.access import link
 
-    seq, before = 0, BEFORE_FIRST
     with place.reader() as reader:
+        pruned, before = reader.audit_pruned()
+        seq, said = pruned, pruned == 0
         while rows := reader.audit(after=seq, limit=PAGE):
             for number, row, digest in rows:
                 if number != seq + 1:
@@ -56,54 +60,26 @@ def verify(place: Place, as_json: bool) -> int:
                     raise StoreDamaged(
                         f"record {number} of the audit log is not what was written, or one before it was changed"
                     )
+                said = said or (row.action == PRUNED and prunes(row) == (pruned, reader.audit_pruned()[1]))
                 seq, before = number, digest
+    if not said:
+        raise StoreDamaged(
+            f"the first {pruned} records of the audit log are gone, and none of those that are left says that they were let go"
+        )
     if as_json:
-        print_json({"records": seq, "hash": before})
-    else:
-        click.echo(f"{seq} records, whole. The last one's hash: {before}")
+        print_json({"records": seq - pruned, "pruned": pruned, "sequence": seq, "hash": before})
+        return 0
+    gone = f", behind {pruned} that were let go by `retention`" if pruned else ""
+    click.echo(f"{seq - pruned} records, whole{gone}. The last one's hash: {before}")
     return 0
+
+
+def prunes(row: AuditRow) -> tuple[int, str] | None:
+    """The last record that this one let go, and its hash."""
+    found = json.loads(row.response) if row.response else {}
+    return (found["sequence"], found["hash"]) if {"sequence", "hash"} <= found.keys() else None
 
 
 def cells(row: AuditRow) -> list[str]:
     decision = "allowed" if row.allowed else "DENIED"
     return [time_text(row.at), row.principal.rpartition("/")[2], row.action, row.resource, row.error or decision]
-
-
-def record(seq: int, row: AuditRow, digest: str) -> dict[str, Any]:
-    from datetime import UTC, datetime
-
-    name = row.action.partition(":")[2]
-    code, _, message = (row.error or "").partition(": ")
-    found: dict[str, Any] = {
-        "eventVersion": "1.11",
-        "eventTime": datetime.fromtimestamp(row.at / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "eventSource": f"{row.action.partition(':')[0]}.amazonaws.com",
-        "eventName": name,
-        "eventType": "AwsApiCall",
-        "eventCategory": "Management",
-        "managementEvent": True,
-        "readOnly": name.startswith(("Describe", "List", "Get", "Filter")),
-        "sourceIPAddress": row.address,
-        "userAgent": row.agent,
-        "userIdentity": {
-            "type": "IAMUser",
-            "arn": row.principal,
-            "accessKeyId": None if row.key_id is None else f"fbk_{row.key_id.removeprefix('fbk_')}",
-            "userName": row.principal.rpartition("/")[2],
-        },
-        "requestParameters": None if row.params is None else json.loads(row.params),
-        "responseElements": None if row.response is None else json.loads(row.response),
-        "requestID": row.request_id,
-        "eventID": f"{seq}-{digest[:16]}",
-        "resources": [{"ARN": row.resource}],
-        "additionalEventData": {
-            "decision": "allow" if row.allowed else "deny",
-            "statement": row.statement,
-            "bodySha256": row.digest,
-            "sequence": seq,
-            "hash": digest,
-        },
-    }
-    if row.error is not None:
-        found |= {"errorCode": code, "errorMessage": message}
-    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +30,11 @@ UNITS: Final = {"h": 3600 * 1000, "d": DAY_MS, "w": 7 * DAY_MS}
 @click.pass_obj
 def gc(place: Place, older_than: str | None, dry_run: bool, as_json: bool) -> int:
     """Delete old runs with their logs and scratch folders. Nothing is deleted that ended less than 24 hours ago."""
+    pruned = prune_audit(place, dry_run=dry_run)
     age_ms = age_of(older_than) if older_than is not None else place.settings.retention_ms
+    if age_ms is None and place.settings.audit_retention_ms is not None:
+        report(as_json, 0, 0, audit_text(pruned, dry_run=dry_run), pruned)
+        return 0
     if age_ms is None:
         raise InputError("runs are kept for ever here: say --older-than 30d, or set `retention` in flowbatch.yaml")
     before = Millis(SystemClock().now() - age_ms)
@@ -41,6 +46,7 @@ def gc(place: Place, older_than: str | None, dry_run: bool, as_json: bool) -> in
             due,
             0,
             f"{counted(due, 'run')} ended longer ago than {duration_text(age_ms)}; nothing was deleted.",
+            pruned,
         )
         return 0
     files = logs_and_folders(place)  # listed before the store is asked: what is new since then is not among them
@@ -51,7 +57,8 @@ def gc(place: Place, older_than: str | None, dry_run: bool, as_json: bool) -> in
     freed = sweep(place, files)
     sweep_volumes(place)
     gone = counted(runs, "run") if isinstance(runs, int) else "no run"
-    report(as_json, runs, freed, f"{gone} deleted, {freed / 1024 / 1024:.1f} MiB of logs and scratch files freed.")
+    said = f"{gone} deleted, {freed / 1024 / 1024:.1f} MiB of logs and scratch files freed."
+    report(as_json, runs, freed, f"{said}\n{audit_text(pruned, dry_run=False)}" if pruned else said, pruned)
     return 0
 
 
@@ -65,9 +72,45 @@ def age_of(text: str) -> int:
     return age_ms
 
 
-def report(as_json: bool, runs: object, freed: int, text: str) -> None:
+def prune_audit(place: Place, *, dry_run: bool) -> int:
+    """By `audit: retention` of the settings, whatever --older-than says: it is apart from that of runs. Returns how many records."""
+    kept_ms = place.settings.audit_retention_ms
+    if kept_ms is None:
+        return 0
+    before = SystemClock().now() - kept_ms
+    with place.reader() as reader:
+        if dry_run:
+            found = reader.audit_before(before, 1 << 60)
+            return 0 if found is None else found[0] - reader.audit_pruned()[0]
+        if reader.audit_before(before, 1) is None:
+            return 0
+    return anyio.run(prune_with, place, before)
+
+
+async def prune_with(place: Place, before: int) -> int:
+    from flowbatch.http.records import prune
+
+    with place.reader() as reader:
+        if place.folder.holder() is not None:
+            return await prune(partial(ask_engine, place), reader, before)
+        from flowbatch.app import open_app
+
+        async with open_app(place.folder, place.settings, hold_open_runs=True) as app:
+            return await prune(app.verbs.call, reader, before)
+
+
+async def ask_engine(place: Place, verb: str, arguments: dict[str, object]) -> object:
+    return place.ask(verb, **arguments)
+
+
+def audit_text(pruned: int, *, dry_run: bool) -> str:
+    what = "would be let go" if dry_run else "were let go"
+    return f"{counted(pruned, 'record')} of the audit log {what} by `audit: retention`."
+
+
+def report(as_json: bool, runs: object, freed: int, text: str, pruned: int) -> None:
     if as_json:
-        print_json({"runs": runs, "freed_bytes": freed})
+        print_json({"runs": runs, "freed_bytes": freed, "audit_records": pruned})
     else:
         click.echo(text)
 

@@ -8,7 +8,7 @@ from flowbatch.core.state import State
 from flowbatch.core.turn import Turn
 from flowbatch.model.access import AuditRow
 from flowbatch.model.effects import Answer
-from flowbatch.model.stimuli import DeletePolicy, PutKey, PutPolicy, PutTags
+from flowbatch.model.stimuli import DeletePolicy, PruneAudit, PutKey, PutPolicy, PutTags
 
 RESPONSE_MAX = 4096  # characters of an answer that the audit log keeps
 
@@ -46,6 +46,11 @@ def on_delete_policy(state: State, command: DeletePolicy, out: Turn) -> None:
 def on_put_tags(command: PutTags, out: Turn) -> None:
     out.writes.tags[command.kind, command.name] = command.tags
     out.answer(command.ticket, value={})
+
+
+def on_prune_audit(command: PruneAudit, out: Turn) -> None:
+    out.writes.audit_pruned = (command.seq, out.now)
+    out.answer(command.ticket, value={"sequence": command.seq, "hash": command.hash})
 
 
 def record(row: AuditRow, first_effect: int, out: Turn) -> None:

@@ -64,6 +64,7 @@ from flowbatch.model.stimuli import (
     Interrupt,
     LaunchFailed,
     OpenSinks,
+    PruneAudit,
     PutKey,
     PutPolicy,
     PutTags,
@@ -172,6 +173,8 @@ def dispatch(state: State, stimulus: Stimulus, out: Turn) -> None:
             access.on_put_tags(stimulus, out)
         case Audit():
             out.writes.audit += stimulus.rows
+        case PruneAudit():
+            access.on_prune_audit(stimulus, out)
         case Audited():
             first = len(out.effects)
             dispatch(state, stimulus.command, out)

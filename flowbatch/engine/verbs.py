@@ -25,6 +25,7 @@ from flowbatch.model.stimuli import (
     DeleteToken,
     DeregisterDefinition,
     EnableSink,
+    PruneAudit,
     PutKey,
     PutPolicy,
     Redeliver,
@@ -42,6 +43,7 @@ from flowbatch.model.stimuli import (
 from flowbatch.model.tokens import Token, TokenKind, TokenOperation
 
 Arguments = Mapping[str, Any]  # as they came over the socket: every verb checks its own
+LOCAL_OWNER: Final = "owner"  # where no server says whose account it is
 PARAMS_MAX: Final = 4096  # characters of a command that the audit log keeps
 Verb = Callable[[Arguments], Awaitable[object]]
 
@@ -74,6 +76,7 @@ class Verbs:
             "put_key": self.put_key,
             "keys": self.keys,
             "put_policy": self.put_policy,
+            "prune_audit": self.prune_audit,
             "delete_policy": self.delete_policy,
             **PlaceVerbs(engine.machine.state, self._ask).table,
         }
@@ -242,6 +245,14 @@ class Verbs:
         made = PolicyRow(needed(arguments, "name"), needed(arguments, "document"), self._engine.clock.now())
         return await self._ask(lambda ticket: PutPolicy(ticket, made))
 
+    async def prune_audit(self, arguments: Arguments) -> object:
+        """Recorded whoever asks: the record that says so is what the rest of the log is verified by."""
+        seq, digest = whole(arguments, "seq"), needed(arguments, "hash")
+        answer = await self._engine.ask(
+            lambda ticket: self._recorded(PruneAudit(ticket, seq, digest), by=self.owner or LOCAL_OWNER)
+        )
+        return answer.value
+
     async def delete_policy(self, arguments: Arguments) -> object:
         name = needed(arguments, "name")
         return await self._ask(lambda ticket: DeletePolicy(ticket, name))
@@ -253,14 +264,15 @@ class Verbs:
             raise InputError(answer.error)
         return answer.value
 
-    def _recorded(self, command: Stimulus) -> Stimulus:
-        if self.owner is None:
+    def _recorded(self, command: Stimulus, by: str | None = None) -> Stimulus:
+        who = by or self.owner
+        if who is None:
             return command
         text = repr(command)
         digest = hashlib.sha256(text.encode()).hexdigest()
         action, now = f"flowbatch:{type(command).__name__}", self._engine.clock.now()
         shown = None if len(text) > PARAMS_MAX else json.dumps(text)
-        row = AuditRow(now, self.owner, None, None, "flowbatch", action, "*", True, None, str(uuid4()), shown, digest)
+        row = AuditRow(now, who, None, None, "flowbatch", action, "*", True, None, str(uuid4()), shown, digest)
         return Audited(command, row)
 
 

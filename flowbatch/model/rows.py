@@ -216,6 +216,7 @@ class Writes:
     policies: dict[str, PolicyRow | None] = field(default_factory=dict)
     tags: dict[tuple[str, str], tuple[tuple[str, str], ...] | None] = field(default_factory=dict)  # (kind, name)
     audit: list[AuditRow] = field(default_factory=list)
+    audit_pruned: tuple[int, Millis] | None = None  # (the last record that goes, when)
     usage: dict[UsageKey, UsageRow | None] = field(default_factory=dict)  # None: the row goes
     heads: dict[str, HeadRow | None] = field(default_factory=dict)  # by queue; likewise
     sinks: SinkWrites = field(default_factory=SinkWrites)
@@ -225,7 +226,9 @@ class Writes:
         """What a later turn wrote comes on top: its rows replace ours under the same keys."""
         for each in fields(self):
             ours, theirs = getattr(self, each.name), getattr(later, each.name)
-            if isinstance(ours, dict):
+            if each.name == "audit_pruned":
+                self.audit_pruned = theirs or ours
+            elif isinstance(ours, dict):
                 ours.update(theirs)
             else:
                 ours.extend(theirs)
@@ -236,6 +239,7 @@ class Writes:
             or self.members or self.images or self.events or self.definitions or self.deregistered or self.environments or self.queues
             or self.scheduling or self.shelves or self.usage or self.heads or self.tokens
             or self.keys or self.policies or self.tags or self.audit or self.sinks
+            or self.audit_pruned is not None
         )  # fmt: skip
 
 

@@ -209,6 +209,15 @@ class Audit:
 
 
 @record
+class PruneAudit:
+    """Records of the audit log up to this one are kept no longer. `hash`: its own, for the record that says so."""
+
+    ticket: Ticket
+    seq: int
+    hash: str
+
+
+@record
 class OpenSinks:
     """The sinks of the settings, at the start of a life and on every change of them. `children`: what of arrays' children is
     logged for them from now on; None: what was."""
@@ -351,6 +360,7 @@ Stimulus = (
     | PutTags
     | Audit
     | Audited
+    | PruneAudit
     | OpenSinks
     | TellProgress
     | Redeliver

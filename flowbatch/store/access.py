@@ -34,6 +34,10 @@ def write(db: sqlite3.Connection, writes: Writes) -> None:
     if writes.audit:
         seq, before = db.execute(statements.LAST_AUDIT).fetchone() or (0, BEFORE_FIRST)
         AUDIT.write(db, list(chained(seq, before, writes.audit)))
+    if writes.audit_pruned is not None:  # behind the record that says so, which is never among what goes
+        upto, at = writes.audit_pruned
+        db.execute(statements.PUT_AUDIT_PRUNED, (at, upto))
+        db.execute(statements.DROP_AUDIT)
 
 
 def chained(seq: int, before: str, rows: Iterable[AuditRow]) -> Iterable[Sequence[int | str | None]]:

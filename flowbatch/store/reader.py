@@ -274,6 +274,20 @@ class Reader(Session):
         """Number, row and hash, in their order."""
         return [access.audit_row(row) for row in self.rows(server_queries.AUDITED, after, limit)]
 
+    def audit_pruned(self) -> tuple[int, str]:
+        """The last record of the audit log that was let go, and its hash; 0 where all are there."""
+        rows = self.rows(server_queries.AUDIT_PRUNED)
+        return (int(rows[0][0]), str(rows[0][1])) if rows else (0, access.BEFORE_FIRST)
+
+    def audit_before(self, at: int, most: int) -> tuple[int, str] | None:
+        """The last of the records older than `at` (epoch milliseconds), or of the first `most` of them, and its hash. None where
+        there are none. The newest record of all stays whatever its age, for it holds the end of the chain."""
+        first = self.audit_pruned()[0]
+        kept = self.rows(server_queries.AUDIT_KEPT_FROM, at)
+        last = (int(kept[0][0]) if kept else self.last_audit()) - 1
+        found = self.rows(server_queries.AUDIT_AT, min(last, first + most))
+        return (int(found[0][0]), str(found[0][1])) if found else None
+
     def last_audit(self) -> int:
         return int(self.rows(server_queries.LAST_AUDITED)[0][0])
 

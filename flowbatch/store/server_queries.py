@@ -90,4 +90,7 @@ WHERE seq > ?
 ORDER BY seq
 LIMIT ?
 """
+AUDIT_PRUNED: Final = "SELECT seq, hash, at FROM audit_pruned ORDER BY seq DESC LIMIT 1"
+AUDIT_KEPT_FROM: Final = "SELECT seq FROM audit WHERE at >= ? ORDER BY seq LIMIT 1"  # reads what is to go, and one more
+AUDIT_AT: Final = "SELECT seq, hash FROM audit WHERE seq <= ? ORDER BY seq DESC LIMIT 1"
 LAST_AUDITED: Final = "SELECT coalesce(max(seq), 0) FROM audit"

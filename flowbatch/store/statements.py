@@ -162,6 +162,11 @@ PUT_POLICY: Final = "INSERT OR REPLACE INTO policy (name, document, updated_at) 
 DELETE_POLICY: Final = "DELETE FROM policy WHERE name = ?"
 PUT_TAGS: Final = "INSERT OR REPLACE INTO tag (kind, name, tags) VALUES (?, ?, ?)"
 DELETE_TAGS: Final = "DELETE FROM tag WHERE kind = ? AND name = ?"
+PUT_AUDIT_PRUNED: Final = """
+INSERT OR IGNORE INTO audit_pruned (seq, hash, at)
+SELECT seq, hash, ? FROM audit WHERE seq = ? AND seq < (SELECT max(seq) FROM audit)
+"""
+DROP_AUDIT: Final = "DELETE FROM audit WHERE seq <= (SELECT coalesce(max(seq), 0) FROM audit_pruned)"
 LAST_AUDIT: Final = "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1"
 PUT_AUDIT: Final = """
 INSERT INTO audit

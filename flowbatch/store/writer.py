@@ -206,7 +206,7 @@ def write(db: sqlite3.Connection, writes: Writes) -> None:
             db.execute(statements.PUT_SCHEDULING_POLICY, (name, plans.policy_json(policy.policy)))
     for shelf in writes.shelves.values():
         db.execute(statements.PUT_SHELF, shelf)
-    if writes.keys or writes.policies or writes.tags or writes.audit:
+    if writes.keys or writes.policies or writes.tags or writes.audit or writes.audit_pruned is not None:
         access.write(db, writes)
     if writes.usage or writes.heads:
         write_shares(db, writes)
