@@ -144,9 +144,10 @@ async def mirror(engine: Engine, make: Callable[[], Mirror | None]) -> None:
 async def prune(ask: Callable[[str, dict[str, object]], Awaitable[object]], reader: Reader, before: int) -> int:
     """`ask`: the engine's verbs. Lets go what is older than `before` (epoch milliseconds), a bounded piece at a time. Returns how many records went."""
     first, _ = reader.audit_pruned()
+    end = reader.audit_before(before, 1 << 60)  # each piece that goes is a new record, which stays
     while True:
         known, _ = reader.audit_pruned()
-        found = reader.audit_before(before, PRUNED_AT_ONCE)
+        found = None if end is None else reader.audit_before(before, min(PRUNED_AT_ONCE, end[0] - known))
         if found is None or found[0] <= known:
             return known - first
         await ask("prune_audit", {"seq": found[0], "hash": found[1]})
