@@ -99,6 +99,22 @@ class Raw:
     def remove(self, container: str) -> None:
         self.call("DELETE", f"/containers/{container}", force=1, v=1)
 
+    def sweep(self, instance: str) -> None:
+        """All that an instance has made: a network that stays takes addresses from all tests to come (D32)."""
+        label = json.dumps({"label": [f"flowbatch.instance={instance}"]})
+        for item in self.ok("GET", "/containers/json", all=1, filters=label):
+            self.remove(item["Id"])
+        for network in self.ok("GET", "/networks", filters=label):
+            self.call("DELETE", f"/networks/{network['Id']}")
+        for volume in self.ok("GET", "/volumes", filters=label)["Volumes"] or ():
+            self.call("DELETE", f"/volumes/{volume['Name']}")
+
+    def sweep_state(self, state: Path) -> None:
+        """All that a state folder has made here."""
+        file = state / "docker" / "instance"
+        if file.exists():
+            self.sweep(json.loads(file.read_text(encoding="utf-8"))["instance"])
+
     def has_image(self, name: str) -> bool:
         return self.call("GET", f"/images/{quote(name)}/json")[0] == 200
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,11 +20,12 @@ BLOCKS = 4
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, raw: Raw) -> Iterator[Path]:
     (tmp_path / "workflows").mkdir()
     for name in ("containers.yaml", "oom.yaml", "multinode-containers.yaml"):
         shutil.copy(WORKFLOWS / name, tmp_path / "workflows" / name)
-    return tmp_path
+    yield tmp_path
+    raw.sweep_state(tmp_path / "state")  # volumes of a run that failed stay, for its retry
 
 
 def label_of(flowbatch: Commands) -> str:

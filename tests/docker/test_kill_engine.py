@@ -50,8 +50,7 @@ def test_engines_die_at_random_instants(tmp_path: Path, raw: Raw) -> None:
                 runs = collected(reader, tmp_path / "records")
                 opened = reader.rows("SELECT count(*) FROM life")[0][0]
         finally:
-            for item in containers(flowbatch, raw):
-                raw.remove(item["Id"])
+            raw.sweep_state(flowbatch.state)
     attempts = sum(check(tasks, removed) for tasks in runs)
     print(f"{KILLS} kills of {lives} engines, {opened} of which had opened the store; {len(runs)} runs, ", end="")
     print(f"{sum(map(len, runs))} tasks, {attempts} containers that ran, {len(removed)} removed by hand")

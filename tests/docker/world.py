@@ -15,7 +15,7 @@ import anyio
 from flowbatch.backends.docker.api import Api
 from flowbatch.backends.docker.backend import DockerBackend
 from flowbatch.backends.docker.instance import instance_of
-from flowbatch.backends.docker.names import INSTANCE, container_name
+from flowbatch.backends.docker.names import container_name
 from flowbatch.clock import SystemClock
 from flowbatch.model.container import Container
 from flowbatch.model.ids import AttemptKey, log_name
@@ -121,8 +121,7 @@ class DockerWorld:
         await self.stack.enter_async_context(running(self.backend, self.facts))
 
     def sweep(self) -> None:
-        for item in self.raw.labelled(f"{INSTANCE}={self.instance}"):
-            self.raw.remove(item["Id"])
+        self.raw.sweep(self.instance)
 
 
 @asynccontextmanager
