@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from flowbatch.model.ids import Millis
 from flowbatch.model.jobspec import JobSpec, RunPlan, title_of
+from flowbatch.model.places import is_of_run
 from flowbatch.model.tokens import Demand, Token, TokenKind, TokenOperation, TokenRow
 
 if TYPE_CHECKING:
@@ -206,7 +207,18 @@ def evict(state: State, plan: RunPlan) -> None:
 # --- commands
 
 
+def of_a_run(name: str) -> str | None:
+    """A sentence where the tokens are those of a file: they come with its run, and go with it."""
+    if is_of_run(name):
+        return f"tokens {name!r} belong to the workflow file of a run: there they are declared, and nowhere else"
+    return None
+
+
 def on_create(state: State, command: CreateToken, out: Turn) -> None:
+    refused = of_a_run(command.token.name)
+    if refused is not None:
+        out.answer(command.ticket, refused)
+        return
     if command.token.name in state.tokens.held:
         out.answer(command.ticket, f"there are tokens {command.token.name!r} already; `update` changes how many")
         return
@@ -240,10 +252,14 @@ def on_update(state: State, command: UpdateToken, out: Turn) -> None:
 
 
 def on_delete(state: State, command: DeleteToken, out: Turn) -> None:
-    """Refused while an open job needs them: it would wait for ever."""
+    """Refused while an open job needs them: it would wait for ever. So would what is retried of a run, without its own."""
     token = state.tokens.held.get(command.name)
     if token is None:
         out.answer(command.ticket, f"there are no tokens {command.name!r}")
+        return
+    refused = of_a_run(command.name)
+    if refused is not None:
+        out.answer(command.ticket, refused)
         return
     for job in state.jobs.values():
         if not job.status.terminal and any(name == command.name for name, _ in job.spec.tokens):

@@ -11,7 +11,7 @@ from flowbatch.core.scheduler import RESERVE_AFTER_MS
 from flowbatch.core.why import explain
 from flowbatch.model.ending import Evidence
 from flowbatch.model.jobspec import JobPlan, RetryPolicy
-from flowbatch.model.stimuli import Configure, CreateToken, DeleteToken, SubmitRun, UpdateToken
+from flowbatch.model.stimuli import Configure, CreateToken, DeleteToken, Drain, SubmitRun, UpdateToken
 from flowbatch.model.tokens import Token, TokenKind, TokenOperation, TokenRow
 from tests.core.builders import World, environment, job, plan, queue
 
@@ -240,6 +240,22 @@ def test_tokens_of_a_run_come_and_go_with_it() -> None:
         assert here.launched() == [f"a:{index}#1"]
         here.end(f"a:{index}")
     assert here.state.tokens.held == {}
+
+
+def test_nobody_makes_or_deletes_the_tokens_of_a_file() -> None:
+    """Made before its run, they would be taken for the run's own and go from memory with it, while the store kept them."""
+    here = world()
+    here.tell(CreateToken(1, Token("1a2b3c4d/own", 2)))
+    said = "tokens '1a2b3c4d/own' belong to the workflow file of a run: there they are declared, and nowhere else"
+    assert here.answers()[-1].error == said
+    assert here.state.tokens.held == {}
+    declared = Token("1a2b3c4d/own", 1)
+    made = holding("a")
+    made = replace(made, spec=replace(made.spec, tokens=(("1a2b3c4d/own", 1),)))
+    here.tell(SubmitRun(2, replace(plan(made), tokens=(declared,))), Drain())
+    here.tell(DeleteToken(3, "1a2b3c4d/own"))
+    assert here.answers()[-1].error == said
+    assert used(here, "1a2b3c4d/own") == (0, 1)
 
 
 def test_what_why_says() -> None:

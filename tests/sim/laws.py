@@ -253,10 +253,17 @@ class Laws:
                 assert name == job.spec.definition, f"{job.id} was made from {stored[job.id]}"
                 assert not name or known[name, int(revision)].digest == digests[name], f"{job.id}: {stored[job.id]}"
         gone = {(name, revision) for name, revision, _ in writes.deregistered}
-        active = [each for each in self.store.definitions.values() if each.active and each[:2] not in gone]
+        active = [each for each in self.store.definitions.values() if each.active]
         for row in () if self.registering else writes.definitions:
-            before = [each for each in active if each.name == row.name]
-            changed = not before or max(before, key=lambda each: each.revision).digest != row.digest
+            before = sorted((each for each in active if each.name == row.name), key=lambda each: -each.revision)
+            latest = []  # each that may have been it: those after it may have been deregistered earlier in this turn, or later
+            for each in before:
+                latest.append(each.digest)
+                if each[:2] not in gone:
+                    break
+            else:
+                continue
+            changed = set(latest) != {row.digest}
             assert changed or len(writes.new_runs) > 1, f"{row.id} says what the revision before it says"
 
     def look_at_end(self, row: TaskRow | AttemptRow, of_attempt: bool) -> None:

@@ -118,16 +118,21 @@ class PlaceLaws:
         group = reservations(state, now).get(HOST)
         if self.host is None or group is None or (group, group.blocked_since) != self.holder:
             return
-        spot = (live.resources for live in fresh if live.environment.spec.spot)  # it came after them
-        free = self.host.minus(self.held_of_host()).plus(sum_of(spot))
-        for live in fresh:
-            if live.environment.spec.spot or live.resources == group.key.shape or live.queue.fair is not None:
-                continue  # where shares take turns, a job that comes may be the one that has waited longest
-            since = self.waited.get((live.queue.spec.name, live.resources))
-            if since is not None and since <= (group.blocked_since or 0):
-                continue  # it had waited as long, and may have held the reservation within this turn
+        others = [live for live in fresh if not self.may_have_held(live, group)]
+        free = self.host.minus(self.held_of_host()).plus(
+            sum_of(live.resources for live in fresh if live not in others)
+        )  # these may have come after them
+        for live in others:
             for need, have, kept in zip(live.resources, free, group.key.shape, strict=True):
                 assert not need or have >= kept, f"{live.key.id}: took what the host keeps for {group.key.shape}"
+
+    def may_have_held(self, live: Live, group: Group) -> bool:
+        """Whether the reservation does not bind what has just started: Spot has its own; who had waited as long as its holder may
+        have held it within the turn; where shares take turns, a job that comes may be the one that has waited longest."""
+        if live.environment.spec.spot or live.resources == group.key.shape or live.queue.fair is not None:
+            return True
+        since = self.waited.get((live.queue.spec.name, live.resources))
+        return since is not None and since <= (group.blocked_since or 0)
 
     def look_at_reclaims(self, state: State, effects: list[Effect]) -> None:
         """Only Spot and what is being replaced are taken back; newest first; nothing of what has just been given."""

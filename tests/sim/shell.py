@@ -22,6 +22,7 @@ from flowbatch.model.outcome import Outcome
 from flowbatch.model.status import Status
 from flowbatch.model.stimuli import (
     Census,
+    CreateToken,
     LaunchFailed,
     Resume,
     Started,
@@ -30,6 +31,7 @@ from flowbatch.model.stimuli import (
     SubmitRun,
     Tick,
 )
+from flowbatch.model.tokens import Token
 from tests.sim.backend import Fact, SimBackend
 from tests.sim.laws import Laws
 from tests.sim.place_laws import NOTHING, PlaceLaws
@@ -350,6 +352,9 @@ class Shell:
                 self.backends[effect.backend].forget(effect.key)
             case Answer():
                 command = self.waiting.pop(effect.ticket, None)
+                if effect.error is not None and isinstance(command, SubmitJob | SubmitRun):
+                    self.ask_again(effect, command)
+                    return
                 if isinstance(command, SubmitJob):
                     if command.plan.id in self.store.job_no:
                         return
@@ -359,6 +364,17 @@ class Shell:
                     self.inbox.append(again)
                 if isinstance(command, SubmitRun):
                     assert command.plan.id in self.store.run_no, f"{command.plan.id}: answered, and not stored"
+
+    def ask_again(self, refusal: Answer, command: SubmitJob | SubmitRun) -> None:
+        """An operator has deleted tokens that it needs; they are made again, and it is submitted again."""
+        plans = (command.plan,) if isinstance(command, SubmitJob) else command.plan.jobs
+        needed = {name for each in plans for name, _ in each.spec.tokens if not name.endswith("/own")}
+        gone = needed - self.store.tokens.keys()
+        assert gone, f"{command.plan.id}: {refusal.error}"
+        self.faults += 1
+        self.inbox += [CreateToken(0, Token(name, 3)) for name in sorted(gone)]
+        self.waiting[refusal.ticket] = again = self.found_again(command) if isinstance(command, SubmitJob) else command
+        self.inbox.append(again)
 
     def hand_over(self, epoch: int, launch: Launch) -> None:
         """The executor had to read secrets first; a stop that came meanwhile is the answer."""

@@ -8,13 +8,6 @@ import pytest
 
 from tests.sim.world import World
 
-# Worlds in which a law does not hold yet: open faults, each to be mended and taken out of here. One that holds again fails.
-OPEN = {
-    1_000_068: "rebuild differs in tokens",
-    1_001_850: "says what the revision before it says",
-    1_002_302: "has been blocked at the head since",
-    1_002_793: "took what the host keeps",
-}
 QUICK, EACH = 24, 6
 BATCHES, WORLDS = 40, 100
 
@@ -42,14 +35,7 @@ def test_a_world_that_nobody_has_seen() -> None:
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_thousands_of_worlds(batch: int) -> None:
     first = 1_000_000 + batch * WORLDS
-    worlds = [play(seed) for seed in range(first, first + WORLDS) if seed not in OPEN]
+    worlds = [play(seed) for seed in range(first, first + WORLDS)]
     tasks, faults = sorted(world.tasks for world in worlds), sorted(world.faults for world in worlds)
     assert tasks[WORLDS // 2] >= 30
     assert faults[WORLDS // 2] >= 3
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", OPEN)
-def test_what_is_open_is_still_open(seed: int) -> None:
-    with pytest.raises(AssertionError, match=OPEN[seed]):
-        play(seed)
