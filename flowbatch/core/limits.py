@@ -47,6 +47,13 @@ def watch_head(state: State, queue: QueueState, out: Turn) -> None:
         state.timers.add(until, TimerKind.LIMIT, (name, job.no, 0))
 
 
+def begin_anew(state: State, job: Job, out: Turn) -> None:
+    """The job is retried, maybe in the turn in which it ended: what it waited before does not count."""
+    queue = state.queues.get(job.spec.queue)
+    if queue is not None and queue.stuck is not None and queue.stuck.job == job.no:
+        queue.stuck = queue.stuck_until = out.writes.heads[queue.spec.name] = None
+
+
 def on_limit(state: State, name: str, number: int, at: Millis, out: Turn) -> None:
     queue = state.queues.get(name)
     if queue is None or queue.stuck is None or (queue.stuck.job, queue.stuck_until) != (number, at):

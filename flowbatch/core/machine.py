@@ -251,6 +251,8 @@ def on_timer(state: State, timer: Timer, out: Turn) -> None:
             limits.on_limit(state, name, number, timer.at, out)
         case TimerKind.SCALE_DOWN:
             on_scale_down_due(state, name)
+        case TimerKind.RESERVE:
+            scheduler.on_reserve_due(state)
         case TimerKind.REPLACE:
             environments.on_replace_due(state, name, out)
         case _:

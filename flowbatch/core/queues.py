@@ -65,7 +65,8 @@ class QueueState:
 
     def key_of(self, job: Job, shape: Resources) -> GroupKey:
         spec = job.spec
-        return GroupKey(spec.priority if self.fair is None else 0, shape, spec.kind, spec.tokens)
+        nodes = spec.members is not None and spec.members.nodes is not None
+        return GroupKey(spec.priority if self.fair is None else 0, shape, spec.kind, spec.tokens, nodes)
 
     def unpark(self, job: Job) -> None:
         """A child of the job has ended: of each shape that its max_running held back, one entry is ready again."""

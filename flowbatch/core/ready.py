@@ -1,10 +1,10 @@
 """What is RUNNABLE now, as ranges of indices grouped by what they need.
 
-A queue has a group per (priority, shape, kind, tokens); a group is a heap of ranges `(front, job number, first index)`: retries (front
+A queue has a group per (priority, shape, kind, tokens, nodes), so that all of a group may run in the same places; a group is a heap of ranges `(front, job number, first index)`: retries (front
 0) before the rest (1), then the order of submission. Placing k tasks of a range is one division. Entries are not searched for
 when a task is cancelled: an index that is no longer RUNNABLE is passed over when its turn comes.
 
-A queue with a fair-share policy has a group per (shape, kind, tokens), with a line a share in it (lines.py).
+A queue with a fair-share policy has no priority in that, and a line a share in it (lines.py).
 
 What `max_running` holds back is parked with the job, a heap per shape. While the job is below its limit, each shape that has
 parked entries has one of its entries in the group too, so that the end of a task brings back one entry and not all.
@@ -34,6 +34,7 @@ class GroupKey(NamedTuple):
     shape: Resources
     kind: str  # process | docker: where a `local` environment sends it
     tokens: Demand = ()
+    nodes: bool = False  # of multi-node jobs, which run neither on Spot nor on nodes of people's own
 
 
 class Entry(NamedTuple):

@@ -6,7 +6,7 @@ fresh, what succeeded stays. What failed because of it is reopened with it, and 
 
 from __future__ import annotations
 
-from flowbatch.core import dependencies, recovery, sinks, submission
+from flowbatch.core import dependencies, limits, recovery, sinks, submission
 from flowbatch.core.commands import clipped
 from flowbatch.core.runs import arm_deadline
 from flowbatch.core.state import ROW, Job, Odd, Run, State
@@ -44,6 +44,7 @@ def on_retry(state: State, command: Retry, out: Turn) -> None:
     reopened = [*main, *again]
     for each in reopened:
         submission.count_open(state, each)
+        limits.begin_anew(state, each, out)
         out.touch(each)
         out.job_event(each)
     for each in reopened:

@@ -55,10 +55,14 @@ def unreserved(state: State, queue: QueueState, group: Group, reserved: dict[str
     fair = queue.fair
     if fair is None or not fair.policy.reservation:
         return UNLIMITED
-    holders = [holder for holder in reserved.values() if queue.groups.get(holder.key) is holder]
-    first = min(holders, key=lambda holder: (holder.blocked_since or 0, holder.key), default=group)
+    first = reserved.get(of_queue(queue), group)
     kept = 0 if first is group else first.key.shape.vcpus_milli
     return fair.room(group.key.shape.vcpus_milli, vcpus_of(state, queue), kept)
+
+
+def of_queue(queue: QueueState) -> str:
+    """Beside environments, the holder of what the queue's own computeReservation leaves."""
+    return f"(queue {queue.spec.name})"
 
 
 def vcpus_of(state: State, queue: QueueState) -> int:

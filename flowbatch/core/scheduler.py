@@ -10,6 +10,7 @@ The cost of a pass grows with the number of groups (distinct shapes), not with t
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from typing import Final
 
 from flowbatch.core import crews, limits, tokens
@@ -19,9 +20,10 @@ from flowbatch.core.launching import LaunchMaker
 from flowbatch.core.queues import QueueState
 from flowbatch.core.ready import Entry, Group, first_ready
 from flowbatch.core.reclaim import by_queue, claims, give_back, has_spot
-from flowbatch.core.rooms import HOST, SPOT_HOST, UNLIMITED, room_for, unreserved
+from flowbatch.core.rooms import HOST, SPOT_HOST, UNLIMITED, of_queue, room_for, unreserved
 from flowbatch.core.scaling import follow_demand
-from flowbatch.core.state import EnvironmentState, Live, State
+from flowbatch.core.state import EnvironmentState, Job, Live, State
+from flowbatch.core.timers import TimerKind
 from flowbatch.core.turn import Turn
 from flowbatch.model.ids import AttemptKey, Millis
 from flowbatch.model.resources import Resources
@@ -29,9 +31,8 @@ from flowbatch.model.status import Status
 
 RESERVE_AFTER_MS: Final = 30_000  # semantics.md 17
 
-Head = tuple[
-    int, ...
-]  # (-priority, front, job number, index), or (key of the share, job number, index): the least first
+# (-priority, front, job number, index), or (key of the share, job number, index): the least first
+Head = tuple[int, ...]
 
 
 def place(state: State, out: Turn) -> None:
@@ -49,6 +50,7 @@ def place(state: State, out: Turn) -> None:
         while pass_over(state, out):
             pass
     follow_demand(state, out.now)
+    watch_waiting(state, out.now)
     for queue in state.queues.values():
         if queue.spec.limits or queue.stuck is not None:
             limits.watch_head(state, queue, out)
@@ -62,9 +64,39 @@ def place_beside_spot(state: State, out: Turn) -> None:
         host.claims = None
         while pass_over(state, out):
             pass
-        host.claims = by_queue(claims(state, {})), by_queue(claims(state, reservations(state, out.now)))
+        holders = reservations(state, out.now)
+        staying = reservations(state, out.now, unless=content_with_spot)  # once Spot has served the others
+        host.claims = tuple(by_queue(claims(state, each)) for each in ({}, holders, staying))
         again = pass_over(state, out)
     give_back(state, claims(state, reservations(state, out.now)), out)
+
+
+def content_with_spot(state: State, job: Job) -> bool:
+    return any(environment.spec.spot and environment.takes_work for environment, _ in state.places_of(job))
+
+
+def watch_waiting(state: State, now: Millis) -> None:
+    """Who comes to hold a reservation by the passing of time alone may have room at once: what another had kept until then. One
+    timer at a time, for the next of them; none where nobody else waits."""
+    if state.reserve_at is not None and state.reserve_at > now:
+        return
+    waiting = 0
+    state.reserve_at = None
+    for queue in state.queues.values():
+        for group in queue.groups.values():
+            waiting += group.blocked_since is not None or group.token_since is not None
+            for since in (group.blocked_since, group.token_since):
+                if since is not None and since + RESERVE_AFTER_MS > now:
+                    at = Millis(since + RESERVE_AFTER_MS)
+                    state.reserve_at = at if state.reserve_at is None else min(at, state.reserve_at)
+    if waiting < 2:
+        state.reserve_at = None
+    if state.reserve_at is not None:
+        state.timers.add(state.reserve_at, TimerKind.RESERVE, ("", 0, 0))
+
+
+def on_reserve_due(state: State) -> None:
+    state.place_wanted = True
 
 
 def pass_over(state: State, out: Turn) -> bool:
@@ -199,15 +231,18 @@ def place_entry(
     return started > 0
 
 
-def reservations(state: State, now: Millis) -> dict[str, Group]:
-    """Environment → the group whose head has waited there too long; under a host guard one for the host too, and one among Spot."""
+def reservations(
+    state: State, now: Millis, unless: Callable[[State, Job], bool] = lambda _state, _job: False
+) -> dict[str, Group]:
+    """Environment → the group whose head has waited there too long; under a host guard one for the host too, and one among Spot;
+    and of a queue's own reservation the one of these that has waited longest. `unless` says of a head that it is passed over."""
     best: dict[str, tuple[tuple[int, int, Head], Group]] = {}
     for queue in state.queues.values():
         for group in queue.groups.values():
             if group.blocked_since is None or now - group.blocked_since < RESERVE_AFTER_MS:
                 continue
             entry = group.head()
-            if entry is None:
+            if entry is None or unless(state, entry.job):
                 continue
             rank = (-queue.spec.priority, group.blocked_since, (entry.rank - group.key.priority, *entry[1:4]))
             for environment, _ in state.places_of(entry.job):
@@ -218,6 +253,12 @@ def reservations(state: State, now: Millis) -> dict[str, Group]:
                     held = best.get(name)
                     if held is None or rank < held[0]:
                         best[name] = (rank, group)
+    for queue in state.queues.values():
+        if queue.fair is not None and queue.fair.policy.reservation:
+            # By the same rank: were they two, each could keep from the other what that lacks.
+            ours = [held for held in best.values() if queue.groups.get(held[1].key) is held[1]]
+            if ours:
+                best[of_queue(queue)] = min(ours, key=lambda held: held[0])
     return {name: group for name, (_, group) in best.items()}
 
 

@@ -240,6 +240,7 @@ class State:
     scheduling: dict[str, FairShare] = field(default_factory=dict)  # stored scheduling policies, by name
     tokens: TokenBook = field(default_factory=TokenBook)
     timers: Timers = field(default_factory=Timers)
+    reserve_at: Millis | None = None  # when somebody will have waited long enough for a reservation: a timer is set
     place_wanted: bool = False  # something became ready, or capacity came free
     enforcing: frozenset[str] = frozenset()  # backends that enforce timeouts themselves
     networking: frozenset[str] = frozenset()  # backends that give each node an address of its own

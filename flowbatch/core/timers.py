@@ -19,6 +19,7 @@ class TimerKind(IntEnum):
     LIMIT = 6  # of a blocked head of a queue: (queue, job number)
     SCALE_DOWN = 7  # of an environment whose demand has fallen: (name)
     REPLACE = 8  # of an environment that is being updated: what still runs on what it replaces ends (name)
+    RESERVE = 9  # of nobody in particular: somebody has waited long enough for a reservation
 
 
 class Timer(NamedTuple):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from flowbatch.core import invariants
 from flowbatch.core.machine import Machine
 from flowbatch.core.state import Job, State
+from flowbatch.core.timers import TimerKind
 from flowbatch.model.effects import Answer, Effect, Forget, Launch, Stop
 from flowbatch.model.ending import Evidence
 from flowbatch.model.events import ChildEvents
@@ -146,6 +147,10 @@ class World:
     def statuses(self, key: str) -> str:
         """A letter a child: S P R s(tarting) r(unning) + (succeeded) - (failed)."""
         return "".join("SPRsr+-"[cell & 7] for cell in self.job(key).cells)
+
+    def timer(self, kind: TimerKind) -> Millis | None:
+        """When the next one of that kind comes."""
+        return min((timer.at for timer in self.state.timers.heap if timer.kind is kind), default=None)
 
     def start(self, *names: str) -> Outcome:
         return self.tell(*(Started(parse(name), self.now) for name in names))

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from flowbatch.core.timers import TimerKind
+from flowbatch.model.ids import RunId
 from flowbatch.model.jobspec import Environment, JobPlan, Queue
 from flowbatch.model.queues import TimeLimit
 from flowbatch.model.resources import Resources
-from flowbatch.model.stimuli import Configure, SubmitRun, Tick
+from flowbatch.model.stimuli import Configure, Retry, SubmitRun, Target, Terminate, Tick
 from tests.core.builders import World, environment, job, plan, queue
 
 MAX_CPU = (
@@ -146,7 +148,7 @@ def test_the_limit_comes_though_another_is_just_passing_by() -> None:
     """At that very moment a child that max_running had held back stands at the head, to be placed in this turn."""
     world = World(environment(vcpus=1), queues=(queue(limits=(LIMIT,)),))
     world.submit(job("a", size=5, priority=5, max_running=1), job("big", vcpus=9))
-    assert world.machine.next_deadline() == 601_000
+    assert world.timer(TimerKind.LIMIT) == 601_000
     world.now = type(world.now)(601_000)
     world.end("a:0")
     assert world.statuses("big") == "-"
@@ -157,3 +159,13 @@ def test_what_has_just_become_able_to_run_is_not_cancelled() -> None:
     world.submit(job("big", vcpus=9))
     world.tell(Configure((environment(vcpus=9),), (queue(limits=(LIMIT,)),)), at=601_000)
     assert world.statuses("big") == "s"
+
+
+def test_a_retry_begins_the_limit_anew() -> None:
+    world = World(environment(vcpus=1), queues=(queue(limits=(LIMIT,)),))
+    world.submit(job("big", vcpus=9))
+    world.tell(Terminate(1, Target(RunId("run")), "enough"), Retry(2, Target(RunId("run"))), at=500_000)
+    world.tell(Tick(), at=601_000)
+    assert world.statuses("big") == "R"
+    world.tell(Tick(), at=1_100_000)
+    assert not world.state.runs

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from flowbatch.core.scheduler import RESERVE_AFTER_MS, content_with_spot, reservations
 from flowbatch.model.effects import Stop
 from flowbatch.model.ending import Evidence, Halt
 from flowbatch.model.ids import Millis
@@ -14,7 +15,7 @@ from flowbatch.model.places import SPOT_NOTICE_MS
 from flowbatch.model.resources import Resources
 from flowbatch.model.status import Status
 from flowbatch.model.stimuli import Configure, Interrupt, Target, Terminate
-from tests.core.builders import World, environment, job, queue
+from tests.core.builders import World, environment, gang, job, queue
 
 BIG = environment(4, name="big")
 SPOT = Environment("spot", "fake", Resources(4000, 4096), spot=True, notice_ms=SPOT_NOTICE_MS)
@@ -138,3 +139,25 @@ def test_a_start_that_was_taken_back_is_an_attempt_too(evidence: Evidence) -> No
     assert world.launched() == ["cheap:0#1", "paid:0#1"]
     assert world.statuses("cheap") == "R"
     assert world.job("cheap").attempts[0] == 1
+
+
+def test_a_multi_node_job_does_not_stand_before_what_spot_can_run() -> None:
+    """Both need as much; the one may not run on Spot at all (aws-batch.md §8.1)."""
+    world = host()
+    world.submit(gang(2, key="gang", queue="spare"), job("cheap", vcpus=2, queue="spare"))
+    assert world.launched() == ["cheap:0#1"]
+    assert world.statuses("gang") == "R"
+
+
+def test_the_reservations_that_stay_once_spot_has_served_its_own() -> None:
+    """What they claim is left alone while Spot places: else it would give back in a turn what it has just got."""
+    world = host(queue("work", 1, "big"), queue("spare", 9, "spot", "big"))
+    world.submit(job("paid", vcpus=4, queue="work"), job("cheap", vcpus=2, queue="spare"), job("next", queue="work"))
+    now = Millis(world.now + RESERVE_AFTER_MS)
+    holders = reservations(world.state, now)
+    assert holders["(host)"].key.shape == Resources(2000)
+    staying = reservations(world.state, now, unless=content_with_spot)
+    assert {name: group.key.shape for name, group in staying.items()} == {
+        "big": Resources(1000),
+        "(host)": Resources(1000),
+    }

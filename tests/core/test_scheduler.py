@@ -203,3 +203,21 @@ def test_thousands_held_back_by_max_running_cost_nothing_per_end() -> None:
     assert parked == [198]
     world.end("b:0")
     assert [len(heap) for heap in world.job("b").parked.values()] == [197]
+
+
+def test_who_comes_to_hold_a_reservation_starts_then_and_not_with_the_next_end() -> None:
+    """A job of a lower queue kept the room until another of a higher one had waited as long: nothing but time passes."""
+    world = World(environment(4), queues=(queue(), queue("high", 5)))
+    world.submit(job("long", vcpus=2), job("wide", vcpus=4))
+    world.tell(Tick(), at=32_000)
+    world.submit(job("urgent", vcpus=2, queue="high"), run="two")
+    assert world.launched() == ["long:0#1"]
+    assert world.machine.next_deadline() == 62_000
+    world.tell(Tick(), at=62_000)
+    assert world.launched() == ["urgent:0#1"]
+
+
+def test_one_that_waits_alone_sets_no_timer() -> None:
+    world = World(environment(1))
+    world.submit(job("a", size=100))
+    assert world.machine.next_deadline() is None

@@ -13,6 +13,7 @@ from flowbatch.core.shares import CELLS, FairShares
 from flowbatch.model.ending import Evidence
 from flowbatch.model.ids import JobId, Millis
 from flowbatch.model.queues import FairShare
+from flowbatch.model.resources import Resources
 from flowbatch.model.stimuli import Cancel, Configure, Exited, SubmitRun, Target, Tick
 from tests.core.builders import World, environment, job, parse, plan, queue
 from tests.sim.fair import Book, Interval
@@ -298,3 +299,18 @@ def test_usage_survives_a_restart_and_a_policy_that_comes_later() -> None:
     assert shares.shares[""].total == 0  # counted from the first change on
     world.tell(Exited(parse("a:1"), world.now, Evidence(0), world.now), at=world.now + MINUTE)
     assert shares.shares[""].total == 2_000 * MINUTE
+
+
+def test_the_host_and_a_queue_keep_what_they_have_for_the_same_job() -> None:
+    """Two heads of a queue have waited as long. Were its own reservation kept for the one and the host for the other, neither could
+    ever start."""
+    places = environment(1, name="small"), environment(3, name="big")
+    queues = queue("default", 1, "small", "big", policy=fair(25)), queue("other", 5, "big")
+    world = World(*places, queues=queues)
+    world.tell(Configure(places, queues, host=Resources(3000, 8192), host_fixed=True))
+    world.submit(job("long", vcpus=3, queue="other"))
+    world.submit(job("wide", vcpus=3, share="a"), job("small", vcpus=1, share="a"), run="two")
+    assert world.launched() == ["long:0#1"]
+    world.now = Millis(world.now + 31_000)
+    world.end("long")
+    assert world.launched() == ["wide:0#1"]

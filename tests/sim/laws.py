@@ -13,7 +13,7 @@ from flowbatch.core.turn import job_row
 from flowbatch.model.effects import Launch
 from flowbatch.model.events import EventKind
 from flowbatch.model.ids import ALONE, AttemptKey, JobId, RunId, TaskKey
-from flowbatch.model.jobspec import Condition, RunPlan, Stage, When
+from flowbatch.model.jobspec import Condition, Queue, RunPlan, Stage, When
 from flowbatch.model.resources import Resources, sum_of
 from flowbatch.model.rows import AttemptRow, MemberRow, TaskRow, Writes
 from flowbatch.model.status import TRANSITIONS, RunStatus, Status
@@ -33,6 +33,12 @@ class Share(NamedTuple):
     since: int
     group: Group
     shape: Resources
+
+
+def key_of(launch: Launch, queue: Queue) -> GroupKey:
+    """Of the group that an attempt of one member came from."""
+    spec = launch.spec
+    return GroupKey(0 if queue.policy else spec.priority, launch.resources, spec.kind, spec.tokens)
 
 
 def has_ready(group: Group) -> bool:
@@ -568,7 +574,7 @@ class Laws:
                     state.environments[launch.environment], share.shape
                 ):  # it may have shrunk in this turn
                     self.look_at_share(state, launch, share)
-        if self.tokens_kept and not self.tokens_changed:
+        if self.tokens_kept and not self.tokens_changed and state.edition == self.edition:
             for launch in launches:
                 for name, _ in launch.spec.tokens:
                     if launch.place is None and name in self.tokens_kept:
@@ -583,9 +589,7 @@ class Laws:
         priority, waited_since, group = self.tokens_kept[name]
         spec = launch.spec
         queue = state.queues[spec.queue].spec
-        since = self.tokens_since.get(
-            (queue.name, GroupKey(0 if queue.policy else spec.priority, launch.resources, spec.kind, spec.tokens))
-        )
+        since = self.tokens_since.get((queue.name, key_of(launch, queue)))
         if -queue.priority < priority or (since is not None and since <= waited_since):
             return
         if group.token_since == waited_since and has_ready(group):
@@ -596,8 +600,7 @@ class Laws:
         """Who does not come from a higher queue, and has not waited as long, leaves the holder's share alone."""
         spec = launch.spec
         queue = state.queues[spec.queue].spec
-        priority = spec.priority if queue.policy is None else 0
-        since = self.since.get((queue.name, GroupKey(priority, launch.resources, spec.kind, spec.tokens)))
+        since = self.since.get((queue.name, key_of(launch, queue)))
         if -queue.priority < share.priority or (since is not None and since <= share.since):
             return
         free = state.environments[launch.environment].free()
@@ -615,8 +618,8 @@ class Laws:
             waits = odd.not_before is not None and odd.not_before > now
             if job.status_of(index) == Status.RUNNABLE and not waits:
                 shapes.add(job.resources_of(index))
-        if job.spec.tokens and self.tokens_missing(state, job, now):
-            return
+        if job.spec.tokens:
+            shapes = {shape for shape in shapes if not self.tokens_missing(state, job, shape, now)}
         behind_spot = False
         for environment, _ in state.places_of(job):
             behind_spot = behind_spot or environment.spec.spot
@@ -627,15 +630,16 @@ class Laws:
                             kept = self.spoken_for(state, free, shape, now)
                             assert kept, f"{job.id} waits for {shape}, and {environment.name} has {free}"
 
-    def tokens_missing(self, state: State, job: Job, now: int) -> bool:
-        """There are too few, or another job has waited so long for them that this one would touch its share."""
+    def tokens_missing(self, state: State, job: Job, shape: Resources, now: int) -> bool:
+        """There are too few; or another job, or tasks of this one that have grown, have waited so long for them that these would
+        touch their share."""
         for name, quantity in job.spec.tokens:
             free = free_tokens(state, name)
             if free < quantity:
                 return True
             for group in waiting_for(state, name, now):
-                others = may_keep_tokens(state, group) and all(entry.job is not job for entry in group.entries())
-                if others and free - dict(group.key.tokens)[name] < quantity:
+                ours = group.key.shape == shape and any(entry.job is job for entry in group.entries())
+                if not ours and may_keep_tokens(state, group) and free - dict(group.key.tokens)[name] < quantity:
                     return True
         return False
 

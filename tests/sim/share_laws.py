@@ -20,7 +20,7 @@ from flowbatch.model.tokens import Demand
 from tests.sim.fair import Book, Interval
 from tests.sim.store import DictStore
 
-Class = tuple[Resources, str, Demand]  # shape, kind, tokens
+Class = tuple[Resources, str, Demand, bool]  # shape, kind, tokens, of several nodes
 LATE_MS = 20_000  # a window of the shell, in which it is not woken
 
 
@@ -30,9 +30,13 @@ class ShareLaws:
         self.books: dict[str, Book] = {}
         self.open: dict[AttemptKey, Interval] = {}
         self.placed = 0
-        self.stuck: dict[str, tuple[int, str, int]] = {}  # queue → (job at its head, why it is blocked, since when)
+        self.stuck: dict[
+            str, tuple[int, int, str, int]
+        ] = {}  # queue → (job at its head, generation, why it is blocked, since when)
         self.drained = False  # after the turn before
-        self.attentive_since = 0  # heads have been looked at in each turn since then: an engine that drains looks at none
+        self.attentive_since = (
+            0  # heads have been looked at in each turn since then: an engine that drains looks at none
+        )
 
     # --- after the commit
 
@@ -73,7 +77,7 @@ class ShareLaws:
             active = book.active(shares_with_jobs(state, spec.queue), now)
             ours = book.key(share, now, active)
             for other, its_class in waiting[spec.queue]:
-                if its_class == (need, spec.kind, spec.tokens) and other != share:
+                if its_class == (need, spec.kind, spec.tokens, of_nodes(spec)) and other != share:
                     theirs = book.key(other, now, active)
                     assert ours <= theirs, f"{key.id}: share {share} at {ours} before {other} at {theirs}"
             self.open[key] = book.place(share, need.vcpus_milli, now)
@@ -126,12 +130,16 @@ class ShareLaws:
                 self.stuck.pop(name, None)
                 continue
             since = self.stuck.get(name)
-            if since is None or since[:2] != (job.no, blocked):
-                self.stuck[name] = (job.no, blocked or "", now)
+            if since is None or since[:3] != (job.no, job.generation, blocked):
+                self.stuck[name] = (job.no, job.generation, blocked or "", now)
             elif not state.draining:
                 limit_ms = max(limit.max_ms for limit in queue.spec.limits)
-                due = max(since[2] + limit_ms, self.attentive_since)
-                assert now <= due + LATE_MS, f"{job.id} has been blocked at the head since {since[2]}"
+                due = max(since[3] + limit_ms, self.attentive_since)
+                assert now <= due + LATE_MS, f"{job.id} has been blocked at the head since {since[3]}"
+
+
+def of_nodes(spec: JobSpec) -> bool:
+    return spec.members is not None and spec.members.nodes is not None
 
 
 def reason(spec: JobSpec, places: Iterable[Environment]) -> str | None:
@@ -139,7 +147,7 @@ def reason(spec: JobSpec, places: Iterable[Environment]) -> str | None:
     places = list(places)
     if not places:
         return INVALID
-    nodes = spec.members is not None and spec.members.nodes is not None
+    nodes = of_nodes(spec)
     able = [
         size
         for place in places
@@ -182,5 +190,5 @@ def shares_waiting(state: State, queue: QueueState) -> Iterator[tuple[str, Class
             live = state.jobs.get(JobId(job.id)) is job
             able = live and not held and (limit is None or job.running < limit)
             if able and first_ready(job, entry.lo, entry.hi, group.key.shape) >= 0:
-                found.add((job.spec.share or "", (group.key.shape, job.spec.kind, job.spec.tokens)))
+                found.add((job.spec.share or "", (group.key.shape, job.spec.kind, job.spec.tokens, of_nodes(job.spec))))
     yield from found
