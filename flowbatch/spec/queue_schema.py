@@ -11,7 +11,7 @@ from flowbatch.model.queues import DECAY_MS_MAX, IDENTIFIER, LIMITABLE, RESERVAT
 from flowbatch.spec.quantities import duration_ms
 from flowbatch.spec.scalars import shown
 from flowbatch.spec.schema_parts import Strict
-from flowbatch.spec.values import DurationMs, Listed, Name
+from flowbatch.spec.values import DurationMs, Listed, Name, name_of
 
 ENVIRONMENTS_MAX: Final = 3  # computeEnvironmentOrder (aws-batch.md §9.1)
 LIMIT_MS: Final = (600_000, 86_400_000)  # maxTimeSeconds, least and most (§9.5)
@@ -134,6 +134,22 @@ class LimitModel(Strict):
     )
 
 
+def _environment(value: object) -> str:
+    """A name, or AWS's ARN of it."""
+    if isinstance(value, str) and value.startswith("arn:") and ":compute-environment/" in value:
+        value = value.rpartition("/")[2]
+    return name_of(value)
+
+
+class OrderModel(Strict):
+    """An entry of computeEnvironmentOrder."""
+
+    order: int = Field(ge=0, description="The lowest is tried first.")
+    environment: Annotated[str, PlainValidator(_environment, json_schema_input_type=str)] = Field(
+        alias="computeEnvironment", description="An environment, by its name or its ARN."
+    )
+
+
 class QueueModel(Strict):
     """A job queue over environments, which are tried in order."""
 
@@ -150,6 +166,11 @@ class QueueModel(Strict):
         None, description="Cancels jobs that are blocked at its head: [{reason: …, max_time: 30m}]."
     )
 
+    environment_order: list[OrderModel] | None = Field(
+        None,
+        alias="computeEnvironmentOrder",
+        description="AWS's spelling of `environments`: [{order: 1, computeEnvironment: farm}].",
+    )
     fairshare_policy: FairShareModel | None = Field(None, alias="fairsharePolicy", description="AWS's `policy`.")
     time_limits: list[LimitModel] | None = Field(
         None, alias="jobStateTimeLimitActions", description="AWS's spelling of `limits`."

@@ -9,7 +9,7 @@ from flowbatch.model.jobspec import Queue
 from flowbatch.model.queues import FairShare, TimeLimit
 from flowbatch.spec.findings import Findings
 from flowbatch.spec.positions import Path
-from flowbatch.spec.queue_schema import ENVIRONMENTS_MAX, FairShareModel, LimitModel, QueueModel
+from flowbatch.spec.queue_schema import ENVIRONMENTS_MAX, FairShareModel, LimitModel, OrderModel, QueueModel
 
 _TWICE: Final = (
     ("share_decay", "share_decay_seconds", "shareDecaySeconds"),
@@ -21,6 +21,8 @@ _TWICE: Final = (
 def queue_of(name: str, model: QueueModel, environments: Iterable[str]) -> Queue:
     """`environments` are all there are, for a queue that names none."""
     named = model.environments
+    if named is None and model.environment_order is not None:
+        named = [each.environment for each in sorted(model.environment_order, key=lambda each: each.order)]
     policy = model.policy if model.policy is not None else model.fairshare_policy
     return Queue(
         name=name,
@@ -54,17 +56,12 @@ def judge_queue(name: str, queue: QueueModel, known: Iterable[str], findings: Fi
     """`known` are the names of environments that it may give."""
     path: Path = ("queues", name)
     names = list(known)
-    if queue.environments == []:
-        findings.problem((*path, "environments"), "is empty; name an environment, or leave the key out to use all")
-    for index, environment in enumerate(queue.environments or ()):
-        if environment not in names:
-            findings.unknown((*path, "environments", index), "environment", environment, names)
-    if queue.environments is not None and len(queue.environments) > ENVIRONMENTS_MAX:
-        findings.problem(
-            (*path, "environments", ENVIRONMENTS_MAX),
-            f"a queue has at most {ENVIRONMENTS_MAX} environments, tried in order, and this one has {len(queue.environments)}",
-        )
+    if queue.environments is not None:
+        judge_environments(queue.environments, (*path, "environments"), (), names, findings)
+    if queue.environment_order is not None:
+        judge_order(queue.environment_order, (*path, "computeEnvironmentOrder"), names, findings)
     for first, second, alias in (
+        ("environments", "environment_order", "computeEnvironmentOrder"),
         ("policy", "fairshare_policy", "fairsharePolicy"),
         ("limits", "time_limits", "jobStateTimeLimitActions"),
     ):
@@ -75,6 +72,31 @@ def judge_queue(name: str, queue: QueueModel, known: Iterable[str], findings: Fi
             judge_policy(model, (*path, key), findings)
     judge_limits(queue.limits or (), (*path, "limits"), findings)
     judge_limits(queue.time_limits or (), (*path, "jobStateTimeLimitActions"), findings)
+
+
+def judge_environments(given: list[str], path: Path, within: Path, known: list[str], findings: Findings) -> None:
+    """`within` an entry, where its name stands."""
+    if not given:
+        findings.problem(path, "is empty; name an environment, or leave the key out to use all")
+    for index, environment in enumerate(given):
+        if environment not in known:
+            findings.unknown((*path, index, *within), "environment", environment, known)
+    if len(given) > ENVIRONMENTS_MAX:
+        findings.problem(
+            (*path, ENVIRONMENTS_MAX),
+            f"a queue has at most {ENVIRONMENTS_MAX} environments, tried in order, and this one has {len(given)}",
+        )
+
+
+def judge_order(order: list[OrderModel], path: Path, known: list[str], findings: Findings) -> None:
+    judge_environments([each.environment for each in order], path, ("computeEnvironment",), known, findings)
+    places: dict[int, int] = {}
+    for index, each in enumerate(order):
+        first = places.setdefault(each.order, index)
+        if first != index:
+            findings.problem(
+                (*path, index, "order"), f"{each.order} is the place of {order[first].environment} already"
+            )
 
 
 def judge_policy(model: FairShareModel, path: Path, findings: Findings) -> None:

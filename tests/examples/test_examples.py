@@ -17,7 +17,7 @@ from tests.app.commands import commands
 pytestmark = pytest.mark.slow
 
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
-RUN = {"hello", "retries", "census", "mandelbrot", "spot", "multinode"}
+RUN = {"hello", "retries", "census", "mandelbrot", "spot", "multinode", "fairshare"}
 IN_CONTAINERS = {"containers", "oom", "multinode-containers"}  # these need a Docker Engine, and so do their tests
 
 
@@ -129,6 +129,19 @@ def test_multinode(folder: Path) -> None:
     assert sum(counted.values()) == 9
     assert len({each["address"] for each in nodes}) == 4
     assert all(each["address"].startswith("127.") for each in nodes)
+
+
+def test_fairshare(folder: Path) -> None:
+    with commands(folder) as flowbatch:
+        done = flowbatch.ok("run", "workflows/fairshare.yaml", "--json")
+        assert [counts(done.json["jobs"][name]) for name in ("alice", "bob")] == [{"SUCCEEDED": 9}] * 2
+        every = flowbatch.ok("jobs", "last", "--all", "--json").json
+    children = sorted((each["started_at"], each["job"]) for each in every if each["index"] is not None)
+    order = [job for _, job in children]
+    assert order[0] == "alice", "nobody else was there yet"
+    # Both wait until bob has had his nine: two of his for each of hers, whose first counts too.
+    last = max(place for place, job in enumerate(order) if job == "bob")
+    assert 3 <= order[:last].count("alice") <= 6
 
 
 def test_spot(folder: Path) -> None:

@@ -180,13 +180,13 @@ BUGS = {
     "an interrupted attempt that waited is charged": Bug(
         crews.outcome, "if live.halt is Halt.INTERRUPT and verdict.end is EndClass.USER:", "if False:", 1500
     ),
-    "shares are served by age": Bug(shares.FairShares.key_at, "return (usage", "return 0 * (usage", 120),
-    "what a share holds does not count ahead": Bug(shares.FairShares.key_at, "2 * CELLS * AHEAD_MS", "0 * AHEAD_MS", 120),
+    "shares are served by age": Bug(shares.FairShares.key_at, "return (usage", "return 0 * (usage", 240),
+    "what a share holds does not count ahead": Bug(shares.FairShares.key_at, "2 * CELLS * AHEAD_MS", "0 * AHEAD_MS", 400),
     "old usage counts as much as new": Bug(shares.FairShares.key_at, "usage = 2 * share.moment", "usage = 99 * share.total + 0", 300),
     "a prefix does not divide its weight": Bug(
         shares.FairShares.weight_of, "share.weight * self.members[share.entry]", "share.weight", 600
     ),
-    "a share gets all that comes free at once": Bug(shares.FairShares.turns, "max(1,", "max(3,", 200),
+    "a share gets all that comes free at once": Bug(shares.FairShares.turns, "max(1,", "max(3,", 400),
     "a key that has fallen is not looked at": Bug(
         shares.FairShares.weigh, "for line in share.lines:\n        line.rank()", "pass"
     ),
@@ -249,7 +249,7 @@ BUGS = {
     ),
     "a cancelled child is tried again": Bug(lifecycle.decide, "odd is not None and odd.cancelled", "False", 400),
     "a needed child is taken for its job": Bug(
-        dependencies.on_need_settled, "source.status if edge.index is None else source.status_of(edge.index)", "source.status"
+        dependencies.on_need_settled, "source.status if edge.index is None else source.status_of(edge.index)", "source.status", 150
     ),
     "a failed child that is needed is not counted": Bug(
         submission.count_unmet, "unmet += sum(1 for source, index in job.singles", "unmet += 0 * sum(1 for source, index in job.singles"

@@ -131,3 +131,34 @@ def test_settings_have_the_same_queues() -> None:
 )  # fmt: skip
 def test_overlap(one: str, other: str, both: bool) -> None:
     assert overlap(one, other) is both
+
+
+def test_environments_in_awss_order() -> None:
+    text = """
+    environments: {near: {vcpus: 1}, far: {vcpus: 8}}
+    queues:
+      q:
+        computeEnvironmentOrder:
+          - {order: 2, computeEnvironment: near}
+          - {order: 1, computeEnvironment: 'arn:aws:batch:eu-west-1:123456789012:compute-environment/far'}
+    jobs: {a: {queue: q, script: x}}
+    """
+    queue = next(each for each in compiled(text).queues if each.title == "q")
+    assert [name.rpartition("/")[2] for name in queue.environments] == ["far", "near"]
+
+
+def test_what_is_wrong_with_an_order() -> None:
+    text = """
+    environments: {near: {vcpus: 1}, far: {vcpus: 8}}
+    queues:
+      q: {computeEnvironmentOrder: [{order: 1, computeEnvironment: near}, {order: 1, computeEnvironment: farr}]}
+      r: {environments: [near], computeEnvironmentOrder: []}
+    jobs: {a: {queue: q, script: x}}
+    """
+    said = sorted(each.partition(": ")[2] for each in problems(text))
+    assert said == [
+        "queues.q.computeEnvironmentOrder[1].computeEnvironment: unknown environment 'farr' (did you mean 'far'?)",
+        "queues.q.computeEnvironmentOrder[1].order: 1 is the place of near already",
+        "queues.r.computeEnvironmentOrder: is empty; name an environment, or leave the key out to use all",
+        "queues.r.computeEnvironmentOrder: says the same as 'environments'; give one of them",
+    ]
