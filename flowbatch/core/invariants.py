@@ -322,6 +322,7 @@ def canonical(state: State, now: Millis) -> Canonical:
         "environments": {name: each.row() for name, each in state.environments.items() if not is_of_run(name)},
         "queues of the engine": {name: each.row() for name, each in state.queues.items() if not is_of_run(name)},
         "scheduling": state.scheduling,
+        "token updates": state.tokens.updates,
         "deleted": (state.deleted_environments, state.deleted_queues),
         "crews": crews,
         "slots": state.slots,

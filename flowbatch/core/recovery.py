@@ -65,6 +65,7 @@ def rebuild(
         policies={policy.name: policy for policy in loaded.policies},
         scheduling={row.name: row.policy for row in loaded.scheduling},
     )
+    state.tokens.updates = {(row.name, row.once): row.at for row in loaded.token_updates}
     state.past_usage = usage_of(loaded.usage)
     state.past_heads = {row.queue: row for row in loaded.heads}
     for environment in loaded.environments:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from flowbatch.core.turn import Turn
     from flowbatch.model.stimuli import CreateToken, DeleteToken, UpdateToken
 
+UPDATE_KEPT_MS: Final = 8 * 3_600_000  # how long an update that is sent again is known (aws-batch.md §6.9)
 RESERVE_AFTER_MS: Final = 30_000  # as for capacity (semantics.md 17)
 TOTAL_MAX: Final = 2**53
 
@@ -54,6 +55,7 @@ class TokenState:
 @dataclass(slots=True, eq=False)
 class TokenBook:
     held: dict[str, TokenState] = field(default_factory=dict)
+    updates: dict[tuple[str, str], Millis] = field(default_factory=dict)  # (name, once) → when, the oldest first
     kept: dict[str, Group] = field(default_factory=dict)  # who keeps a share of what, in this pass of the scheduler
 
     def take(self, demand: Demand, count: int, out: Turn) -> None:
@@ -236,6 +238,11 @@ def on_update(state: State, command: UpdateToken, out: Turn) -> None:
     if token is None:
         out.answer(command.ticket, f"there are no tokens {command.name!r}")
         return
+    forget_updates(state, out)
+    once = (command.name, f"{command.once} {command.operation} {command.quantity}")
+    if command.once and once in state.tokens.updates:
+        out.answer(command.ticket, value=figures(token))
+        return
     total = {
         TokenOperation.SET: command.quantity,
         TokenOperation.ADD: token.total + command.quantity,
@@ -247,8 +254,18 @@ def on_update(state: State, command: UpdateToken, out: Turn) -> None:
         return
     token.total = total
     out.tokens[token.name] = token
+    if command.once:
+        state.tokens.updates[once] = out.writes.token_updates[once] = out.now
     state.place_wanted = True
     out.answer(command.ticket, value=figures(token))
+
+
+def forget_updates(state: State, out: Turn) -> None:
+    """Those that are too old; a clock that was set back keeps some longer."""
+    updates = state.tokens.updates
+    while updates and out.now - updates[once := next(iter(updates))] >= UPDATE_KEPT_MS:
+        del updates[once]
+        out.writes.token_updates[once] = None
 
 
 def on_delete(state: State, command: DeleteToken, out: Turn) -> None:
@@ -267,6 +284,9 @@ def on_delete(state: State, command: DeleteToken, out: Turn) -> None:
             out.answer(command.ticket, f"{command.name!r}: job {job.spec.key}{where} needs them, and has not ended")
             return
     del state.tokens.held[command.name]
+    for once in [once for once in state.tokens.updates if once[0] == command.name]:
+        del state.tokens.updates[once]
+        out.writes.token_updates[once] = None
     out.tokens.pop(command.name, None)
     out.writes.tokens[command.name] = None
     out.answer(command.ticket, value=figures(token))

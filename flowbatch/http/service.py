@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
 BASES_MAX: Final = 1000  # revisions whose layers are kept
 PLANS_MAX: Final = 5000
-UPDATES_MAX: Final = 10_000
 READS_FLUSHED_MS: Final = 200
 
 
@@ -82,7 +80,6 @@ class Service:
         self._guards: dict[tuple[str, str], Guard] = {}
         self._bodies: dict[str, Mapping[str, Any]] = {}
         self._plans: dict[int, JobPlan] = {}
-        self.updated: OrderedDict[tuple[str, str], None] = OrderedDict()  # clientTokens of updates that were made
         self._reads: list[AuditRow] = []
 
     def __enter__(self) -> Self:
@@ -199,11 +196,6 @@ class Service:
         """As they are now: those that it was made with, unless they were changed."""
         changed = self.reader.tags(kind, name)
         return made_with() if changed is None else changed
-
-    def remember_update(self, once: tuple[str, str]) -> None:
-        self.updated[once] = None
-        if len(self.updated) > UPDATES_MAX:
-            self.updated.popitem(last=False)
 
     # --- the record of what changed nothing
 

@@ -16,7 +16,7 @@ from flowbatch.model.places import PlaceStatus
 from flowbatch.model.queues import FairShare
 from flowbatch.model.record import record
 from flowbatch.model.status import RunStatus, Status
-from flowbatch.model.tokens import TokenRow
+from flowbatch.model.tokens import TokenRow, TokenUpdateRow
 
 
 class RunRow(NamedTuple):
@@ -221,6 +221,9 @@ class Writes:
     heads: dict[str, HeadRow | None] = field(default_factory=dict)  # by queue; likewise
     sinks: SinkWrites = field(default_factory=SinkWrites)
     tokens: dict[str, TokenRow | None] = field(default_factory=dict)  # None: they are deleted
+    token_updates: dict[tuple[str, str], Millis | None] = field(
+        default_factory=dict
+    )  # (name, once); None: it is forgotten
 
     def absorb(self, later: Writes) -> None:
         """What a later turn wrote comes on top: its rows replace ours under the same keys."""
@@ -237,7 +240,7 @@ class Writes:
         return bool(
             self.new_runs or self.new_jobs or self.runs or self.jobs or self.tasks or self.reopened or self.attempts
             or self.members or self.images or self.events or self.definitions or self.deregistered or self.environments or self.queues
-            or self.scheduling or self.shelves or self.usage or self.heads or self.tokens
+            or self.scheduling or self.shelves or self.usage or self.heads or self.tokens or self.token_updates
             or self.keys or self.policies or self.tags or self.audit or self.sinks
             or self.audit_pruned is not None
         )  # fmt: skip
@@ -275,6 +278,7 @@ class Loaded:
     policies: list[PolicyRow] = field(default_factory=list)
     usage: list[UsageRow] = field(default_factory=list)
     heads: list[HeadRow] = field(default_factory=list)
+    token_updates: list[TokenUpdateRow] = field(default_factory=list)  # in the order of time
     tokens: list[TokenRow] = field(default_factory=list)  # everybody's, and those of the runs
     sinks: list[str] = field(default_factory=list)  # keys of those that are open
     ended: list[EndedJob] = field(default_factory=list)  # of a run that comes back: what it needs of jobs outside it

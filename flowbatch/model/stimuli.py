@@ -159,10 +159,13 @@ class CreateToken:
 
 @record
 class UpdateToken:
+    """`once`: named by the client, so that the same update that is sent again is made once (aws-batch.md §6.9)."""
+
     ticket: Ticket
     name: str
     operation: TokenOperation
     quantity: int
+    once: str = ""
 
 
 @record

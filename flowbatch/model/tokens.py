@@ -31,6 +31,14 @@ class Token:
     kind: TokenKind = TokenKind.REPLENISHABLE
 
 
+class TokenUpdateRow(NamedTuple):
+    """An update that is not made again, whoever sends it again."""
+
+    name: str
+    once: str  # the client's token, and what it asked for
+    at: Millis
+
+
 class TokenRow(NamedTuple):
     """How one stands in the store. What is in use of a replenishable one follows from the live attempts."""
 

@@ -58,6 +58,7 @@ def drop_job(db: sqlite3.Connection, job: int) -> None:
         statements.DROP_MEMBERS,
         statements.DROP_ATTEMPTS,
         statements.DROP_TASKS,
+        statements.DROP_JOB_TOKENS,
         statements.DROP_JOB_PLAN,
         statements.DROP_JOB,
     ):

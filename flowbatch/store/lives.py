@@ -6,6 +6,7 @@ import sqlite3
 from dataclasses import replace
 
 from flowbatch.model.rows import Loaded
+from flowbatch.model.tokens import TokenUpdateRow
 from flowbatch.store import access, loading, statements
 
 
@@ -19,6 +20,7 @@ def open_work(db: sqlite3.Connection, boot_id: str) -> Loaded:
         definitions=loading.known_revisions(db),
         environments=[loading.environment_row(row) for row in db.execute(statements.ENVIRONMENTS).fetchall()],
         queues=[loading.queue_row(row) for row in db.execute(statements.QUEUES).fetchall()],
+        token_updates=[TokenUpdateRow(*row) for row in db.execute(statements.TOKEN_UPDATES).fetchall()],
         scheduling=loading.scheduling(db),
         keys=[access.key_row(row) for row in db.execute(statements.KEYS).fetchall()],
         policies=[access.policy_row(row) for row in db.execute(statements.POLICIES).fetchall()],

@@ -20,6 +20,7 @@ class Listed(NamedTuple):
 
     job: JobView
     definition: str
+    share: str  # empty: none
     exit_code: int | None
     reason: str | None
     status_reason: str | None
@@ -28,6 +29,24 @@ class Listed(NamedTuple):
 def by_status(session: Session, queue: str, status: Status, before: int | None, limit: int) -> list[int]:
     """Numbers of jobs, the newest first, below `before`."""
     return [no for (no,) in session.rows(server_queries.LISTED, queue, status, before or FOR_EVER, limit)]
+
+
+def by_share(
+    session: Session, queue: str, share: str, status: Status | None, before: int | None, limit: int
+) -> list[int]:
+    """Of any status where none is given."""
+    last = before or FOR_EVER
+    if status is None:
+        rows = session.rows(server_queries.LISTED_BY_SHARE, queue, share, last, limit)
+    else:
+        rows = session.rows(server_queries.LISTED_BY_SHARE_STATUS, queue, share, status, last, limit)
+    return [no for (no,) in rows]
+
+
+def by_token(session: Session, token: str, before: int | None, limit: int) -> list[tuple[int, Status, str]]:
+    """Jobs that need a consumable resource, the newest first: number, status, name."""
+    rows = session.rows(server_queries.LISTED_BY_TOKEN, token, before or FOR_EVER, limit)
+    return [(no, Status(status), name) for no, status, name in rows]
 
 
 def created_before(

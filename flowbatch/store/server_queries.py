@@ -13,6 +13,27 @@ WHERE job.queue = ? AND job.status = ? AND job.no < ?
 ORDER BY job.no DESC
 LIMIT ?
 """
+LISTED_BY_SHARE: Final = """
+SELECT job.no FROM job INDEXED BY job_by_share
+WHERE job.queue = ? AND job.share = ? AND job.share <> '' AND job.no < ?
+ORDER BY job.no DESC
+LIMIT ?
+"""
+LISTED_BY_SHARE_STATUS: Final = """
+SELECT job.no FROM job INDEXED BY job_by_share_status
+WHERE job.queue = ? AND job.share = ? AND job.share <> '' AND job.status = ? AND job.no < ?
+ORDER BY job.no DESC
+LIMIT ?
+"""
+LISTED_BY_TOKEN: Final = """
+SELECT job.no, job.status, job_plan.name
+FROM job_token
+JOIN job ON job.no = job_token.job
+JOIN job_plan ON job_plan.job = job_token.job
+WHERE job_token.token = ? AND job_token.job < ?
+ORDER BY job_token.job DESC
+LIMIT ?
+"""
 LISTED_BEFORE: Final = """
 SELECT job.no, job.created_at FROM job INDEXED BY job_by_queue_time
 WHERE job.queue = ? AND (job.created_at, job.no) < (?, ?)
@@ -63,7 +84,7 @@ WHERE job.no = ?
 JOBS_OF_PAGE: Final = """
 SELECT job.no, job.id, job.run, job.stage, job.status, job.rest, job.rest_reason, job.rest_at, job.generation,
   job.cancelled, job.terminated, job.skipped, job.status_reason, job.created_at, job.started_at, job.stopped_at,
-  job_plan.name, job_plan.size, job_plan.definition, task.exit_code, task.reason, task.status_reason
+  job_plan.name, job_plan.size, job_plan.definition, job.share, task.exit_code, task.reason, task.status_reason
 FROM json_each(?) AS page
 JOIN job ON job.no = page.value
 JOIN job_plan ON job_plan.job = job.no

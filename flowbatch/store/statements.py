@@ -67,8 +67,8 @@ SELECT * FROM (VALUES (?, ?, ?, ?, ?)) LIMIT ?
 PUT_JOBS: Final = """
 INSERT INTO job
   (no, id, run, stage, status, rest, rest_reason, rest_at, generation, cancelled, terminated, skipped, status_reason,
-   created_at, started_at, stopped_at, queue)
-SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) WHERE true LIMIT ?
+   created_at, started_at, stopped_at, queue, share)
+SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) WHERE true LIMIT ?
 ON CONFLICT (no) DO UPDATE SET
   status = excluded.status,
   rest = excluded.rest,
@@ -86,6 +86,11 @@ ON CONFLICT (no) DO UPDATE SET
 PUT_JOB_PLANS: Final = """
 INSERT INTO job_plan (job, name, size, plan, queue, definition)
 SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?)) LIMIT ?
+"""
+
+PUT_JOB_TOKENS: Final = """
+INSERT INTO job_token (token, job)
+SELECT * FROM (VALUES (?, ?)) LIMIT ?
 """
 
 PUT_TASKS: Final = """
@@ -218,6 +223,10 @@ SELECT sink, seq, 0, 0, error FROM dead WHERE sink = ?
 """
 DROP_DEAD: Final = "DELETE FROM dead WHERE sink = ?"
 
+PUT_TOKEN_UPDATE: Final = "INSERT OR REPLACE INTO token_update (name, once, at) VALUES (?, ?, ?)"
+DROP_TOKEN_UPDATE: Final = "DELETE FROM token_update WHERE name = ? AND once = ?"
+TOKEN_UPDATES: Final = "SELECT name, once, at FROM token_update ORDER BY at"
+DROP_JOB_TOKENS: Final = "DELETE FROM job_token WHERE job = ?"
 DROP_TOKEN: Final = "DELETE FROM token WHERE name = ?"
 
 PUT_TOKENS: Final = """

@@ -18,6 +18,7 @@ import anyio
 from pydantic_core import to_json
 
 from flowbatch.model.ids import JobId, Millis, RunId
+from flowbatch.model.places import is_of_run
 from flowbatch.model.queues import DECAY_MS_MAX
 from flowbatch.model.rows import EndedJob, EnvironmentRow, Loaded, QueueRow, Writes
 from flowbatch.store import access, collection, loading, plans, queries, sinks, statements
@@ -29,8 +30,9 @@ Result = TypeVar("Result")
 
 RUNS: Final = Bulk(statements.PUT_RUNS, 12, enums=(2, 4, 5))
 RUN_PLANS: Final = Bulk(statements.PUT_RUN_PLANS, 5)
-JOBS: Final = Bulk(statements.PUT_JOBS, 17, enums=(4, 5, 9, 10, 11))
+JOBS: Final = Bulk(statements.PUT_JOBS, 18, enums=(4, 5, 9, 10, 11))
 JOB_PLANS: Final = Bulk(statements.PUT_JOB_PLANS, 6)
+JOB_TOKENS: Final = Bulk(statements.PUT_JOB_TOKENS, 2)
 TASKS: Final = Bulk(statements.PUT_TASKS, 19, enums=(2, 9, 16, 18))
 ATTEMPTS: Final = Bulk(statements.PUT_ATTEMPTS, 10, enums=(9,))
 TOKENS: Final = Bulk(statements.PUT_TOKENS, 7, enums=(1,))
@@ -164,8 +166,8 @@ def write(db: sqlite3.Connection, writes: Writes) -> None:
     RUN_PLANS.write(
         db, [(no, plan.workflow, plan.file, plans.run_json(plan), plan.source) for no, plan in writes.new_runs]
     )
-    queues = {no: plan.spec.queue for no, _run, plan in writes.new_jobs}  # a stored job's stays
-    JOBS.write(db, [(*row, queues.get(no, "")) for no, row in writes.jobs.items()])
+    places = {no: (plan.spec.queue, plan.spec.share or "") for no, _run, plan in writes.new_jobs}  # a stored job's stay
+    JOBS.write(db, [(*row, *places.get(no, ("", ""))) for no, row in writes.jobs.items()])
     JOB_PLANS.write(
         db,
         [
@@ -173,6 +175,8 @@ def write(db: sqlite3.Connection, writes: Writes) -> None:
             for no, _run, plan in writes.new_jobs
         ],
     )
+    needed = [(token, no) for no, _run, plan in writes.new_jobs for token, _count in plan.spec.tokens]
+    JOB_TOKENS.write(db, [(token, no) for token, no in needed if not is_of_run(token)])
     TASKS.write(db, list(writes.tasks.values()))
     ATTEMPTS.write(db, writes.attempts)
     MEMBERS.write(db, list(writes.members.values()))
@@ -182,6 +186,11 @@ def write(db: sqlite3.Connection, writes: Writes) -> None:
     for name, token in writes.tokens.items():
         if token is None:
             db.execute(statements.DROP_TOKEN, (name,))
+    for (name, once), at in writes.token_updates.items():
+        if at is None:
+            db.execute(statements.DROP_TOKEN_UPDATE, (name, once))
+        else:
+            db.execute(statements.PUT_TOKEN_UPDATE, (name, once, at))
     tokens = [token for token in writes.tokens.values() if token is not None]
     if tokens:
         TOKENS.write(db, [(*row[:5], to_json(dict(row.tags)).decode(), *row[6:]) for row in tokens])

@@ -8,6 +8,7 @@ import pytest
 
 from flowbatch.core import invariants
 from flowbatch.core.scheduler import RESERVE_AFTER_MS
+from flowbatch.core.tokens import UPDATE_KEPT_MS
 from flowbatch.core.why import explain
 from flowbatch.model.ending import Evidence
 from flowbatch.model.jobspec import JobPlan, RetryPolicy
@@ -276,3 +277,24 @@ def test_lost_attempts_give_back_too() -> None:
     here.end("a", evidence=Evidence(lost=True))
     assert used(here) == (0, 1)
     invariants.check(here.state)
+
+
+def test_an_update_that_is_sent_again_is_made_once_for_eight_hours() -> None:
+    here = world(Token("licence", 2))
+    again = UpdateToken(1, "licence", TokenOperation.ADD, 1, "once")
+    begun = here.now
+    for ticket in (1, 2):
+        here.tell(replace(again, ticket=ticket))
+        assert here.answers()[-1].value["total"] == 3  # type: ignore[index]
+    here.tell(replace(again, quantity=2))  # another payload is another request
+    here.tell(replace(again, once=""), replace(again, once=""))
+    assert here.state.tokens.held["licence"].total == 7
+    here.tell(again, at=begun + UPDATE_KEPT_MS - 1)
+    assert here.state.tokens.held["licence"].total == 7
+    here.tell(again, at=begun + UPDATE_KEPT_MS)
+    assert here.state.tokens.held["licence"].total == 8
+    assert list(here.state.tokens.updates.values()) == [begun + UPDATE_KEPT_MS]
+    assert set(here.outcome.writes.token_updates.values()) == {None, begun + UPDATE_KEPT_MS}
+    here.tell(DeleteToken(3, "licence"))
+    assert here.state.tokens.updates == {}
+    assert set(here.outcome.writes.token_updates.values()) == {None}

@@ -68,6 +68,8 @@ async def test_consumable_resources(tmp_path: Path) -> None:
         page = await rig.call(batch.list_consumable_resources, maxResults=1)
         rest = await rig.call(batch.list_consumable_resources, maxResults=1, nextToken=page["nextToken"])
         assert [each["consumableResourceName"] for each in rest["consumableResources"]] == ["licence"]
+        listed = await rig.call(batch.list_jobs_by_consumable_resource, consumableResource="licence")
+        assert [(each["jobName"], each["jobStatus"]) for each in listed["jobs"]] == [("two", "SUCCEEDED")]
         await rig.call(batch.delete_consumable_resource, consumableResource="licence")
         assert "not found" in await refused(rig, batch.describe_consumable_resource, consumableResource="licence")
 
@@ -136,8 +138,109 @@ async def test_shares(tmp_path: Path) -> None:
         [job] = (await rig.call(batch.describe_jobs, jobs=[made["jobId"]]))["jobs"]
         assert job["shareIdentifier"] == "b"
         filters = [{"name": "SHARE_IDENTIFIER", "values": ["b"]}]
-        listed: list[str] = []
-        for status in ("RUNNABLE", "STARTING", "RUNNING"):
+        listed: set[str] = set()
+        for status in ("RUNNABLE", "STARTING", "RUNNING"):  # it moves on meanwhile
             page = await rig.call(batch.list_jobs, jobQueue="fair", jobStatus=status, filters=filters)
-            listed += [each["jobId"] for each in page["jobSummaryList"]]
-        assert listed == [made["jobId"]]
+            listed |= {each["jobId"] for each in page["jobSummaryList"]}
+        assert listed == {made["jobId"]}
+        await rig.call(batch.terminate_job, jobId=made["jobId"], reason="enough")
+        await rig.until_ended(batch, made["jobId"])
+        await rig.define("quick")
+        again = await rig.call(
+            batch.submit_job, jobName="k", jobQueue="fair", jobDefinition="quick", shareIdentifier="b"
+        )
+        await rig.until_ended(batch, again["jobId"])
+        first = await rig.call(batch.list_jobs, jobQueue="fair", filters=filters, maxResults=1)
+        rest = await rig.call(
+            batch.list_jobs, jobQueue="fair", filters=filters, maxResults=1, nextToken=first["nextToken"]
+        )
+        found = [(each["jobId"], each["shareIdentifier"]) for page in (first, rest) for each in page["jobSummaryList"]]
+        assert found == [(again["jobId"], "b"), (made["jobId"], "b")]  # whatever their status, the newest first
+        assert "nextToken" not in rest
+        for status, job_id in (("FAILED", made["jobId"]), ("SUCCEEDED", again["jobId"])):
+            page = await rig.call(batch.list_jobs, jobQueue="fair", filters=filters, jobStatus=status)
+            assert [each["jobId"] for each in page["jobSummaryList"]] == [job_id]
+
+
+async def test_an_update_that_is_sent_again_is_made_once_also_by_the_next_life(tmp_path: Path) -> None:
+    total = 10
+    for _ in range(2):
+        async with a_server(tmp_path) as rig:
+            batch = rig.client()
+            if total == 10:
+                await rig.call(batch.create_consumable_resource, consumableResourceName="c", totalQuantity=10)
+                total += 1
+            for operation, quantity, more in (("ADD", 1, 0), ("ADD", 1, 0), ("ADD", 2, 2), ("REMOVE", 1, -1)):
+                # the same payload under the same token is the same request; another one is not
+                found = await rig.call(
+                    batch.update_consumable_resource,
+                    consumableResource="c", operation=operation, quantity=quantity, clientToken="once",
+                )  # fmt: skip
+                total += more if total < 12 else 0
+                assert found["consumableResourceName"] == "c"
+            assert found["totalQuantity"] == 12
+
+
+async def test_jobs_by_what_they_hold_in_pages_with_filters(tmp_path: Path) -> None:
+    async with a_server(tmp_path) as rig:
+        batch = rig.client()
+        await rig.call(batch.create_consumable_resource, consumableResourceName="c", totalQuantity=100)
+        await rig.define("quick")
+        await rig.define("long", {"duration": "1h"})
+        wanted = {"consumableResourceList": [{"consumableResource": "c", "quantity": 2}]}
+        ids = []
+        for at in range(5):
+            made = await rig.call(
+                batch.submit_job, jobName=f"Odd{at}" if at % 2 else f"even{at}", jobQueue="default",
+                jobDefinition="long" if at == 4 else "quick", consumableResourcePropertiesOverride=wanted,
+            )  # fmt: skip
+            ids.append(made["jobId"])
+        await rig.until_ended(batch, *ids[:4])
+        ask = batch.list_jobs_by_consumable_resource
+
+        async def names(**more: Any) -> list[str]:
+            found: list[str] = []
+            token: dict[str, str] = {}
+            while True:
+                page = await rig.call(ask, consumableResource="c", **more, **token)
+                found += [each["jobName"] for each in page["jobs"]]
+                assert all(each["quantity"] == 2 for each in page["jobs"])
+                if "nextToken" not in page:
+                    return found
+                token = {"nextToken": page["nextToken"]}
+
+        assert await names() == await names(maxResults=2) == ["even4", "Odd3", "even2", "Odd1", "even0"]
+        done = {"name": "JOB_STATUS", "values": ["SUCCEEDED", "FAILED"]}
+        odd = {"name": "JOB_NAME", "values": ["oDD*"]}
+        assert await names(filters=[done], maxResults=1) == ["Odd3", "even2", "Odd1", "even0"]
+        assert await names(filters=[odd], maxResults=1) == ["Odd3", "Odd1"]
+        assert await names(filters=[{"name": "JOB_NAME", "values": ["EVEN2", "odd1"]}, done]) == ["even2", "Odd1"]
+        text = await refused(rig, ask, consumableResource="c", filters=[{"name": "JOB_STATUS", "values": ["DONE"]}])
+        assert "The filter JOB_STATUS takes SUBMITTED, PENDING" in text
+
+
+async def test_what_overrides_what_of_resources(tmp_path: Path) -> None:
+    """aws-batch.md §6.3: per type; the deprecated keys override the definition's deprecated keys alone."""
+    vcpu, memory = {"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": "64"}
+    new, old = {"resourceRequirements": [vcpu, memory]}, {"vcpus": 1, "memory": 64}
+    cases: list[tuple[dict[str, Any], dict[str, Any], dict[str, str]]] = [
+        (new, {"vcpus": 3, "memory": 99}, {"VCPU": "1", "MEMORY": "64"}),
+        ({"resourceRequirements": [vcpu]}, {"vcpus": 3}, {"VCPU": "1"}),
+        (old, {"vcpus": 3}, {"VCPU": "3", "MEMORY": "64"}),
+        (old, {"memory": 128}, {"VCPU": "1", "MEMORY": "128"}),
+        (new, {"resourceRequirements": [{**memory, "value": "99"}], "vcpus": 4}, {"VCPU": "1", "MEMORY": "99"}),
+        (old, {"resourceRequirements": [{**vcpu, "value": "2"}]}, {"VCPU": "2", "MEMORY": "64"}),
+    ]
+    async with a_server(tmp_path) as rig:
+        batch = rig.client()
+        for at, (needs, override, runs_with) in enumerate(cases):
+            box = {"command": ["true"], **needs}
+            await rig.call(
+                batch.register_job_definition, jobDefinitionName=f"d{at}", type="container", containerProperties=box
+            )
+            made = await rig.call(
+                batch.submit_job, jobName="j", jobQueue="default", jobDefinition=f"d{at}", containerOverrides=override
+            )
+            [job] = (await rig.call(batch.describe_jobs, jobs=[made["jobId"]]))["jobs"]
+            shown = {each["type"]: each["value"] for each in job["container"]["resourceRequirements"]}
+            assert shown == runs_with, (needs, override)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from flowbatch.model.definition import DefinitionRow, KnownRevision
 from flowbatch.model.events import EventRow
-from flowbatch.model.ids import ALONE, JobId, RunId
+from flowbatch.model.ids import ALONE, JobId, Millis, RunId
 from flowbatch.model.jobspec import JobPlan, RunPlan, Stage
 from flowbatch.model.rows import (
     AttemptRow,
@@ -27,7 +27,7 @@ from flowbatch.model.rows import (
     Writes,
 )
 from flowbatch.model.status import RunStatus
-from flowbatch.model.tokens import TokenRow
+from flowbatch.model.tokens import TokenRow, TokenUpdateRow
 
 
 class DictStore:
@@ -47,6 +47,7 @@ class DictStore:
         self.images: dict[tuple[int, ...], str] = {}
         self.events: list[EventRow] = []
         self.tokens: dict[str, TokenRow] = {}
+        self.token_updates: dict[tuple[str, str], Millis] = {}
         self.definitions: dict[tuple[str, int], DefinitionRow] = {}
         self.environments: dict[str, EnvironmentRow] = {}
         self.queues: dict[str, QueueRow] = {}
@@ -108,6 +109,10 @@ class DictStore:
             self.queues.pop(name, None)
             if queue is not None:
                 self.queues[name] = queue
+        for once, made_at in writes.token_updates.items():
+            self.token_updates.pop(once, None)
+            if made_at is not None:
+                self.token_updates[once] = made_at
         for name, policy in writes.scheduling.items():
             self.scheduling.pop(name, None)
             if policy is not None:
@@ -152,6 +157,7 @@ class DictStore:
             definitions=sorted(known),
             environments=[self.environments[name] for name in sorted(self.environments)],
             queues=[self.queues[name] for name in sorted(self.queues)],
+            token_updates=[TokenUpdateRow(*once, made_at) for once, made_at in self.token_updates.items()],
             scheduling=list(self.scheduling.values()),
             usage=list(self.usage.values()),
             heads=list(self.heads.values()),

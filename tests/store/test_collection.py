@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,14 +21,14 @@ from tests.store.rows import T0, attempt_row, job_row, run_row, spec, submission
 EVERYTHING = """
 SELECT (SELECT count(*) FROM run), (SELECT count(*) FROM run_plan), (SELECT count(*) FROM job),
   (SELECT count(*) FROM job_plan), (SELECT count(*) FROM task), (SELECT count(*) FROM attempt),
-  (SELECT count(*) FROM event), (SELECT count(*) FROM image)
+  (SELECT count(*) FROM event), (SELECT count(*) FROM image), (SELECT count(*) FROM job_token)
 """
 
 
 async def a_run(store: SqliteStore, no: int, stopped_at: int | None) -> None:
     """An array of 20, all of it run, with a child's event between those of others."""
     job = no * 100
-    await store.commit(submission(no, spec("render", 20)))
+    await store.commit(submission(no, replace(spec("render", 20), tokens=(("licence", 1),))))
     ended = stopped_at is not None
     status = Status.SUCCEEDED if ended else Status.RUNNING
     await store.commit(Writes(
@@ -52,7 +53,7 @@ async def test_ended_runs_go_with_all_that_is_theirs(tmp_path: Path) -> None:
         assert await store.collect(T0) == 0
         assert await store.collect(Millis(T0 + 20)) == 2
         assert query(tmp_path, "SELECT no FROM run") == [(2,), (3,)]
-        assert query(tmp_path, EVERYTHING) == [(2, 2, 2, 2, 40, 2, 22 + 24, 2)]
+        assert query(tmp_path, EVERYTHING) == [(2, 2, 2, 2, 40, 2, 22 + 24, 2, 2)]
         assert query(tmp_path, "SELECT DISTINCT run FROM event") == [(2,), (3,)]
         assert [row.no for row, _ in (await store.load()).runs] == [2]
         assert await store.collect(Millis(T0 + 31)) == 1
@@ -72,7 +73,7 @@ async def test_a_crash_on_the_way_leaves_a_run_that_is_hidden_and_collected_next
             with Health(tmp_path / "flowbatch.db") as health:
                 assert health.violations() == []
         assert await store.collect(Millis(T0 + 11)) == 1
-        assert query(tmp_path, EVERYTHING) == [(0, 0, 0, 0, 0, 0, 0, 0)]
+        assert query(tmp_path, EVERYTHING) == [(0, 0, 0, 0, 0, 0, 0, 0, 0)]
 
 
 async def test_a_call_takes_a_bounded_number_of_runs(tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from flowbatch.errors import InternalError, StoreDamaged, StoreError, StoreTooNew
 from flowbatch.model.status import Status
-from flowbatch.store import migrate, plans
+from flowbatch.store import migrate, pages, plans
 from flowbatch.store.migrate import Migration, apply, migrations, opened, split, version_of
 from flowbatch.store.reader import Reader
 from flowbatch.store.writer import SqliteStore
@@ -121,7 +122,7 @@ async def test_what_the_first_version_stored_is_read(tmp_path: Path) -> None:
     run, job = run_row(), job_row(100)
     make(path, migrations()[:1])
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        plans_of = submission(1, spec())
+        plans_of = submission(1, replace(spec(), share="ann", tokens=(("1a2b3c4d/own", 1), ("licence", 2))))
         [(_, run_plan)], [(_, _, job_plan)] = plans_of.new_runs, plans_of.new_jobs
         db.execute(f"INSERT INTO run VALUES ({', '.join('?' * len(run))})", run)
         db.execute("INSERT INTO run_plan VALUES (1, 'film', '', ?, '')", (plans.run_json(run_plan),))
@@ -137,6 +138,10 @@ async def test_what_the_first_version_stored_is_read(tmp_path: Path) -> None:
         found = reader.job(job.id)
         assert found is not None
         assert [(each.key.attempt, each.truncated) for each in reader.attempts(found)] == [(1, False), (2, False)]
+        queue = reader.job_plan(found).spec.queue
+        assert pages.by_share(reader, queue, "ann", None, None, 10) == [100]
+        assert pages.by_token(reader, "licence", None, 10) == [(100, job.status, "render")]
+        assert pages.by_token(reader, "1a2b3c4d/own", None, 10) == []
 
 
 @pytest.mark.parametrize(

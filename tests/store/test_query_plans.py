@@ -106,6 +106,19 @@ def plan(db: sqlite3.Connection, sql: str) -> list[str]:
         ("ALL_REVISIONS", ["SEARCH definition USING PRIMARY KEY ((name,revision)>(?,?))"]),
         ("DEFINITION_NAMES", ["SCAN definition"]),
         ("LISTED", ["SEARCH job USING COVERING INDEX job_by_queue_status (queue=? AND status=? AND no<?)"]),
+        ("LISTED_BY_SHARE", ["SEARCH job USING COVERING INDEX job_by_share (queue=? AND share=? AND no<?)"]),
+        (
+            "LISTED_BY_SHARE_STATUS",
+            ["SEARCH job USING COVERING INDEX job_by_share_status (queue=? AND share=? AND status=? AND no<?)"],
+        ),
+        (
+            "LISTED_BY_TOKEN",
+            [
+                "SEARCH job_token USING PRIMARY KEY (token=? AND job<?)",
+                "SEARCH job USING INTEGER PRIMARY KEY (rowid=?)",
+                "SEARCH job_plan USING INTEGER PRIMARY KEY (rowid=?)",
+            ],
+        ),
         ("LISTED_BEFORE", ["SEARCH job USING COVERING INDEX job_by_queue_time (queue=? AND created_at<?)"]),
         (
             "LISTED_AFTER",
@@ -208,6 +221,9 @@ def test_readers(db: sqlite3.Connection, sql: str, steps: list[str]) -> None:
         ("SHARED_TOKENS", ["SEARCH token USING INDEX token_by_run (run=?)"]),
         ("TOKENS_OF_RUN", ["SEARCH token USING INDEX token_by_run (run=?)"]),
         ("DROP_TOKENS", ["SEARCH token USING COVERING INDEX token_by_run (run=?)"]),
+        ("DROP_JOB_TOKENS", ["SEARCH job_token USING COVERING INDEX job_token_by_job (job=?)"]),
+        ("TOKEN_UPDATES", ["SCAN token_update"]),
+        ("DROP_TOKEN_UPDATE", ["SEARCH token_update USING PRIMARY KEY (name=? AND once=?)"]),
         ("DROP_TOKEN", ["SEARCH token USING PRIMARY KEY (name=?)"]),
         ("DEREGISTER", ["SEARCH definition USING PRIMARY KEY (name=? AND revision=?)"]),
         ("USAGE", ["SCAN share_usage"]),  # once a life

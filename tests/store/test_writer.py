@@ -172,7 +172,7 @@ def test_column_orders_are_those_of_the_rows(tmp_path: Path) -> None:
         (statements.PUT_EVENTS, EventRow),
     ):
         columns = statement[statement.index("(") + 1 : statement.index(")")]
-        beside = ("queue",) if row is JobRow else ()  # of its plan, for an index
+        beside = ("queue", "share") if row is JobRow else ()  # of its plan, for an index
         assert tuple(column.strip() for column in columns.split(",")) == row._fields + beside
 
 

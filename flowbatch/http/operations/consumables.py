@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
@@ -20,8 +20,10 @@ from flowbatch.model.status import Status
 from flowbatch.model.stimuli import CreateToken, DeleteToken, PutTags, UpdateToken
 from flowbatch.model.tokens import Token as Declared
 from flowbatch.model.tokens import TokenKind, TokenOperation
+from flowbatch.store import pages
 
-KIND = "consumable-resource"
+KIND: Final = "consumable-resource"
+LOOKED_AT: Final = 2000  # jobs of a page, whatever its filters
 
 
 class CreateInput(Shape):
@@ -72,16 +74,13 @@ async def describe_consumable_resource(call: Call) -> Answer:
 
 
 async def update_consumable_resource(call: Call) -> Answer:
-    """`clientToken`: repeated within the server's life, nothing is changed again."""
+    """With a `clientToken` that was seen in the last eight hours with the same payload, nothing is changed again."""
     given = read(UpdateInput, call.given)
     token = allowed(call, given.consumableResource)
     arn = call.service.account.arn(KIND, token.name)
-    once = None if given.clientToken is None else (token.name, given.clientToken)
-    if given.operation is not None and given.quantity is not None and once not in call.service.updated:
-        operation, quantity = TokenOperation[given.operation], given.quantity
-        await call.ask(lambda ticket: UpdateToken(ticket, token.name, operation, quantity))
-        if once is not None:
-            call.service.remember_update(once)
+    if given.operation is not None and given.quantity is not None:
+        operation, quantity, once = TokenOperation[given.operation], given.quantity, given.clientToken or ""
+        await call.ask(lambda ticket: UpdateToken(ticket, token.name, operation, quantity, once))
     return {"consumableResourceName": token.name, "consumableResourceArn": arn, "totalQuantity": token.total}
 
 
@@ -123,41 +122,71 @@ def page(call: Call, given: ListInput, names: list[str]) -> tuple[list[str], dic
 
 
 async def list_jobs_by_consumable_resource(call: Call) -> Answer:
-    """Open jobs alone: what a job that has ended once held is nobody's question."""
+    """The newest first, ended ones too. Of many that the filters leave out a page may come out short, and the next one goes on."""
     given = read(JobsInput, call.given)
     token = allowed(call, given.consumableResource)
     service = call.service
-    found = {
-        job.id: job for job in service.state.jobs.values() if any(name == token.name for name, _ in job.spec.tokens)
-    }
-    for each in given.filters or []:
+    wanted = accepting(given.filters or [])
+    question, size = given.model_dump(exclude={"maxResults", "nextToken"}), page_size(given.maxResults)
+    before = None
+    if given.nextToken is not None:
+        before = int(service.pages.cursor(question, given.nextToken)[0])
+    looked_at = pages.by_token(service.reader, token.name, before, LOOKED_AT + 1)
+    rest = looked_at[LOOKED_AT:]
+    found: list[int] = []
+    last = 0
+    for at, (no, status, name) in enumerate(looked_at[:LOOKED_AT]):
+        if len(found) == size:
+            rest = looked_at[at:]
+            break
+        last = no
+        if wanted(status, name):
+            found.append(no)
+    answer: Json = {"jobs": [usage_of(service, each, token.name) for each in pages.listed(service.reader, found)]}
+    if rest:
+        answer["nextToken"] = service.pages.token(question, [last])
+    return answer
+
+
+def accepting(filters: Sequence[Filter]) -> Callable[[Status, str], bool]:
+    """Every filter holds, each with one of its values. Raises ClientFailure."""
+    statuses, names = set(Status), [["*"]]
+    for each in filters:
         if each.name == "JOB_STATUS":
-            wanted = {Status[value] for value in each.values if value in Status.__members__}
-            found = {key: job for key, job in found.items() if job.status in wanted}
+            unknown = next((value for value in each.values if value not in Status.__members__), None)
+            if unknown is not None:
+                raise ClientFailure(
+                    f"The filter JOB_STATUS takes {', '.join(Status.__members__)}, not {unknown[:64]!r}"
+                )
+            statuses &= {Status[value] for value in each.values}
         elif each.name == "JOB_NAME":
-            found = {
-                key: job for key, job in found.items() if any(matches(value, job.spec.key) for value in each.values)
-            }
+            names.append(each.values)
         else:
             raise ClientFailure(f"The filter {each.name[:64]!r} is not known; there are JOB_STATUS and JOB_NAME")
-    shown, answer = page(call, given, sorted(found))
-    jobs: list[Json] = []
-    for job_id in shown:
-        job = found[job_id]  # type: ignore[index]
-        arn = service.account.arn
-        entry: Json = {
-            "jobArn": arn("job", job.id),
-            "jobQueueArn": arn("job-queue", job.spec.queue),
-            "jobName": job.spec.key,
-            "jobDefinitionArn": arn("job-definition", job.spec.definition),
-            "jobStatus": job.status.name,
-            "quantity": dict(job.spec.tokens)[token.name],
-            "createdAt": job.created_at,
-            "consumableResourceProperties": properties(service, job.spec.tokens),
-        }
-        put(entry, statusReason=job.status_reason, startedAt=job.started_at)
-        jobs.append(entry)
-    return {"jobs": jobs, **answer}
+    return lambda status, name: (
+        status in statuses and all(any(matches(value, name) for value in each) for each in names)
+    )
+
+
+def usage_of(service: Service, listed: pages.Listed, token: str) -> Json:
+    job, spec, arn = listed.job, service.plan(listed.job).spec, service.account.arn
+    entry: Json = {
+        "jobArn": arn("job", job.id),
+        "jobQueueArn": arn("job-queue", spec.queue),
+        "jobName": job.name,
+        "jobStatus": job.row.status.name,
+        "quantity": dict(spec.tokens)[token],
+        "createdAt": job.row.created_at,
+        "consumableResourceProperties": properties(service, spec.tokens),
+    }
+    put(
+        entry,
+        jobDefinitionArn=arn("job-definition", spec.definition) if spec.definition else None,
+        shareIdentifier=spec.share,
+        statusReason=job.row.status_reason,
+        startedAt=job.row.started_at,
+    )
+    return entry
 
 
 def properties(service: Service, demand: tuple[tuple[str, int], ...]) -> dict[str, Any]:

@@ -75,8 +75,6 @@ def detail(service: Service, job: JobView, index: int | None) -> Json:
         }
     if spec.timeout_ms is not None:
         found["timeout"] = {"attemptDurationSeconds": spec.timeout_ms // 1000}
-    if spec.share is not None:
-        found["shareIdentifier"] = spec.share
     if spec.priority:
         found["schedulingPriority"] = spec.priority
     if job.size is not None and index is None:
@@ -267,6 +265,7 @@ def summary(service: Service, each: Listed) -> Json:
         found["jobDefinition"] = service.account.arn("job-definition", each.definition)
     put(
         found,
+        shareIdentifier=each.share or None,
         statusReason=each.status_reason or row.status_reason or row.rest_reason,
         startedAt=row.started_at,
         stoppedAt=row.stopped_at,

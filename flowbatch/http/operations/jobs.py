@@ -131,18 +131,10 @@ def numbers_of(call: Call, given: ListJobsInput, queue: str, cursor: Cursor | No
 def by_share(
     call: Call, given: ListJobsInput, queue: str, share: str, cursor: Cursor | None, size: int
 ) -> tuple[list[int], Cursor | None]:
-    """Of the open jobs in that status: shares are what open jobs compete by."""
-    status = Status[given.jobStatus or "RUNNING"]
+    """Of any status, or of the one that is given."""
+    status = None if given.jobStatus is None else Status[given.jobStatus]
     before = None if cursor is None else number(cursor, 0)
-    found = sorted(
-        (
-            job.no
-            for job in call.service.state.jobs.values()
-            if job.spec.queue == queue and job.spec.share == share and job.status is status
-        ),
-        reverse=True,
-    )
-    return cut([no for no in found if before is None or no < before][: size + 1], size)
+    return cut(pages.by_share(call.service.reader, queue, share, status, before, size + 1), size)
 
 
 def by_name(call: Call, queue: str, value: str, cursor: Cursor | None, size: int) -> tuple[list[int], Cursor | None]:
