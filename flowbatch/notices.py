@@ -24,6 +24,7 @@ from flowbatch.settings import Settings
 if TYPE_CHECKING:
     import aiohttp
 
+    from flowbatch.hooks.addresses import Network
     from flowbatch.hooks.dispatcher import Dispatcher, Owed
     from flowbatch.hooks.targets import Receivers
     from flowbatch.store.tail import EventTail
@@ -45,14 +46,17 @@ class Wires:
     def receivers(self) -> Receivers:
         from flowbatch.hooks.targets import Receivers
 
-        return Receivers(resolve, self._web_session, self._clock.now)
+        return Receivers(resolve, self._web_session, self._clock.now, self._networks)
 
     def _web_session(self) -> aiohttp.ClientSession:
         from flowbatch.hooks.webhook import make_session
 
         if self._session is None:
-            self._session = make_session([ip_network(each) for each in self._settings.allow_networks])
+            self._session = make_session(self._networks())
         return self._session
+
+    def _networks(self) -> list[Network]:
+        return [ip_network(each) for each in self._settings.allow_networks]
 
     def change(self, settings: Settings) -> None:
         """For receivers that are made from now on."""

@@ -1,4 +1,4 @@
-"""Receivers that are no webhook: a file of lines, a command, apprise's services; and what a Notify comes to once its secrets are read."""
+"""Receivers that are no webhook: a file of lines, a command; and what a Notify comes to once its secrets are read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import signal
 import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -15,6 +14,7 @@ import anyio
 import anyio.to_thread
 
 from flowbatch.errors import InputError
+from flowbatch.hooks.addresses import Network
 from flowbatch.hooks.escaping import plain
 from flowbatch.hooks.forms import Forms, Message
 from flowbatch.hooks.health import Answer, Outcome
@@ -123,45 +123,21 @@ async def feed(process: Any, body: bytes) -> None:
         await process.stdin.aclose()
 
 
-class Service:
-    """One of apprise's, by its URL. Its answer is yes or no."""
-
-    def __init__(self, url: str) -> None:
-        try:
-            import apprise
-        except ModuleNotFoundError:
-            said = "apprise is not installed: `pip install 'flowbatch[notify]'` brings it"
-            raise Unready(said) from None
-        self._apprise = apprise.Apprise()
-        if not self._apprise.add(url):
-            raise Unready(f"{url.partition('://')[0]}://…: apprise does not know such a URL")
-
-    async def send(self, message: Message) -> Answer:
-        begun = anyio.current_time()
-        title, _, body = message.body.decode().partition("\n")
-        call = partial(self._apprise.notify, body=body or title, title=title, body_format="text")
-        try:
-            done = await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
-        except TypeError:
-            done = False  # what apprise raises for a service that it cannot load
-        latency_ms = int((anyio.current_time() - begun) * 1000)
-        return Answer(
-            Outcome.DELIVERED if done else Outcome.ENDPOINT, 0, "" if done else "the service refused it", latency_ms
-        )
-
-    async def close(self) -> None:
-        """It keeps nothing open."""
-
-
 class Receivers:
     """Makes the receiver of a Notify; `session` is made when the first webhook is."""
 
     def __init__(
-        self, resolve: Resolve, session: Callable[[], aiohttp.ClientSession], now: Callable[[], Millis]
+        self,
+        resolve: Resolve,
+        session: Callable[[], aiohttp.ClientSession],
+        now: Callable[[], Millis],
+        allowed: Callable[[], Sequence[Network]] = tuple,
     ) -> None:
+        """`allowed`: the networks that services may be in though they are not public; a session has its own."""
         self._resolve = resolve
         self._session = session
         self._now = now
+        self._allowed = allowed
 
     async def make(self, notify: Notify, instance: str) -> tuple[Target, Forms]:
         """Raises Unready."""
@@ -171,7 +147,9 @@ class Receivers:
             return Command(notify.command, notify.workdir), Forms(instance, notify.form)
         url, key, signs = await anyio.to_thread.run_sync(self._read_secrets, notify)
         if not url.startswith(("https://", "http://")):
-            service = await anyio.to_thread.run_sync(Service, url)
+            from flowbatch.hooks.service import Service
+
+            service = await anyio.to_thread.run_sync(Service, url, self._allowed())
             return service, Forms(instance, Form.TEXT)
         if "@" in url.partition("://")[2].partition("/")[0]:
             raise Unready("its URL holds a name and a password: give a token as `key`")
