@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -93,7 +93,8 @@ def under_fire(flowbatch: Commands, workflow: Path, listener: Listening, rng: ra
     for _ in range(KILLS):
         process = flowbatch.start(*words)
         while not (flowbatch.state / "flowbatch.db").exists():  # however slow the machine is, each life begins
-            assert process.poll() is None, "it ended before it began"
+            with suppress(subprocess.TimeoutExpired):
+                raise AssertionError(f"it ended with {process.wait(0.05)} before it began")
         until = time.monotonic() + rng.uniform(0.8, 3.5)
         while time.monotonic() < until:
             try:
