@@ -209,7 +209,7 @@ async def drain(count: int) -> dict[str, float]:
 
 if __name__ == "__main__":
     what, *numbers = sys.argv[1:]
-    os.environ["BENCH_HOOKS_KEY"] = "a secret of at least 24 bytes"
+    os.environ["BENCH_HOOKS_KEY"] = "whsec_" + "c2VjcmV0IG9mIGEgYmVuY2htYXJr" * 2
     given = [int(number) for number in numbers]
     if what == "serve":
         serve(given[0])

@@ -7,7 +7,6 @@ a receiver may hold the old or the new one while a secret is changed.
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 from collections.abc import Sequence
 from typing import Final
@@ -17,21 +16,20 @@ from flowbatch.errors import InputError
 PREFIX: Final = "whsec_"
 SECRET_BYTES: Final = range(24, 65)  # as the standard has it
 SECRETS_MAX: Final = 2
+MAKING: Final = '`echo "whsec_$(openssl rand -base64 32)"` makes one'
 
 
 def signing_key(secret: str, name: str) -> bytes:
-    """The key in a secret (`whsec_` and base64, or any other text of that length). `name`: what to call it. Raises InputError."""
-    if secret.startswith(PREFIX):
-        try:
-            key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
-        except binascii.Error:
-            raise InputError(f"the secret {name} begins with {PREFIX} and is no base64 behind it") from None
-    else:
-        key = secret.encode()
+    """The key in a secret: base64, with or without `whsec_` before it, as the public libraries read the same text. `name`: what to
+    call it. Raises InputError."""
+    text = secret.removeprefix(PREFIX)
+    try:
+        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:  # binascii.Error is one, and so is what is no ASCII
+        raise InputError(f"the secret {name} is no base64, which the key of a signature is; {MAKING}") from None
     if len(key) not in SECRET_BYTES:
         raise InputError(
-            f"the secret {name} has {len(key)} bytes; a webhook is signed with {SECRET_BYTES[0]} to {SECRET_BYTES[-1]}. "
-            f"`openssl rand -base64 32` makes one"
+            f"the secret {name} has {len(key)} bytes; a webhook is signed with {SECRET_BYTES[0]} to {SECRET_BYTES[-1]}; {MAKING}"
         )
     return key
 

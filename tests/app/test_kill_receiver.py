@@ -22,8 +22,8 @@ from flowbatch.store.outbox import Outbox
 from flowbatch.store.results import Event
 from tests.app.commands import PATIENCE_S, Commands, commands
 
-CHILDREN: Final = 1800
-KILLS: Final = 9
+CHILDREN: Final = 1500
+KILLS: Final = 8
 SEED: Final = os.environ.get("FLOWBATCH_CHAOS_SEED")
 WORKFLOW: Final = """
 name: told

@@ -52,6 +52,12 @@ def test_another_body_id_time_or_secret_does_not() -> None:
             verify(secret, body, sent | changed)
 
 
+@pytest.mark.parametrize("secret", [NEW.removeprefix("whsec_"), NEW.rstrip("="), "abcd" * 8])
+def test_the_same_text_is_the_same_key_to_the_public_library(secret: str) -> None:
+    sent = headers([signing_key(secret, "hmac")], "evt_01", int(NOW.timestamp()), b"{}")
+    assert verify(secret, b"{}", sent) == {}
+
+
 def test_without_a_secret_nothing_is_signed() -> None:
     assert headers([], "evt_01", 5, b"{}") == {"webhook-id": "evt_01", "webhook-timestamp": "5"}
 
@@ -61,8 +67,10 @@ def test_without_a_secret_nothing_is_signed() -> None:
     [
         ("whsec_***", "is no base64"),
         ("whsec_c2hvcnQ=", "has 5 bytes"),
-        ("short", "has 5 bytes"),
-        ("x" * 65, "has 65 bytes"),
+        ("short", "is no base64"),
+        ("a text of at least 24 bytes", "is no base64"),
+        ("ž" * 32, "is no base64"),
+        ("xxxx" * 22, "has 66 bytes"),
     ],
 )
 def test_a_secret_that_is_none_is_told_without_its_value(secret: str, wrong: str) -> None:

@@ -29,7 +29,7 @@ from tests.hooks.receiver import LOOP, receiver, self_signed
 
 HERE = (ip_network(LOOP),)
 MESSAGE = Message("evt_1", b'{"a": 1}')
-OLD, NEW = "whsec_" + "b2xkIHNlY3JldCBvZiBlbm91Z2ggYnl0ZXMh", "new secret of at least 24 bytes"
+OLD, NEW = "whsec_" + "b2xkIHNlY3JldCBvZiBlbm91Z2ggYnl0ZXMh", "bmV3IHNlY3JldCBvZiBhdCBsZWFzdCAyNCBieXRlcw=="
 
 
 @asynccontextmanager
