@@ -71,6 +71,10 @@ class Listening:
                 f"--listen {beyond[0]} with --insecure-no-auth: everybody who reaches this machine could run programs on it; "
                 "without keys only a loopback address is listened on"
             )
+        if self.behind_proxy and self.open_to_all:
+            raise InputError(
+                "--behind-proxy with --insecure-no-auth: whoever reaches the proxy could run programs on this machine; leave one out"
+            )
         if beyond and self.certificate is None and not self.behind_proxy:
             raise InputError(
                 f"--listen {beyond[0]}: beyond this machine requests must be encrypted; give --tls-cert and --tls-key, or "
@@ -89,6 +93,7 @@ class Serving:
     administrator: KeyRow | None  # made in this start, or found
     secret: str | None
     force: InForce
+    tls: ssl.SSLContext | None = None
 
 
 class Watched(Protocol):
@@ -190,7 +195,7 @@ async def serving(
                     if administrator is None
                     else keys.secret_of(master, administrator.id, administrator.generation)
                 )
-                yield Serving(app, server, service, urls, administrator, secret, force)
+                yield Serving(app, server, service, urls, administrator, secret, force, tls)
                 tasks.cancel_scope.cancel()
             with anyio.CancelScope(shield=True), anyio.move_on_after(FLUSH_S):
                 await app.engine.ask(lambda ticket: Resume(ticket, RunId("")))  # behind the last records of calls
@@ -204,7 +209,8 @@ async def run(
     started: Callable[[Serving], None],
     watch: Sequence[WatchFolder] = (),
 ) -> int:
-    """Until SIGTERM or SIGINT: intake stops, what is asked is answered, tasks are left running. SIGHUP reads the settings again."""
+    """Until SIGTERM or SIGINT: intake stops, what is asked is answered, tasks are left running. SIGHUP reads the settings and
+    the certificate again."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with serving(folder, settings, listening, watch) as running:
             started(running)
@@ -212,6 +218,8 @@ async def run(
                 if number != signal.SIGHUP:
                     break
                 try:
+                    if running.tls is not None and listening.certificate is not None:
+                        load(running.tls, listening.certificate)
                     fresh = read_again()
                 except FlowbatchError as error:
                     log.error("settings_refused", error=str(error))  # the old ones stay in force
@@ -242,11 +250,21 @@ def make_tls(certificate: tuple[Path, Path] | None) -> ssl.SSLContext | None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(*certificate)
-    except (OSError, ssl.SSLError) as error:
-        raise InputError(f"{certificate[0]}, {certificate[1]}: no certificate with its key: {error}") from error
+    load(context, certificate)
     return context
+
+
+def load(context: ssl.SSLContext, certificate: tuple[Path, Path]) -> None:
+    """The chain and its key as they are now, for connections to come. Raises InputError; the old ones stay in use then."""
+    chain, key = certificate
+    try:
+        if key.stat().st_mode & 0o007:
+            raise InputError(f"{key}: everybody on this machine may read the private key: `chmod o-rwx {key}`")
+        probe = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        probe.load_cert_chain(chain, key)  # half of a pair would spoil the one in use
+        context.load_cert_chain(chain, key)
+    except (OSError, ssl.SSLError) as error:
+        raise InputError(f"{chain}, {key}: no certificate with its key: {error}") from error
 
 
 @contextmanager

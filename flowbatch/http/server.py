@@ -48,6 +48,7 @@ LINGER_S: Final = 1.0  # for the rest of a body that was refused
 CONNECTIONS_MAX: Final = 1024
 REPLAYS_MAX: Final = 20_000
 JSON: Final = "application/json"
+HSTS: Final = ("strict-transport-security", "max-age=31536000")
 UNMODELLED: Final = ("x-content-type-options", "nosniff")
 
 Plain = Callable[[], Awaitable[tuple[str, bytes]]]  # a page without authentication: its type and its body
@@ -164,7 +165,10 @@ class Server:
             if each.family.name == "AF_UNIX":
                 servers.append(await loop.create_unix_server(listener, sock=each, backlog=1024))
             else:
-                servers.append(await loop.create_server(listener, sock=each, ssl=tls, backlog=1024))
+                patience = None if tls is None else READ_S  # for a handshake: as for the head of a request
+                servers.append(
+                    await loop.create_server(listener, sock=each, ssl=tls, backlog=1024, ssl_handshake_timeout=patience)
+                )
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.write_down, name="audit of reads")
@@ -193,6 +197,12 @@ class Server:
     # --- one request
 
     async def handle(self, raw: web.BaseRequest) -> web.StreamResponse:
+        response = await self.respond(raw)
+        if raw.secure and not response.prepared:
+            response.headers[HSTS[0]] = HSTS[1]
+        return response
+
+    async def respond(self, raw: web.BaseRequest) -> web.StreamResponse:
         request_id = str(uuid.uuid4())
         self.requests_under_way += 1
         name = "-"
