@@ -55,6 +55,30 @@ def show(place: Place, name: str, as_json: bool) -> int:
 
 @environments.command()
 @click.argument("name")
+@click.option("--max-vcpus", "vcpus", metavar="N", help="The most vCPUs it offers; this machine's unless given.")
+@click.option("--min-vcpus", metavar="N", help="vCPUs kept for it, idle or not.")
+@click.option("--memory", metavar="SIZE", help="Memory it offers: MiB, or 48GiB; most of this machine's unless given.")
+@click.option("--gpus", metavar="N", help="GPUs it offers.")
+@click.option(
+    "--backend", type=click.Choice(["local", "process", "docker"]), help="What runs tasks there; local: both."
+)
+@click.option("--cpu", type=click.Choice(["shares", "quota"]), help="vCPUs of containers as a weight, or as a cap.")
+@click.option("--spot", is_flag=True, help="It has what other environments leave free.")
+@click.option("--notice", metavar="TIME", help="Of Spot: between TERM and KILL.")
+@click.option("--scale-down", metavar="TIME", help="How long desiredvCpus stays up after demand has fallen.")
+@click.option("--unmanaged", is_flag=True, help="It has the nodes that you add.")
+@JSON
+@click.pass_obj
+def create(place: Place, /, name: str, unmanaged: bool, spot: bool, as_json: bool, **given: str | None) -> int:
+    """Make an environment, beside those of the settings. No queue has it yet."""
+    said: Found = {key: number_or_text(value) for key, value in given.items() if value is not None}
+    said |= {"type": "unmanaged"} if unmanaged else {}
+    said |= {"spot": True} if spot else {}
+    return changed(place, "create_environment", {"environment": name, "said": said}, f"{name} is made.", as_json)
+
+
+@environments.command()
+@click.argument("name")
 @JSON
 @click.pass_obj
 def enable(place: Place, name: str, as_json: bool) -> int:

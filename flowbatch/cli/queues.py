@@ -61,7 +61,13 @@ def show(place: Place, name: str, as_json: bool) -> int:
     return 0
 
 
-for verb in (queue_changes.enable, queue_changes.disable, queue_changes.update, queue_changes.delete):
+for verb in (
+    queue_changes.create,
+    queue_changes.enable,
+    queue_changes.disable,
+    queue_changes.update,
+    queue_changes.delete,
+):
     queues.add_command(verb)
 
 

@@ -1,7 +1,7 @@
 """Scheduling policies as stored objects that queues share (aws-batch.md §9.4): each queue holds a copy of the one that it names.
 
-A queue of the settings may have a policy of its own: it shows under the queue's name where no stored one is called so, and the
-settings alone change it.
+A queue of the settings, or of the command line, may have a policy of its own: it shows under the queue's name where no stored one is
+called so, and is not changed as one.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def absent(state: State, name: str) -> str | None:
     if name in state.scheduling:
         return None
     if name in all_of(state):
-        return f"the scheduling policy of queue {name} is the settings', and its own: create one to share it"
+        return f"the scheduling policy of queue {name} is its own, and changes where the queue is declared: create one to share it"
     return f"scheduling policy {name} does not exist"
 
 

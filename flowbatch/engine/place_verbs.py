@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from flowbatch.core import place_views
@@ -11,6 +12,8 @@ from flowbatch.errors import InputError
 from flowbatch.model.container import Cpu
 from flowbatch.model.place_commands import (
     AddNode,
+    CreateEnvironment,
+    CreateQueue,
     DeleteEnvironment,
     DeleteQueue,
     DrainNode,
@@ -20,7 +23,7 @@ from flowbatch.model.place_commands import (
     UpdateEnvironment,
     UpdateQueue,
 )
-from flowbatch.model.places import HERE, Node
+from flowbatch.model.places import HERE, Node, is_of_run
 from flowbatch.model.resources import Resources
 from flowbatch.model.stimuli import Stimulus
 from flowbatch.spec.endpoints import endpoint_of
@@ -39,17 +42,27 @@ class PlaceVerbs:
         self._ask = ask
         self.table: dict[str, Callable[[Arguments], Awaitable[object]]] = {
             "environments": self.environments,
+            "create_environment": self.create_environment,
             "update_environment": self.update_environment,
             "delete_environment": self.delete_environment,
             "add_node": self.add_node,
             "drain_node": self.drain_node,
             "remove_node": self.remove_node,
+            "create_queue": self.create_queue,
             "update_queue": self.update_queue,
             "delete_queue": self.delete_queue,
         }
 
     async def environments(self, _: Arguments) -> object:
         return {"host": place_views.host_view(self._state), "environments": place_views.overview(self._state)}
+
+    async def create_environment(self, arguments: Arguments) -> object:
+        """`said`: what the settings would say of it."""
+        from flowbatch.spec.created import created_environment
+
+        machine = self._state.host.limit or Resources(1000)
+        made = created_environment(text(arguments, "environment"), said(arguments), machine)
+        return await self._ask(lambda ticket: CreateEnvironment(ticket, made))
 
     async def update_environment(self, arguments: Arguments) -> object:
         name, change = text(arguments, "environment"), change_of(arguments)
@@ -82,6 +95,17 @@ class PlaceVerbs:
         name, node = text(arguments, "environment"), text(arguments, "node")
         return await self._ask(lambda ticket: RemoveNode(ticket, name, node))
 
+    async def create_queue(self, arguments: Arguments) -> object:
+        """`said`: what the settings would say of it; `scheduling_policy`: the stored one that divides it."""
+        from flowbatch.spec.created import created_queue
+
+        known = [name for name in self._state.environments if not is_of_run(name)]
+        made = created_queue(text(arguments, "queue"), said(arguments), known)
+        policy = arguments.get("scheduling_policy")
+        if policy is not None:
+            made = replace(made, policy_name=text(arguments, "scheduling_policy"))
+        return await self._ask(lambda ticket: CreateQueue(ticket, made))
+
     async def update_queue(self, arguments: Arguments) -> object:
         name, places = text(arguments, "queue"), arguments.get("environments")
         change = QueueChange(
@@ -89,6 +113,7 @@ class PlaceVerbs:
             priority=number(arguments, "priority"),
             environments=None if places is None else tuple(map(str, places)),
             max_running=number(arguments, "max_running"),
+            policy_name=None if arguments.get("scheduling_policy") is None else text(arguments, "scheduling_policy"),
         )
         return await self._ask(lambda ticket: UpdateQueue(ticket, name, change))
 
@@ -118,6 +143,13 @@ def text(arguments: Arguments, name: str) -> str:
     if not isinstance(value, str) or not value:
         raise InputError(f"{name!r} is missing")
     return value
+
+
+def said(arguments: Arguments) -> Mapping[str, Any]:
+    value = arguments.get("said")
+    if isinstance(value, Mapping):
+        return value
+    raise InputError("'said' is missing")
 
 
 def number(arguments: Arguments, name: str) -> int | None:

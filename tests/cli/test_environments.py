@@ -87,6 +87,46 @@ def test_an_environment_is_deleted_by_the_rules_and_stays_so(call: Call) -> None
     assert [each["queue"] for each in call("queues", "list")] == ["default"]
 
 
+def test_an_environment_and_a_queue_are_made_used_and_deleted(call: Call) -> None:
+    assert call("environments", "create", "night", "--max-vcpus", "1.5", "--memory", "1GiB", "--scale-down", "2m") == {
+        "environment": "night"
+    }
+    night = one(call, "night")
+    assert (night["type"], night["max_vcpus"], night["memory_mib"], night["scale_down_ms"]) == (
+        "MANAGED", 1.5, 1024, 120_000,
+    )  # fmt: skip
+    call("environments", "create", "scraps", "--spot", "--notice", "30s", "--max-vcpus", "2")
+    call("environments", "create", "own", "--unmanaged")
+    call("environments", "nodes", "add", "own", "n1", "--vcpus", "1")
+    assert (one(call, "scraps")["spot"], one(call, "scraps")["notice_ms"]) == (True, 30_000)
+    assert [node["node"] for node in one(call, "own")["nodes"]] == ["n1"]
+    made = ("queues", "create", "late", "--environment", "night", "--environment", "own", "--priority", "3")
+    assert call(*made, "--weight", "ann=0.5", "--max-running", "2") == {"queue": "late"}
+    [late] = [each for each in call("queues", "list") if each["queue"] == "late"]
+    assert (late["environments"], late["priority"], late["max_running"]) == (["night", "own"], 3, 2)
+    assert late["policy"]["shares"] == {"ann": 0.5}
+    for words, said in (
+        (("environments", "create", "night"), "Object already exists: there is an environment night"),
+        (made, "Object already exists: there is a queue late"),
+        (("environments", "create", "x", "--memory", "lots"), "environments.x.memory: 'lots' is not a size"),
+        (("environments", "create", "x", "--unmanaged", "--memory", "1GiB"), "environments.x.memory: is for managed"),
+        (("environments", "create", "a/b"), "'a/b' is not a name"),
+        (("queues", "create", "x", "--environment", "nigt"), "environments[0]: unknown environment 'nigt'"),
+        (("queues", "create", "x", "--environment", "own", "--weight", "ann"), "--weight ann: a share and a number"),
+        (("queues", "create", "x", "--environment", "own", "--scheduling-policy", "p"), "policy p does not exist"),
+        (("queues", "update", "late", "--scheduling-policy", "p"), "scheduling policy p does not exist"),
+    ):
+        assert said in call(*words)
+    call("queues", "disable", "late")
+    call("queues", "delete", "late")
+    call("environments", "disable", "night")
+    call("environments", "delete", "night")
+    assert [each["environment"] for each in call("environments", "list")["environments"]] == [
+        "cheap", "farm", "own", "paid", "scraps",
+    ]  # fmt: skip
+    assert "late" not in [each["queue"] for each in call("queues", "list")]
+
+
 def test_nodes_come_and_go(call: Call) -> None:
     assert call("environments", "nodes", "add", "farm", "n2", "--vcpus", "2.5", "--memory", "1GiB", "--gpus", "1") == {
         "environment": "farm", "node": "n2",

@@ -86,7 +86,11 @@ def of_share(key: str, share: str) -> JobPlan:
         ("fifo", "even", "queue fifo is FIFO: a scheduling policy is given to a queue when it is created"),
         ("x", "", "queue x has a scheduling policy: it can be replaced by another one, not removed"),
         ("x", "none", "scheduling policy none does not exist"),
-        ("x", "own", "the scheduling policy of queue own is the settings', and its own: create one to share it"),
+        (
+            "x",
+            "own",
+            "the scheduling policy of queue own is its own, and changes where the queue is declared: create one to share it",
+        ),
         ("x", "even", {"queue": "x"}),
         ("x", "other", {"queue": "x"}),
         ("own", "own", {"queue": "own"}),

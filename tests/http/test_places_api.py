@@ -338,9 +338,9 @@ async def test_scheduling_policies_are_shared_by_queues(tmp_path: Path) -> None:
         await no("is FIFO", batch.update_job_queue, jobQueue="default", schedulingPolicyArn=plain)
         await no("not removed", batch.update_job_queue, jobQueue="a", schedulingPolicyArn="")
         await no("does not exist", batch.update_job_queue, jobQueue="a", schedulingPolicyArn=f"{lab}x")
-        await no("is the settings'", batch.update_job_queue, jobQueue="a", schedulingPolicyArn=lab)
-        await no("is the settings'", batch.update_scheduling_policy, arn=lab, fairsharePolicy={})
-        await no("is the settings'", batch.delete_scheduling_policy, arn=lab)
+        await no("is its own", batch.update_job_queue, jobQueue="a", schedulingPolicyArn=lab)
+        await no("is its own", batch.update_scheduling_policy, arn=lab, fairsharePolicy={})
+        await no("is its own", batch.delete_scheduling_policy, arn=lab)
         await no("not found", batch.update_scheduling_policy, arn=f"{even}x")
         await no("found existing JobQueue relationship (a)", batch.delete_scheduling_policy, arn=even)
         for name in ("even", "lab"):
