@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import anyio
+import anyio.to_thread
 
+from flowbatch.backends.docker.api import Api
+from flowbatch.backends.docker.watching import LIST_EVERY_S
 from flowbatch.model.ending import Evidence, Halt
 from flowbatch.model.stimuli import Exited, LaunchFailed, Started
 from tests.docker.engine import Raw
@@ -138,3 +142,27 @@ async def until(done: object) -> None:
     assert callable(done)
     while not await anyio.to_thread.run_sync(done):
         await anyio.lowlevel.checkpoint()
+
+
+class Held(Api):
+    """Keeps the answer about a container that runs until it does no more."""
+
+    def __init__(self, raw: Raw) -> None:
+        super().__init__(f"unix://{raw.path}")
+        self.raw = raw
+
+    async def inspect(self, container: str) -> dict[str, Any]:
+        answer = await super().inspect(container)
+        if answer["State"]["Status"] == "running":
+            await anyio.to_thread.run_sync(lambda: self.raw.ok("POST", f"/containers/{container}/wait"))
+            await anyio.sleep(0.2)  # the stream of events is ahead by now
+        return answer
+
+
+async def test_an_end_that_overtakes_the_news_of_its_start_is_not_missed(tmp_path: Path, raw: Raw) -> None:
+    """By the stream of events, and not by the list that comes later."""
+    async with docker_world(tmp_path, raw, api=lambda: Held(raw)) as world:
+        order = world.script("sleep 0.5; exit 3")
+        world.backend.launch([order])
+        with anyio.fail_after(LIST_EVERY_S / 2):
+            assert (await world.facts.exited(order.key)).evidence == Evidence(3)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
+import anyio
+
 from flowbatch.backends.docker.errors import EngineError
 from flowbatch.backends.docker.pulls import split
 
@@ -19,22 +21,23 @@ class Digests:
 
     def __init__(self, api: Api) -> None:
         self._api = api
+        self._asking = anyio.Lock()
         self._known: dict[tuple[str, str], str] = {}
 
     async def of(self, image_id: str, reference: str) -> str:
         """`name@sha256:…`, as a registry knows it; the Engine's own `sha256:…` where none does, or the image is gone."""
         key = (image_id, reference)
-        found = self._known.get(key)
-        if found is None:
-            try:
-                names = await self._api.digests(image_id)
-            except EngineError:
-                return image_id
-            found = chosen(names, reference) or image_id
-            if len(self._known) >= KEPT_MAX:
-                self._known.clear()
-            self._known[key] = found
-        return found
+        if key not in self._known:
+            async with self._asking:  # many that come at once, as in a recovery, ask once
+                if key not in self._known:
+                    try:
+                        names = await self._api.digests(image_id)
+                    except EngineError:
+                        return image_id
+                    if len(self._known) >= KEPT_MAX:
+                        self._known.clear()
+                    self._known[key] = chosen(names, reference) or image_id
+        return self._known[key]
 
 
 def chosen(names: Iterable[str], reference: str) -> str | None:

@@ -95,7 +95,7 @@ class Follower:
             self._fail(attempt, evidence(outcome, self._boot, (), stopped=False), now)
         else:
             attempt.take(outcome, anyio.current_time())
-            await self.identify(attempt, outcome)
+            attempt.image = await self.image_of(outcome)
             if outcome.over:
                 await self._end(attempt, outcome)
             elif attempt.foul is not None:
@@ -105,8 +105,8 @@ class Follower:
                 self._report(Started(attempt.key, attempt.started_at, outcome.id, attempt.address, attempt.image))
         attempt.order = None
 
-    async def identify(self, attempt: Attempt, look: Look) -> None:
-        attempt.image = await self._digests.of(look.image, look.reference) if look.image else ""
+    async def image_of(self, look: Look) -> str:
+        return await self._digests.of(look.image, look.reference) if look.image else ""
 
     async def _kill_foul(self, attempt: Attempt) -> None:
         """Before anybody is told that it runs; its end is then that of a launch that failed."""

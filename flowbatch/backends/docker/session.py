@@ -143,11 +143,12 @@ class Session:
             if await self.api.began(container) and key not in self._attempts:
                 self._lost(key)
             return
+        image = await self.follower.image_of(look)
         if look.startable or look.leaving or key in self._attempts:
             return
         attempt = self._found(key)
         attempt.take(look, anyio.current_time())
-        await self.follower.identify(attempt, look)
+        attempt.image = image
         attempt.told = True
         if not look.over:
             return

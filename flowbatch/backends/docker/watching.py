@@ -117,7 +117,10 @@ class Events:
         if action == "oom":
             attempt.oom_event = True
             return
-        look_at(attempt, self._attend)
+        if attempt.running:
+            look_at(attempt, self._attend)
+        elif attempt.fact is None:
+            attempt.look = True  # news of its end have overtaken those of its start: it is looked at once these are in
 
 
 def look_at(attempt: Attempt, attend: Attend) -> None:
