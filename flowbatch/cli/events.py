@@ -13,7 +13,7 @@ import click
 from flowbatch.cli.context import Place
 from flowbatch.cli.output import COLOURS, clean, print_json, time_text
 from flowbatch.errors import InputError
-from flowbatch.model.events import kind_of
+from flowbatch.model.events import EventKind, kind_of
 from flowbatch.model.status import RunStatus
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ SHOWN: Final = 100
 def events(
     place: Place, follow: bool, since: str | None, run_name: str | None, limit: int | None, as_json: bool
 ) -> int:
-    """Print the event log: runs, jobs and, where the settings say so, children of arrays."""
+    """Print the event log: runs, jobs, nodes, what blocks a queue, deliveries, and where somebody asks for them children of arrays."""
     with place.reader() as reader:
         run = None if run_name is None else reader.run(run_name)
         if not place.settings.child_events:
@@ -145,7 +145,7 @@ def print_event(event: Event, *, as_json: bool) -> None:
     kind = kind_of(row)
     where = "-" if event.run_id is None else event.run_id[:8]
     where += f"/{event.job}" if event.job is not None else ""
-    where += f":{row.idx}" if row.idx is not None else ""
+    where += f"{'@' if row.kind is EventKind.NODE else ':'}{row.idx}" if row.idx is not None else ""
     where += f"#{row.attempt}" if row.attempt is not None else ""
     words = [f"exit {row.exit_code}"] if row.exit_code else []
     words += [reason for reason in (row.reason or row.status_reason,) if reason and not kind.endswith("succeeded")]

@@ -49,6 +49,8 @@ def judge(state: State, job: Job, out: Turn) -> None:
     if said != job.blocked and (job.blocked is not None or said in BLOCKED):
         job.status_reason = job.blocked
         out.touch(job)
+        if job.blocked is not None:
+            out.blocked[job.no] = job
 
 
 def judge_all(state: State, out: Turn) -> None:

@@ -160,11 +160,23 @@ def carry_out(state: State, live: Live, crew: Crew, moves: Moves, out: Turn) -> 
             seat.address = address_of(crew.slot, crew.layout.node_of[member])
     for member in moves.changed:
         out.member_row(live, member, crew.seats[member])
+    tell_nodes(live, crew, moves, out)
     if moves.launch:
         out.effects += launches(live, crew, moves.launch)
     for member in moves.stop:
         crew.seats[member].told = True
         stop(live, crew, member, out)
+
+
+def tell_nodes(live: Live, crew: Crew, moves: Moves, out: Turn) -> None:
+    """What its principal does, a node does."""
+    layout = crew.layout
+    if layout.nodes is None:
+        return
+    for member, status in moves.walked:
+        node = layout.node_of[member]
+        if member == layout.principal(node):
+            out.node_event(live, node, status, crew.seats[member])
 
 
 def launches(live: Live, crew: Crew, wanted: Iterable[int]) -> list[Launch]:

@@ -132,6 +132,7 @@ class Moves:
     launch: list[int] = field(default_factory=list)
     stop: list[int] = field(default_factory=list)
     changed: dict[int, None] = field(default_factory=dict)
+    walked: list[tuple[int, Status]] = field(default_factory=list)  # every new status, in order
 
 
 @dataclass(slots=True, eq=False)
@@ -206,6 +207,7 @@ def put(crew: Crew, member: int, new: Status, moves: Moves) -> None:
     crew.alive += (new is Status.STARTING) - (seat.open and new.terminal)
     seat.status = new
     moves.changed[member] = None
+    moves.walked.append((member, new))
 
 
 def drop(crew: Crew, member: int, verdict: Verdict, moves: Moves) -> None:

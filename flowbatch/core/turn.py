@@ -16,6 +16,7 @@ from flowbatch.model.events import ChildEvents, EventKind, EventRow
 from flowbatch.model.ids import AttemptKey, Millis, RunId
 from flowbatch.model.jobspec import JobPlan, RunPlan
 from flowbatch.model.outcome import Outcome
+from flowbatch.model.queues import BLOCKED
 from flowbatch.model.rows import AttemptRow, ImageRow, JobRow, MemberRow, RunRow, TaskRow, Writes
 from flowbatch.model.status import RunStatus, Status
 
@@ -38,6 +39,7 @@ class Turn:
     reloaded: list[RunId] = field(default_factory=list)
     shared: dict[str, QueueState] = field(default_factory=dict)  # fair-share queues whose usage may have changed
     tokens: dict[str, TokenState] = field(default_factory=dict)  # changed
+    blocked: dict[int, Job] = field(default_factory=dict)  # for a reason that was not said of them before
 
     # --- rows
 
@@ -161,9 +163,33 @@ class Turn:
                 )
             )  # fmt: skip
 
+    def node_event(self, live: Live, node: int, status: Status, seat: Seat) -> None:
+        """A node of a multi-node parallel job has a new status: that of the member that stands for it."""
+        job, over = live.job, status.terminal
+        verdict, began = (seat.verdict, seat.started_at) if over else (None, None)
+        self.writes.events.append(
+            EventRow(
+                self.now, EventKind.NODE, None if job.run is None else job.run.no, job.no, node, live.key.attempt,
+                status, None if verdict is None else verdict.exit_code, None if verdict is None else verdict.reason,
+                None if verdict is None else verdict.status_reason, None if began is None else f'{{"started_at": {began}}}',
+            )
+        )  # fmt: skip
+
+    def blocked_event(self, job: Job) -> None:
+        """A job that waits can never start as the places of its queue are now; of an array its parent."""
+        self.writes.events.append(
+            EventRow(
+                self.now, EventKind.QUEUE, None if job.run is None else job.run.no, job.no, None, None, Status.RUNNABLE,
+                None, None, job.status_reason,
+            )
+        )  # fmt: skip
+
     # --- the end of the turn
 
     def outcome(self) -> Outcome:
+        for job in self.blocked.values():  # after what was told of the job itself
+            if job.status_reason in BLOCKED and not job.status.terminal:
+                self.blocked_event(job)
         self.writes.jobs = {no: job_row(job) for no, job in self.jobs.items()}
         for name, queue in self.shared.items():
             if queue.fair is not None:

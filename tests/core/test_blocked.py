@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from flowbatch.core.timers import TimerKind
+from flowbatch.model.events import EventKind
 from flowbatch.model.ids import RunId
 from flowbatch.model.jobspec import Environment, JobPlan, Queue
 from flowbatch.model.queues import TimeLimit
@@ -78,6 +79,29 @@ def test_it_comes_and_goes_with_the_places() -> None:
     assert world.job("a").status_reason is None
     world.end("first")
     assert world.launched()[-1] == "a:0#1"
+
+
+def test_each_time_it_is_an_event_after_those_of_the_job() -> None:
+    world = World(environment(vcpus=4))
+    narrow = Configure((environment(vcpus=4), environment(vcpus=2, name="small")), (queue("default", 1, "small"),))
+    wide = Configure((environment(vcpus=4),), (queue(),))
+
+    def told() -> list[tuple[EventKind, str | None]]:
+        return [(event.kind, event.status_reason) for event in world.outcome.writes.events]
+
+    world.submit(job("first", vcpus=4), job("a", vcpus=3))
+    for _ in range(2):
+        world.tell(narrow)
+        assert told() == [(EventKind.QUEUE, MAX_CPU)]
+        world.tell(narrow)
+        assert told() == []
+        world.tell(wide)
+        assert told() == []
+    world.tell(narrow)
+    world.submit(job("b", vcpus=3), run="2")
+    *others, last = told()
+    assert EventKind.QUEUE not in dict(others)
+    assert last == (EventKind.QUEUE, MAX_CPU)
 
 
 def test_it_says_more_than_how_the_last_attempt_ended() -> None:

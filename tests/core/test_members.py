@@ -9,6 +9,7 @@ import pytest
 from flowbatch.core.recovery import rebuild
 from flowbatch.model.effects import Launch
 from flowbatch.model.ending import EndClass, Evidence, Halt
+from flowbatch.model.events import EventKind
 from flowbatch.model.jobspec import Action, After, Condition, RetryPolicy, Rule
 from flowbatch.model.rows import MemberRow, Writes
 from flowbatch.model.status import Status
@@ -35,6 +36,34 @@ def test_the_main_node_comes_first_the_others_once_it_runs() -> None:
     world.start("g@1")
     assert world.launched() == ["g:0@0#1", "g:0@2#1"]
     assert world.statuses("g") == "r"
+
+
+def told(world: World) -> list[str]:
+    """Of nodes, in the turn."""
+    events = [event for event in world.outcome.writes.events if event.kind is EventKind.NODE]
+    return [f"{event.idx}#{event.attempt} {Status(event.status).name}" for event in events]
+
+
+def test_each_change_of_a_node_is_an_event() -> None:
+    world = World()
+    world.submit(gang(2))
+    assert told(world) == ["0#1 STARTING"]
+    world.start("g@0")
+    assert told(world) == ["0#1 RUNNING", "1#1 STARTING"]
+    world.end("g@1", code=3)  # nobody had told that it ran
+    assert told(world) == ["1#1 RUNNING", "1#1 FAILED"]
+    events = [event for event in world.outcome.writes.events if event.kind is EventKind.NODE]
+    assert [event.exit_code for event in events] == [None, 3]
+    world.end("g@0")
+    assert told(world) == ["0#1 SUCCEEDED"]
+    kinds = [event.kind for event in world.outcome.writes.events]
+    assert kinds[:2] == [EventKind.NODE, EventKind.JOB]
+
+
+def test_containers_of_a_task_are_no_nodes() -> None:
+    world = World()
+    world.submit(crewed(("app", True, ()), ("side", False, ())))
+    assert told(world) == []
 
 
 def test_all_nodes_are_placed_or_none() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple, TypeGuard
 
 from flowbatch.core.ending import EXITED, FAILED_TO_START, HOST_LOST, INTERRUPTED
+from flowbatch.core.members import ALLOWED as MEMBER_PATHS
 from flowbatch.core.members import Layout, layout_of
 from flowbatch.core.ready import Group, GroupKey, first_ready
 from flowbatch.core.scheduler import RESERVE_AFTER_MS
@@ -14,6 +15,7 @@ from flowbatch.model.effects import Launch
 from flowbatch.model.events import EventKind
 from flowbatch.model.ids import ALONE, AttemptKey, JobId, RunId, TaskKey
 from flowbatch.model.jobspec import Condition, Queue, RunPlan, Stage, When
+from flowbatch.model.queues import BLOCKED
 from flowbatch.model.resources import Resources, sum_of
 from flowbatch.model.rows import AttemptRow, MemberRow, TaskRow, Writes
 from flowbatch.model.status import TRANSITIONS, RunStatus, Status
@@ -118,6 +120,7 @@ class Laws:
         self.shares = ShareLaws(store)
         self.told: dict[Subject, int] = {}  # the last status that an event told
         self.runs_told: dict[int, int] = {}
+        self.nodes_told: dict[tuple[int, int, int], int] = {}  # job, node, attempt
         self.first: dict[tuple[int, int], int] = {}  # attempts of earlier generations
         self.spared: dict[tuple[JobId, int], int] = {}  # cancelled by index while that attempt ran: it is the last
         self.asked: set[JobId] = set()  # jobs of which children were ever cancelled by index
@@ -174,7 +177,7 @@ class Laws:
 
     def look_at_events(self, writes: Writes, reopened: set[int], reopened_runs: set[int]) -> None:
         """Every path is legal, per generation; the end of a task is told once."""
-        told = self.told
+        told, blocked = self.told, set[int]()
         for event in writes.events:
             status = event.status
             if event.kind is EventKind.RUN:
@@ -185,6 +188,19 @@ class Laws:
                 self.runs_told[event.run] = status
                 continue
             assert event.job is not None
+            if event.kind is EventKind.NODE:
+                assert event.idx is not None
+                assert event.attempt is not None
+                node = (event.job, event.idx, event.attempt)
+                before = self.nodes_told.get(node, Status.RUNNABLE)
+                assert (before, status) in MEMBER_PATHS, f"node {node}: {Status(before).name} → {Status(status).name}"
+                self.nodes_told[node] = status
+                continue
+            if event.kind is EventKind.QUEUE:
+                row = writes.jobs[event.job]
+                assert event.status_reason == row.status_reason in BLOCKED, f"{event} is told of {row}"
+                blocked.add(event.job)
+                continue
             subject = (event.job, event.idx)
             before = told.get(subject, Status.SUBMITTED if event.idx is None else Status.PENDING)
             if event.idx is not None and (before, status) == (Status.PENDING, Status.STARTING):
@@ -199,11 +215,26 @@ class Laws:
             told[subject] = status
         for no, row in writes.jobs.items():
             assert told.get((no, None)) == row.status, f"job {no} is {row.status.name}, its events say otherwise"
+            held = self.store.jobs.get(no)
+            news = row.status_reason in BLOCKED and (held is None or held.status_reason != row.status_reason)
+            assert no in blocked or not news or row.status.terminal, f"job {no}: {row.status_reason} is not told"
+        self.look_at_nodes(writes)
         for no, run in writes.runs.items():
             assert self.runs_told.get(no) == run.status, f"run {no}"
         for (no, idx), task in writes.tasks.items():
             if (no, idx) in told:
                 assert told[no, idx] == task.status, f"task {no}:{idx} is {task.status.name}, its events say otherwise"
+
+    def look_at_nodes(self, writes: Writes) -> None:
+        """A node's events say what its principal's row does."""
+        plans = self.store.job_plans | {no: plan for no, _, plan in writes.new_jobs}
+        for (no, _, attempt, member), row in writes.members.items():
+            layout = layout_of(plans[no].spec)
+            assert layout is not None
+            node = layout.node_of[member]
+            if layout.nodes is not None and member == layout.principal(node):
+                told = self.nodes_told.get((no, node, attempt), Status.RUNNABLE)
+                assert told == row.status, f"node {no}@{node}#{attempt} is {row.status.name}, its events say otherwise"
 
     def look_at_tokens(self, writes: Writes) -> None:
         """By the rows alone: what live tasks hold stays within the total, unless an operator lowered that; of what is used up,

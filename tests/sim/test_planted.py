@@ -201,6 +201,10 @@ BUGS = {
     "a share is active for ever": Bug(
         shares.FairShares.drop_idle, "if not (share.jobs or share.held_milli or share.total):", "if False:", 200
     ),
+    "a node's beginning is not told": Bug(crews.tell_nodes, "in moves.walked:", "in moves.walked[-1:]:", 200),
+    "the last node is not told": Bug(crews.tell_nodes, "in moves.walked:", "in moves.walked[:1]:", 200),
+    "nobody is told what is blocked": Bug(blocked.judge, "out.blocked[job.no] = job", "pass", 300),
+    "what was blocked once is never told again": Bug(blocked.judge, "job.blocked is not None:\n        ", "job.blocked is not None and said is None:\n        ", 600),
     "blocked is judged once and for all": Bug(blocked.judge, "job.judged == state.edition", "job.judged", 200),
     "blocked is not judged at once": Bug(dependencies.make_ready, "judge(state, job, out)", "pass", 300),
     "a limit never comes": Bug(limits.on_limit, "cancel_runnable(state", "0 and cancel_runnable(state", 400),
