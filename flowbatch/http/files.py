@@ -131,6 +131,10 @@ def asks(service: Service, principal: Principal, plan: Plan) -> Iterator[Ask]:
             yield "batch:RegisterJobDefinition", (target(where, tags, context),)
         if made.tags:
             yield "batch:TagResource", (target(where, tags),)
+    own = {job.id for job in run.jobs}
+    for needed in sorted({need.job for job in run.jobs for need in job.spec.needs} - own):
+        tags = context_of_tags(service.tags("job", needed, dict)) if principal.tagged else {}
+        yield "batch:DescribeJobs", (target(arn("job", needed), tags),)  # who may not see a job cannot wait for it
     for job in run.jobs:
         yield from asks_of_job(service, principal, job.spec, target)
     for secret in plan.secrets:

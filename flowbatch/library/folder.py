@@ -188,6 +188,15 @@ class WatchedFolder:
                     raise Changing
             if len(content) != look.size or looked(os.fstat(descriptor)) != look:
                 raise Changing
+            # A second name of somebody's file may have been taken away between the opening and the first look at it: what is read is
+            # the only file of this name, and has no other.
+            try:
+                named = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
+            except FileNotFoundError:
+                raise Changing from None
+            if (named.st_dev, named.st_ino) != (status.st_dev, status.st_ino):
+                raise Changing
+            self._refuse(named)
         finally:
             os.close(descriptor)
         return content

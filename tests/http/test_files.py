@@ -204,6 +204,21 @@ async def test_secrets_come_from_the_settings_alone_and_are_asked_for_by_name(tm
         assert rig.runs() == ["b", "d"]
 
 
+async def test_who_may_not_see_a_job_cannot_wait_for_it(tmp_path: Path) -> None:
+    async with a_server(tmp_path) as rig:
+        await rig.policy(*ANYTHING)
+        assert await rig.drop(job(), "first.yaml") == ""
+        with Reader(rig.running.app.folder.database) as reader:
+            [first] = reader.jobs(reader.run("first"))
+        await rig.policy(
+            {"Effect": "Allow", "Action": ["batch:SubmitJob", "batch:RegisterJobDefinition"], "Resource": "*"}
+        )
+        said = await rig.drop(job(needs=[{"job": first.id}]), "b.yaml")
+        said = said if "unknown job" not in said else await rig.drop(job(dependsOn=[{"jobId": first.id}]), "c.yaml")
+        assert f"batch:DescribeJobs on resource: arn:aws:batch:us-east-1:000000000000:job/{first.id}" in said
+        assert rig.runs() == ["first"]
+
+
 async def test_a_file_brings_places_only_where_the_settings_allow_it(tmp_path: Path) -> None:
     text = "environments: {mine: {backend: fake, vcpus: 64, memory: 1TiB}}\nqueues: {fast: {priority: 999, environments: [mine]}}\n"
     async with a_server(tmp_path) as rig:

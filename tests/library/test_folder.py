@@ -138,6 +138,29 @@ def test_what_leads_elsewhere_or_is_no_file_is_refused_once(folder: WatchedFolde
     assert folder.poll() == []
 
 
+def test_a_second_name_that_goes_while_it_is_read_is_noticed(
+    folder: WatchedFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is open has one name by then, and it is not the one in the folder."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(B)
+    os.link(secret, folder.path / "a.yaml")
+    folder.poll()
+    really_open = os.open
+
+    def open_and_swap(name: str, *more: int, **where: int) -> int:
+        descriptor = really_open(name, *more, **where)
+        put(folder, "own", A)
+        os.replace(folder.path / "own", folder.path / "a.yaml")
+        return descriptor
+
+    monkeypatch.setattr(os, "open", open_and_swap)
+    assert folder.poll() == []
+    monkeypatch.undo()
+    assert contents(folder) == []
+    assert contents(folder) == [("a.yaml", A)]
+
+
 def test_files_of_strangers_are_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     watched = WatchedFolder(tmp_path, frozenset({os.getuid() + 1}))
