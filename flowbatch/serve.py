@@ -31,6 +31,7 @@ from flowbatch.http.files import FolderWarden
 from flowbatch.http.gate import make_gate
 from flowbatch.http.health import Health
 from flowbatch.http.native import table as native
+from flowbatch.http.native.running import Compile
 from flowbatch.http.operations import logs, table
 from flowbatch.http.server import Server
 from flowbatch.http.service import Limits, Service
@@ -112,6 +113,7 @@ class Grounds:
 
 
 WatchFolder = Callable[[Grounds], AbstractContextManager[Watched]]
+Compiling = Callable[[Grounds], Compile]  # of workflows that are submitted
 
 
 class InForce:
@@ -143,7 +145,11 @@ class InForce:
 
 @asynccontextmanager
 async def serving(
-    folder: StateFolder, settings: Settings, listening: Listening, watch: Sequence[WatchFolder] = ()
+    folder: StateFolder,
+    settings: Settings,
+    listening: Listening,
+    watch: Sequence[WatchFolder] = (),
+    compiling: Compiling | None = None,
 ) -> AsyncIterator[Serving]:
     """Everything runs while the body does; tasks go on when it ends. `watch`: each opens a folder of workflows.
     Raises InputError, FolderHeld, StoreError."""
@@ -166,6 +172,8 @@ async def serving(
             return FolderWarden(service, lambda: authenticator.local(rule.principal, rule.policies))
 
         grounds = Grounds(app, lambda: force.settings, warden)
+        if compiling is not None:
+            service.compile = compiling(grounds)
         health = Health(service, folder.database, lambda: [each.name for each in force.settings.notify])
         with ExitStack() as held, service:
             sockets = [held.enter_context(bound(host, port)) for host, port in listening.addresses]
@@ -208,11 +216,12 @@ async def run(
     read_again: Callable[[], Settings],
     started: Callable[[Serving], None],
     watch: Sequence[WatchFolder] = (),
+    compiling: Compiling | None = None,
 ) -> int:
     """Until SIGTERM or SIGINT: intake stops, what is asked is answered, tasks are left running. SIGHUP reads the settings and
     the certificate again."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async with serving(folder, settings, listening, watch) as running:
+        async with serving(folder, settings, listening, watch, compiling) as running:
             started(running)
             async for number in signals:
                 if number != signal.SIGHUP:

@@ -33,7 +33,7 @@ def retry(place: Place, address: str, as_json: bool) -> int:
     logs.configure()
     target, arguments = resolve_target(place, address)
     assert target.run is not None
-    if place.folder.holder() is not None:
+    if place.held:
         value = place.ask("retry", **arguments)
         if as_json:
             print_json(value)
@@ -64,6 +64,10 @@ def resume(place: Place, run: str | None, as_json: bool) -> int:
     logs.configure()
     if place.served and run is not None:
         return resume_there(place, run, as_json)
+    if place.server is not None:
+        raise InputError(
+            "resume --server: a RUN is needed, to be followed; a server goes on with all that are open by itself"
+        )
     if place.holder is not None:
         raise FolderHeld(str(place.folder.path), place.holder or None)
     with place.fresh_reader() as reader:
@@ -92,11 +96,11 @@ def resume_there(place: Place, name: str, as_json: bool) -> int:
     from flowbatch.model.status import RunStatus
     from flowbatch.remote.channel import Channel
 
-    with place.reader() as reader:
+    with place.records() as reader:
         found = reader.run(name)
     if found.status is RunStatus.RUNNING:
         place.ask("resume", run=found.id)
-    return attach(place, Channel(place.folder.http_socket), found.id, as_json=as_json)
+    return attach(place, place.channel or Channel(place.folder.http_socket), found.id, as_json=as_json)
 
 
 async def go_on(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -22,7 +23,7 @@ from flowbatch.cli.shown import News
 from flowbatch.cli.summary import has_failures, print_summary, run_object
 from flowbatch.clock import SystemClock
 from flowbatch.errors import BackendUnavailable
-from flowbatch.http.native.shapes import JobProgress, ProgressSaid
+from flowbatch.http.native.shapes import JobProgress, ProgressSaid, SubmittedSaid
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.remote.channel import Channel, ConnectionLost
 
@@ -251,8 +252,8 @@ class Sitting:
         if has_failures(self.run):
             from flowbatch.cli.failures import print_failures
 
-            with self.place.reader() as reader:
-                print_failures(self.run, reader, self.place.folder.logs, self.place.command)
+            with self.place.records() as reader:
+                print_failures(self.run, reader, self.place.logs, self.place.command)
 
 
 def attach(place: Place, channel: Channel, run_id: str, *, as_json: bool) -> int:
@@ -278,6 +279,30 @@ def run_there(place: Place, plan: Plan, *, detach: bool, as_json: bool) -> int:
     if not as_json:
         click.echo(f"Run {run_id[:8]} in the server that holds {place.folder.path} (process {place.holder}).", err=True)
     return attach(place, Channel(place.folder.http_socket), run_id, as_json=as_json)
+
+
+def run_elsewhere(
+    place: Place, workflow: str, params: Sequence[str], only: Sequence[str], *, detach: bool, as_json: bool
+) -> int:
+    """On the server of --server: it gets the file's text, and what the text names lies there."""
+    from flowbatch.cli.load import parameters, read_workflow
+
+    assert place.channel is not None
+    text = read_workflow(workflow, params).decode("utf-8", "surrogateescape")
+    given = {"workflow": text, "name": Path(workflow).name, "params": parameters(params), "only": list(only)}
+    told = SubmittedSaid.model_validate(place.channel.post("runs", body=given))
+    for warning in told.warnings:
+        click.echo(f"{warning} (warning)", err=True)
+    if detach:
+        if as_json:
+            print_json({"run": told.run})
+        else:
+            click.echo(told.run)
+            click.echo(f"Runs on {place.server}. See `{place.command('show', told.run[:8])}`.", err=True)
+        return 0
+    if not as_json:
+        click.echo(f"Run {told.run[:8]} on {place.server}.", err=True)
+    return attach(place, place.channel, told.run, as_json=as_json)
 
 
 def tell_detached(place: Place, run_id: str, as_json: bool) -> None:

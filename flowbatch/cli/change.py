@@ -41,7 +41,7 @@ def change(place: Place, verb: str, address: str, reason: str, as_json: bool) ->
     logs.configure()
     target, arguments = resolve_target(place, address)
     arguments["reason"] = reason
-    if place.folder.holder() is not None:
+    if place.held:
         value = place.ask(verb, **arguments)
     else:
         value = anyio.run(change_alone, place, verb, arguments, str(target.run))

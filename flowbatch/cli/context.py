@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Final
 from flowbatch.errors import FlowbatchError, InputError
 
 if TYPE_CHECKING:
+    from flowbatch.cli.logsource import LogSource
+    from flowbatch.cli.records import Records
     from flowbatch.folder import StateFolder
     from flowbatch.model.jobspec import Environment, Queue
+    from flowbatch.remote.channel import Channel
     from flowbatch.settings import Settings
     from flowbatch.store.reader import Reader
     from flowbatch.store.results import RunView
@@ -31,6 +34,8 @@ class Place:
     state: str | None
     config: str | None
     typed: tuple[str, ...] = ()  # the options that were given by hand: a command that we tell of needs them again
+    server: str | None = None  # a server's URL: it is asked instead of a folder
+    key_file: str | None = None
 
     def command(self, *words: str) -> str:
         """A command line for the user to type, about this folder with these settings."""
@@ -73,6 +78,41 @@ class Place:
             queues_of({row.name: row for row in stored[1]}, queues),
         )
 
+    @cached_property
+    def channel(self) -> Channel | None:
+        """To the server that was named. Raises InputError where its URL or the key is none."""
+        if self.server is None:
+            return None
+        from flowbatch.remote.channel import Channel
+        from flowbatch.remote.key import find_key
+
+        return Channel(self.server, find_key(self.key_file))
+
+    def close(self) -> None:
+        """The connection to a server, where there is one."""
+        channel = self.__dict__.get("channel")
+        if channel is not None:
+            channel.close()
+
+    @property
+    def held(self) -> bool:
+        """Whether an engine runs that can be asked."""
+        return self.server is not None or self.folder.holder() is not None
+
+    @cached_property
+    def logs(self) -> LogSource:
+        from flowbatch.cli.logsource import LogFiles, LogsOfServer
+
+        return LogFiles(self.folder.logs) if self.channel is None else LogsOfServer(self.channel)
+
+    def records(self) -> Records:
+        """What people ask of runs and jobs: from the server that was named, else from the store."""
+        if self.channel is None:
+            return self.reader()
+        from flowbatch.remote.reader import RemoteReader
+
+        return RemoteReader(self.channel)
+
     def reader(self) -> Reader:
         """The store, read-only. Raises InputError where there is none yet."""
         from flowbatch.store.reader import Reader
@@ -103,6 +143,10 @@ class Place:
         return self._ask(verb, arguments)
 
     def _ask(self, verb: str, arguments: Mapping[str, object], seconds: float | None = None) -> object:
+        if self.channel is not None:
+            from flowbatch.remote.verbs import ask
+
+            return ask(self.channel, verb, arguments)
         from flowbatch.engine.client import SECONDS, call
         from flowbatch.folder import short_socket_path
 
@@ -111,7 +155,9 @@ class Place:
 
     @cached_property
     def served(self) -> bool:
-        """Whether a server holds the folder: an engine that takes the runs of others."""
+        """Whether a server holds the folder, or was named: an engine that takes the runs of others."""
+        if self.server is not None:
+            return True
         if not self.holder:
             return False
         try:
@@ -124,6 +170,8 @@ class Place:
         """Open, and nobody goes on with it: no engine holds the folder, or one that was started for other runs."""
         from flowbatch.model.status import RunStatus
 
+        if self.server is not None:
+            return False  # it goes on with all that are open
         return run.status is RunStatus.RUNNING and (self.holder is None or run.id in self._held)
 
     @cached_property

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowbatch.cli.check import job_object as spec_object
 from flowbatch.cli.members import member_object
 from flowbatch.cli.rows import child_object, job_object, run_object
-from flowbatch.model.ids import JobId, log_name
-from flowbatch.tasklogs import is_cut
+from flowbatch.model.ids import JobId
 
 if TYPE_CHECKING:
     from flowbatch.cli.context import Place
+    from flowbatch.cli.logsource import LogSource
+    from flowbatch.cli.records import Records
     from flowbatch.model.jobspec import JobSpec
-    from flowbatch.store.reader import Reader
     from flowbatch.store.results import AttemptView, JobView, RunView, TaskView
 
 Object = dict[str, object]
 
 
-def run_details(place: Place, reader: Reader, run: RunView) -> Object:
+def run_details(place: Place, reader: Records, run: RunView) -> Object:
     plan = reader.plan(run)
     return {
         "kind": "run",
@@ -41,7 +40,7 @@ def run_details(place: Place, reader: Reader, run: RunView) -> Object:
     }
 
 
-def job_details(reader: Reader, run: RunView | None, job: JobView) -> Object:
+def job_details(reader: Records, run: RunView | None, job: JobView) -> Object:
     """An array as a whole. A single is its own task: `task_details`."""
     return {
         "kind": "job",
@@ -53,7 +52,7 @@ def job_details(reader: Reader, run: RunView | None, job: JobView) -> Object:
 
 
 def task_details(
-    reader: Reader, run: RunView | None, job: JobView, task: TaskView, attempts: Sequence[AttemptView], logs: Path
+    reader: Records, run: RunView | None, job: JobView, task: TaskView, attempts: Sequence[AttemptView], logs: LogSource
 ) -> Object:
     plan = reader.job_plan(job)
     return {
@@ -75,8 +74,7 @@ def items_of(spec: JobSpec, index: int | None) -> tuple[str | dict[str, str], ..
     return () if index is None else spec.items[index * spec.chunk : (index + 1) * spec.chunk]
 
 
-def attempt_object(attempt: AttemptView, logs: Path) -> Object:
-    path = logs / log_name(attempt.key.id)
+def attempt_object(attempt: AttemptView, logs: LogSource) -> Object:
     return {
         "kind": "attempt",
         "id": attempt.key.id,
@@ -88,8 +86,8 @@ def attempt_object(attempt: AttemptView, logs: Path) -> Object:
         "reason": attempt.reason,
         "status_reason": attempt.status_reason,
         "image": attempt.image,
-        "log": str(path),
-        "truncated": attempt.truncated or is_cut(path),
+        "log": logs.path(attempt.key),
+        "truncated": attempt.truncated or logs.is_cut(attempt.key),
     }
 
 
@@ -103,7 +101,7 @@ def whereabouts(run: RunView | None, job: JobView) -> Object:
     }
 
 
-def names_of(reader: Reader, run: RunView | None) -> dict[JobId, str]:
+def names_of(reader: Records, run: RunView | None) -> dict[JobId, str]:
     return {} if run is None else {each.id: each.name for each in reader.jobs(run)}
 
 

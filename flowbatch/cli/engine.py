@@ -14,10 +14,7 @@ def ask_or_open(place: Place, verb: str, arguments: dict[str, Any], *, settle: b
     from flowbatch import logs
 
     logs.configure()
-    if place.folder.holder() is not None:
-        value = place.ask(verb, **arguments)
-    else:
-        value = anyio.run(open_and_ask, place, verb, arguments, settle)
+    value = place.ask(verb, **arguments) if place.held else anyio.run(open_and_ask, place, verb, arguments, settle)
     assert isinstance(value, dict)
     return value
 

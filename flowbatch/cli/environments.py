@@ -280,11 +280,13 @@ def looked_up(place: Place) -> Found:
     from flowbatch.core.place_views import host_view, overview
     from flowbatch.errors import BackendUnavailable
 
-    if place.folder.exists() and place.folder.holder() is not None:
+    if place.held:
         try:
             value = place.ask("environments")
         except BackendUnavailable:
-            pass  # it has just ended
+            if place.server is not None:
+                raise
+            # it has just ended
         else:
             assert isinstance(value, dict)
             return value

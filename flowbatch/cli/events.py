@@ -17,7 +17,7 @@ from flowbatch.model.events import EventKind, kind_of
 from flowbatch.model.status import RunStatus
 
 if TYPE_CHECKING:
-    from flowbatch.store.reader import Reader
+    from flowbatch.cli.records import Records
     from flowbatch.store.results import Event, RunView
 
 POLL_SECONDS: Final = 0.5
@@ -36,9 +36,9 @@ def events(
     place: Place, follow: bool, since: str | None, run_name: str | None, limit: int | None, as_json: bool
 ) -> int:
     """Print the event log: runs, jobs, nodes, what blocks a queue, deliveries, and where somebody asks for them children of arrays."""
-    with place.reader() as reader:
+    with place.records() as reader:
         run = None if run_name is None else reader.run(run_name)
-        if not place.settings.child_events:
+        if place.server is None and not place.settings.child_events:
             text = (
                 "Children of arrays are not logged; `events: {children: ends}` in the settings logs them from then on."
             )
@@ -48,12 +48,18 @@ def events(
             print_event(event, as_json=as_json)
             after = max(after, event.seq)
         if follow:
-            for event in news(reader, after, run, lambda: time.sleep(POLL_SECONDS)):
+            if place.channel is not None:
+                from flowbatch.remote.events import told
+
+                found = told(place.channel, after, run)
+            else:
+                found = news(reader, after, run, lambda: time.sleep(POLL_SECONDS))
+            for event in found:
                 print_event(event, as_json=as_json)
     return 0
 
 
-def begin(reader: Reader, run: RunView | None, since: str | None, limit: int | None) -> tuple[int, Iterable[Event]]:
+def begin(reader: Records, run: RunView | None, since: str | None, limit: int | None) -> tuple[int, Iterable[Event]]:
     """Where to go on from, and what to print before: the first after `since`, or the newest."""
     last = reader.last_seq()
     if since is not None:
@@ -65,7 +71,7 @@ def begin(reader: Reader, run: RunView | None, since: str | None, limit: int | N
     return last, deque(stored(reader, 0, run), maxlen=limit)
 
 
-def stored(reader: Reader, after: int, run: RunView | None) -> Iterator[Event]:
+def stored(reader: Records, after: int, run: RunView | None) -> Iterator[Event]:
     """All there are by now, a page at a time."""
     while True:
         page = reader.events(after=after, run=run, limit=PAGE)
@@ -75,7 +81,7 @@ def stored(reader: Reader, after: int, run: RunView | None) -> Iterator[Event]:
         after = page[-1].seq
 
 
-def news(reader: Reader, after: int, run: RunView | None, pause: Callable[[], None]) -> Iterator[Event]:
+def news(reader: Records, after: int, run: RunView | None, pause: Callable[[], None]) -> Iterator[Event]:
     """Never ends without a run; with one, once that has ended and all of its events are out."""
     while True:
         over = run is not None and reader.run(run.id).status is not RunStatus.RUNNING
@@ -87,7 +93,7 @@ def news(reader: Reader, after: int, run: RunView | None, pause: Callable[[], No
         pause()
 
 
-def seq_of(reader: Reader, since: str) -> int:
+def seq_of(reader: Records, since: str) -> int:
     """The number after which to begin."""
     if since.isascii() and since.isdigit():
         return int(since)

@@ -5,20 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 import click
 
+from flowbatch.cli.logsource import LogSource, last_lines
 from flowbatch.cli.members import telling
 from flowbatch.cli.output import clean, one_line
+from flowbatch.cli.records import Records
 from flowbatch.cli.shown import ShownRun
 from flowbatch.core.ending import EXITED
-from flowbatch.model.ids import AttemptKey, log_name
+from flowbatch.model.ids import AttemptKey
 from flowbatch.model.status import Status
-from flowbatch.store.reader import Reader
 from flowbatch.store.results import JobView, RunView, TaskView
-from flowbatch.tasklogs import last_lines
 
 EXAMPLE_LINES: Final = 5
 LOOKED_INTO_MAX: Final = 200  # failed tasks of a job whose last line is read
@@ -39,7 +38,7 @@ class Alike:
     indices: list[int] = field(default_factory=list)
 
 
-def print_failures(run: ShownRun, reader: Reader, logs: Path, command: Command | None) -> None:
+def print_failures(run: ShownRun, reader: Records, logs: LogSource, command: Command | None) -> None:
     """`command` makes a command line about this folder; None where nothing is kept that one could be about."""
     groups = failures(reader, reader.run(run.id), logs)
     for group in groups[:GROUPS_SHOWN_MAX]:
@@ -49,7 +48,7 @@ def print_failures(run: ShownRun, reader: Reader, logs: Path, command: Command |
         click.echo(f"  … and {len(groups) - GROUPS_SHOWN_MAX} more kinds of failure{more}")
 
 
-def failures(reader: Reader, run: RunView, logs: Path) -> list[Alike]:
+def failures(reader: Records, run: RunView, logs: LogSource) -> list[Alike]:
     """All kinds of failure of the run: what failed by itself first, what failed with it last."""
     found: list[Alike] = []
     for job in reader.jobs(run):
@@ -57,15 +56,15 @@ def failures(reader: Reader, run: RunView, logs: Path) -> list[Alike]:
     return sorted(found, key=lambda group: group.example is None)
 
 
-def lines_of(logs: Path, key: AttemptKey) -> list[str]:
+def lines_of(logs: LogSource, key: AttemptKey) -> list[str]:
     """The last ones of its log; none where it cannot be read: `logs` says why."""
     try:
-        return last_lines(logs / log_name(key.id), EXAMPLE_LINES)
+        return last_lines(logs, key, EXAMPLE_LINES)
     except OSError:
         return []
 
 
-def kinds_of(reader: Reader, job: JobView, failed: Iterator[TaskView], logs: Path) -> list[Alike]:
+def kinds_of(reader: Records, job: JobView, failed: Iterator[TaskView], logs: LogSource) -> list[Alike]:
     kinds: dict[tuple[int | None, str, str], Alike] = {}
     for looked, task in enumerate(failed):
         key = telling(reader, job, task) if task.attempts else None

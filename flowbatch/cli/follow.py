@@ -74,6 +74,7 @@ def summarise(place: Place, runs: Sequence[Run], logs: Path, *, kept: bool) -> N
             print_summary(run)
             if has_failures(run):
                 from flowbatch.cli.failures import print_failures
+                from flowbatch.cli.logsource import LogFiles
 
                 with place.reader() as reader:
-                    print_failures(run, reader, logs, place.command if kept else None)
+                    print_failures(run, reader, LogFiles(logs), place.command if kept else None)

@@ -60,7 +60,7 @@ def of_run(place: Place, name: str) -> tuple[About, list[Node]]:
     """The shape is that of the run's own plan, whatever the file says by now."""
     from flowbatch.cli.drawings import nodes_of
 
-    with place.reader() as reader:
+    with place.records() as reader:
         run = reader.run(name)
         plans = reader.plan(run).jobs
         jobs = {job.id: job for job in reader.jobs(run)}

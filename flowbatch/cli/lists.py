@@ -13,7 +13,7 @@ from flowbatch.cli.output import print_json_list, print_table, status_text, time
 from flowbatch.model.status import Status
 
 if TYPE_CHECKING:
-    from flowbatch.store.reader import Reader
+    from flowbatch.cli.records import Records
     from flowbatch.store.results import JobView, MemberView, RunView, TaskView
 
 JOB_HEADERS: Final = ("JOB", "STATUS", "CHILDREN", "ATTEMPTS", "EXIT", "STARTED", "TOOK", "REASON")
@@ -31,7 +31,7 @@ def runs(place: Place, limit: int, everything: bool, as_json: bool) -> int:
     """List runs, the newest first. A RUNNING run that no engine holds is interrupted: `resume` continues it."""
     from flowbatch.cli.rows import run_object
 
-    with place.reader() as reader:
+    with place.records() as reader:
         found = pages(reader, None if everything else limit)
         if as_json:
             print_json_list(run_object(run, interrupted=place.is_interrupted(run)) for run in found)
@@ -47,7 +47,7 @@ def runs(place: Place, limit: int, everything: bool, as_json: bool) -> int:
     return 0
 
 
-def pages(reader: Reader, limit: int | None) -> Iterator[RunView]:
+def pages(reader: Records, limit: int | None) -> Iterator[RunView]:
     before = None
     while limit is None or limit > 0:
         page = reader.runs(limit=PAGE if limit is None else min(limit, PAGE), before=before)
@@ -86,7 +86,7 @@ def run_cells(place: Place, run: RunView) -> list[str]:
 def jobs(place: Place, run: str, everything: bool, status: str | None, as_json: bool) -> int:
     """List the jobs of a RUN: an id, the beginning of one, a workflow's name (its newest run) or `last`."""
     only = None if status is None else Status[status.upper()]
-    with place.reader() as reader:
+    with place.records() as reader:
         found = reader.run(run)
         if as_json:
             print_json_list(objects(reader, found, only, everything=everything))
@@ -95,7 +95,7 @@ def jobs(place: Place, run: str, everything: bool, status: str | None, as_json: 
     return 0
 
 
-def objects(reader: Reader, run: RunView, only: Status | None, *, everything: bool) -> Iterator[dict[str, object]]:
+def objects(reader: Records, run: RunView, only: Status | None, *, everything: bool) -> Iterator[dict[str, object]]:
     from flowbatch.cli.members import member_child
     from flowbatch.cli.rows import child_object, job_object
     from flowbatch.store.results import MemberView
@@ -108,7 +108,7 @@ def objects(reader: Reader, run: RunView, only: Status | None, *, everything: bo
 
 
 def listed(
-    reader: Reader, run: RunView, only: Status | None, *, everything: bool
+    reader: Records, run: RunView, only: Status | None, *, everything: bool
 ) -> Iterator[tuple[JobView, TaskView | MemberView | None]]:
     """Each job with its own task where it is a single, then the array's children, or its nodes, where they are wanted."""
     for job in reader.jobs(run):
@@ -123,7 +123,7 @@ def listed(
                 yield job, task
 
 
-def print_jobs(place: Place, reader: Reader, run: RunView, only: Status | None, *, everything: bool) -> None:
+def print_jobs(place: Place, reader: Records, run: RunView, only: Status | None, *, everything: bool) -> None:
     found = listed(reader, run, only, everything=everything)
     rows = [job_cells(job, task) for job, task in islice(found, ROWS_SHOWN)]
     if not rows:

@@ -45,6 +45,16 @@ def load_plan(
     `allow`: what containers may ask for beside what the settings say; None holds them against nothing. `register`: the plan
     brings the file's definitions. `anywhere`: it is not for this machine, whose size judges nothing then.
     """
+    text = read_workflow(file, params)
+    folder = str(Path(file).absolute().parent)
+    given = parameters(params)
+    return plan_text(
+        place, text, file, folder, given, only, run_id=run_id, allow=allow, register=register, anywhere=anywhere
+    )
+
+
+def read_workflow(file: str, params: Sequence[str]) -> bytes:
+    """Raises InputError, also where a parameter is no text."""
     path = Path(file)
     for word in (str(path.absolute()), *params):
         if not is_text(word):
@@ -53,14 +63,9 @@ def load_plan(
         raise InputError(f"{file}: this name is kept for settings; a workflow needs another one")
     try:
         with path.open("rb") as stream:
-            text = stream.read(FILE_BYTES)
+            return stream.read(FILE_BYTES)
     except OSError as error:
         raise InputError(f"{file}: the workflow cannot be read: {error.strerror}{near(path)}") from error
-    folder = str(path.absolute().parent)
-    given = parameters(params)
-    return plan_text(
-        place, text, file, folder, given, only, run_id=run_id, allow=allow, register=register, anywhere=anywhere
-    )
 
 
 def plan_text(

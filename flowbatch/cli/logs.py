@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -14,10 +13,11 @@ from flowbatch.cli.context import Place
 from flowbatch.cli.loglines import Look, print_lines, printer
 from flowbatch.cli.output import clean
 from flowbatch.errors import FlowbatchError, InputError
-from flowbatch.model.ids import ALONE, AttemptKey, log_name
+from flowbatch.model.ids import ALONE, AttemptKey
 
 if TYPE_CHECKING:
-    from flowbatch.store.reader import Reader
+    from flowbatch.cli.logsource import LogSource
+    from flowbatch.cli.records import Records
     from flowbatch.store.results import Found, JobView, MemberView, TaskView
     from flowbatch.tasklogs import LogLine
 
@@ -46,10 +46,8 @@ def logs(
     Of several tasks (an array, `:failed`, a run) the last lines of each, behind its name. Control characters reach no
     terminal, colours do; a pipe gets the bytes as they are.
     """
-    from flowbatch.tasklogs import is_cut
-
     look = Look(as_json, timestamps, stream)
-    with place.reader() as reader:
+    with place.records() as reader:
         found = reader.resolve(address)
         if found.job is None or found.index is None:
             if follow:
@@ -77,19 +75,19 @@ def logs(
             return 0
         key = AttemptKey(job.id, index, number, ALONE if found.member is None else found.member)
         label = next((each.label for each in crew if each.key == key), None)
-        path = place.folder.logs / log_name(key.id)
         render = printer(look, "", about(task, number, label))
         ends = crew or reader.attempts(job, index)
-        if tail is None and (is_cut(path) or any(each.truncated for each in ends if each.key == key)):
+        if tail is None and (place.logs.is_cut(key) or any(each.truncated for each in ends if each.key == key)):
             click.echo(CAPPED, err=True)
         if follow:
-            if number == task.attempts and task.status.live and place.folder.holder() is None:
+            if number == task.attempts and task.status.live and not place.held:
                 text = f"No engine runs: the end is known only after `{place.command('resume')}`; Ctrl-C leaves."
                 click.echo(text, err=True)
-            print_lines(followed(path, tail, Over(reader, job, key, path, place)), look, render, live=True)
+            over = Over(reader, job, key, place.logs, place)
+            print_lines(followed(tail, over), look, render, live=True)
         else:
-            say_missing(path, task, number)
-            print_lines(lines_of(path, tail), look, render)
+            say_missing(place.logs, key, task)
+            print_lines(place.logs.lines(key, tail), look, render)
     return 0
 
 
@@ -110,24 +108,16 @@ def example(found: Found) -> str:
     return f"{run}/{found.job.name}:{found.indices[0][0] if found.indices else 0}"
 
 
-def say_missing(path: Path, task: TaskView, number: int) -> None:
-    from flowbatch.tasklogs import segments
-
-    if not segments(path):
+def say_missing(source: LogSource, key: AttemptKey, task: TaskView) -> None:
+    if source.size(key) is None:
         reason = f": {task.reason or task.status_reason}" if task.reason or task.status_reason else ""
-        click.echo(clean(f"{name_of(task)} has no log of attempt {number}{reason}").replace("\n", " "), err=True)
-
-
-def lines_of(path: Path, count: int | None) -> Iterator[LogLine]:
-    from flowbatch import tasklogs
-
-    return tasklogs.read(path) if count is None else iter(tasklogs.tail(path, count))
+        click.echo(clean(f"{name_of(task)} has no log of attempt {key.attempt}{reason}").replace("\n", " "), err=True)
 
 
 # --- several tasks
 
 
-def print_several(place: Place, reader: Reader, found: Found, look: Look, count: int) -> None:
+def print_several(place: Place, reader: Records, found: Found, look: Look, count: int) -> None:
     shown = left_out = 0
     for job, task in several(reader, found):
         if not task.attempts:
@@ -140,9 +130,9 @@ def print_several(place: Place, reader: Reader, found: Found, look: Look, count:
         if crew:
             print_crew(place, crew, task, look, count)
             continue
-        path = place.folder.logs / log_name(AttemptKey(job.id, task.index or 0, task.attempts).id)
+        key = AttemptKey(job.id, task.index or 0, task.attempts)
         render = printer(look, f"{name_of(task)}| ", about(task, task.attempts))
-        print_lines(lines_of(path, count), look, render)
+        print_lines(place.logs.lines(key, count), look, render)
     if left_out:
         text = (
             f"{left_out} more tasks have logs: name one, or a range of them (JOB:{TASKS_SHOWN}-{2 * TASKS_SHOWN - 1})."
@@ -155,14 +145,17 @@ def print_several(place: Place, reader: Reader, found: Found, look: Look, count:
 def print_crew(place: Place, crew: list[MemberView], task: TaskView, look: Look, count: int) -> None:
     """The last lines of each node or container."""
     for each in crew[:TASKS_SHOWN]:
-        path = place.folder.logs / log_name(each.key.id)
         name = f"{name_of(task)}@{each.label}"
-        print_lines(lines_of(path, count), look, printer(look, f"{name}| ", about(task, each.key.attempt, each.label)))
+        print_lines(
+            place.logs.lines(each.key, count),
+            look,
+            printer(look, f"{name}| ", about(task, each.key.attempt, each.label)),
+        )
     if len(crew) > TASKS_SHOWN:
         click.echo(f"{len(crew) - TASKS_SHOWN} more have logs: name one, like {name_of(task)}@{TASKS_SHOWN}.", err=True)
 
 
-def several(reader: Reader, found: Found) -> Iterator[tuple[JobView, TaskView]]:
+def several(reader: Records, found: Found) -> Iterator[tuple[JobView, TaskView]]:
     from flowbatch.model.status import Status
 
     if found.job is not None:
@@ -178,7 +171,7 @@ def several(reader: Reader, found: Found) -> Iterator[tuple[JobView, TaskView]]:
 # --- following
 
 
-def wait_for_start(reader: Reader, job: JobView, index: int, address: str) -> TaskView:
+def wait_for_start(reader: Records, job: JobView, index: int, address: str) -> TaskView:
     task = reader.task(job, index)
     if not task.status.terminal:
         click.echo(f"{address} is {task.status.name}: waiting for it to start; Ctrl-C leaves.", err=True)
@@ -192,10 +185,10 @@ def wait_for_start(reader: Reader, job: JobView, index: int, address: str) -> Ta
 class Over:
     """Whether an attempt has ended and its log is complete: the end is stored first, the last lines come after it."""
 
-    reader: Reader
+    reader: Records
     job: JobView
     key: AttemptKey
-    path: Path
+    source: LogSource
     place: Place | None = None  # None: nobody is told that we read along
     said_at: float = 0.0
     steady: int = 0
@@ -209,7 +202,7 @@ class Over:
         if self.key.member == ALONE and task.attempts == self.key.attempt and task.status.live:
             self.say_that_we_read()
             return False
-        size = self.path.stat().st_size if self.path.exists() else 0
+        size = self.source.size(self.key) or 0
         self.steady = self.steady + 1 if size == self.size else 0
         self.size = size
         return self.steady >= STEADY_LOOKS - 1
@@ -230,13 +223,11 @@ class Over:
             pass  # no engine runs, or an older one: then it comes when it comes
 
 
-def followed(path: Path, count: int | None, over: Over) -> Iterator[LogLine]:
+def followed(count: int | None, over: Over) -> Iterator[LogLine]:
     """What is there, all or the last lines of it, then what comes."""
-    from flowbatch import tasklogs
-
     if ended_long_ago(over):
-        return lines_of(path, count)
-    return tasklogs.follow(path, over, last=count)
+        return over.source.lines(over.key, count)
+    return over.source.follow(over.key, over, count)
 
 
 def ended_long_ago(over: Over) -> bool:

@@ -58,6 +58,14 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "completion": ("flowbatch.cli.completion", "Print the completion script of a shell."),
 }
 
+# What a server of --server can be asked.
+REMOTE: Final = frozenset(
+    {
+        "run", "runs", "jobs", "show", "logs", "why", "cancel", "terminate", "retry", "resume", "events", "queues",
+        "environments", "schedules", "deliveries", "redeliver", "check", "graph", "schema", "completion", "export",
+    }
+)  # fmt: skip
+
 NOT_OURS: Final = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENAMETOOLONG}
 
 
@@ -115,17 +123,30 @@ class LazyGroup(click.Group):
 @click.option(
     "--config", metavar="FILE", envvar="FLOWBATCH_CONFIG", help="Settings.  [default: flowbatch.yaml beside it]"
 )
+@click.option("--server", metavar="URL", envvar="FLOWBATCH_SERVER", help="A server to ask instead of a folder.")
+@click.option(
+    "--key-file", metavar="FILE", envvar="FLOWBATCH_KEY_FILE", help="Its key; FLOWBATCH_KEY is the key itself."
+)
 @click.version_option(__version__, prog_name="flowbatch")
 @click.pass_context
-def flowbatch(ctx: click.Context, state: str | None, config: str | None) -> None:
+def flowbatch(
+    ctx: click.Context, state: str | None, config: str | None, server: str | None, key_file: str | None
+) -> None:
     """AWS Batch on your own machine: workflows of jobs and arrays, run durably by one process."""
     typed = []
-    for option, value in (("state", state), ("config", config)):
+    for option, value in (("state", state), ("config", config), ("server", server), ("key_file", key_file)):
         if value is not None and ctx.get_parameter_source(option) is ParameterSource.COMMANDLINE:
-            typed += [f"--{option}", value]
+            typed += [f"--{option.replace('_', '-')}", value]
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         ctx.color = False
-    ctx.obj = Place(state, config, tuple(typed))
+    if server and ctx.invoked_subcommand in VERBS and ctx.invoked_subcommand not in REMOTE:
+        known = ", ".join(verb for verb in VERBS if verb in REMOTE)
+        raise InputError(
+            f"{ctx.invoked_subcommand} works on a state folder here: leave --server out (and FLOWBATCH_SERVER unset); "
+            f"with one there are {known}"
+        )
+    ctx.obj = place = Place(state, config, tuple(typed), server or None, key_file)
+    ctx.call_on_close(place.close)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -10,21 +10,20 @@ from flowbatch.cli.output import print_table, status_text, time_text
 from flowbatch.cli.rows import shortened, took_text
 from flowbatch.core.ending import EXITED
 from flowbatch.errors import InputError
-from flowbatch.model.ids import AttemptKey, log_name
+from flowbatch.model.ids import AttemptKey
 from flowbatch.model.status import Status
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from flowbatch.cli.logsource import LogSource
+    from flowbatch.cli.records import Records
     from flowbatch.model.jobspec import JobSpec
-    from flowbatch.store.reader import Reader
     from flowbatch.store.results import Found, JobView, MemberView, TaskView
 
 HEADERS: Final = ("NODE", "STATUS", "ADDRESS", "EXIT", "STARTED", "TOOK", "REASON")
 SHOWN: Final = 20
 
 
-def one_of(reader: Reader, found: Found, address: str) -> MemberView:
+def one_of(reader: Records, found: Found, address: str) -> MemberView:
     """The one that the address names. Raises InputError where its attempt has not begun."""
     job, index, member = found.job, found.index, found.member
     assert job is not None
@@ -72,7 +71,7 @@ def print_members(members: list[MemberView]) -> None:
         click.echo(f"… of {len(members)}: {words}; --json has all of them")
 
 
-def member_object(each: MemberView, logs: Path) -> dict[str, object]:
+def member_object(each: MemberView, logs: LogSource) -> dict[str, object]:
     return {
         "id": each.id,
         "label": each.label,
@@ -87,7 +86,7 @@ def member_object(each: MemberView, logs: Path) -> dict[str, object]:
         "reason": each.reason,
         "status_reason": each.status_reason,
         "image": each.image,
-        "log": str(logs / log_name(each.key.id)) if each.key.attempt else None,
+        "log": logs.path(each.key) if each.key.attempt else None,
         "truncated": each.truncated,
     }
 
@@ -123,7 +122,7 @@ def member_child(job: JobView, each: MemberView) -> dict[str, object]:
     }
 
 
-def telling(reader: Reader, job: JobView, task: TaskView) -> AttemptKey:
+def telling(reader: Records, job: JobView, task: TaskView) -> AttemptKey:
     """Whose log says most of how a task ended: its own, or that of the first of the main node that failed."""
     alone = AttemptKey(job.id, task.index or 0, task.attempts)
     main = [each for each in reader.members(job, alone.idx) if each.main]

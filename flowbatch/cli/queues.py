@@ -112,11 +112,13 @@ def resolved(name: str, names: list[str]) -> str:
 
 def asked(place: Place, verb: str, **arguments: str) -> Any:
     """The engine knows best; without one, what a life would begin with is looked at."""
-    if place.folder.exists() and place.folder.holder() is not None:
+    if place.held:
         try:
             return place.ask(verb, **arguments)
         except BackendUnavailable:
-            pass  # it has just ended
+            if place.server is not None:
+                raise
+            # it has just ended
     from flowbatch.clock import SystemClock
     from flowbatch.core.snapshot import overview, snapshot
 

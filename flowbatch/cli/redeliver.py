@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -34,10 +35,12 @@ def redeliver(
     They go out beside what is new, with the ids they had. With an engine on the folder it delivers them; without one, this
     command does, as long as the settings' `webhooks: {wait: 10s}` says.
     """
-    from flowbatch.store.outbox import Outbox
-
     if [first is not None or last is not None, event is not None, dead].count(True) != 1:
         raise InputError("redeliver takes one of --from and --to, --id, --dead: what is to be delivered again")
+    if place.channel is not None:
+        return redeliver_there(place, sink, first, last, event, dead, as_json)
+    from flowbatch.store.outbox import Outbox
+
     if not place.folder.exists():
         raise InputError(f"{place.folder.path}: there is no state folder here yet; --state names another")
     with Outbox(place.folder.database) as outbox:
@@ -69,6 +72,36 @@ def redeliver(
     return 0
 
 
+def redeliver_there(
+    place: Place, sink: str, first: str | None, last: str | None, event: str | None, dead: bool, as_json: bool
+) -> int:
+    """By the server of --server."""
+    from flowbatch.cli.events import seq_of as seq_at
+
+    assert place.channel is not None
+    body: dict[str, object] = {"sink": sink}
+    if dead:
+        body["dead"] = True
+    elif event is not None:
+        body["event"] = event
+    else:
+        with place.records() as reader:
+            body["first"] = 1 if first is None else number_of(first, lambda: seq_at(reader, first) + 1)
+            if last is not None:
+                body["last"] = number_of(last, lambda: seq_at(reader, last))
+    told = place.channel.post("deliveries", "redeliver", body=body)
+    count = told["events"]
+    if as_json:
+        print_json({"sink": told["sink"], "events": count, "delivered_by": "engine", "owed": 0})
+    elif not count:
+        click.echo(f"Nothing was given up for {sink}.", err=True)
+    else:
+        click.echo(
+            f"The server delivers {count:,} event{'' if count == 1 else 's'} to {sink}; see `flowbatch deliveries`."
+        )
+    return 0
+
+
 def span_of(outbox: Outbox, first: str | None, last: str | None, event: str | None) -> tuple[int, int]:
     from flowbatch.cli.events import seq_of as seq_at
     from flowbatch.hooks.identity import seq_of
@@ -80,16 +113,16 @@ def span_of(outbox: Outbox, first: str | None, last: str | None, event: str | No
         except ValueError as error:
             raise InputError(f"--id: {error}") from None
     else:
-        low = 1 if first is None else number_of(outbox, first, seq_at(outbox, first) + 1)
-        high = end if last is None else min(number_of(outbox, last, seq_at(outbox, last)), end)
+        low = 1 if first is None else number_of(first, lambda: seq_at(outbox, first) + 1)
+        high = end if last is None else min(number_of(last, lambda: seq_at(outbox, last)), end)
     if not 1 <= low <= high <= end:
         raise InputError(f"there are no such events: the log has 1..{end:,}")
     return low, high
 
 
-def number_of(outbox: Outbox, text: str, else_: int) -> int:
+def number_of(text: str, at: Callable[[], int]) -> int:
     """A number means that event itself, a time what came after it."""
-    return int(text) if text.isascii() and text.isdigit() else else_
+    return int(text) if text.isascii() and text.isdigit() else at()
 
 
 async def deliver_here(place: Place, verb: str, arguments: dict[str, object]) -> int:

@@ -59,6 +59,12 @@ def run(
     logs.configure()
     if detach and dry_run:
         raise InputError("--dry-run and --detach: a dry run takes a moment and is not worth the background; choose one")
+    if place.server is not None and not dry_run:
+        from flowbatch.cli.attached import run_elsewhere
+
+        if allow:
+            raise InputError("--allow: what containers may is said by the server's own settings; leave it out")
+        return run_elsewhere(place, workflow, params, only, detach=detach, as_json=as_json)
     plan = load_plan(place, workflow, params, only, run_id=run_id, allow=allow, register=True)
     for warning in plan.warnings:
         click.echo(f"{warning} (warning)", err=True)

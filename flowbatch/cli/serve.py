@@ -115,7 +115,10 @@ def serve(
             click.echo(f"Watching {each.path}", err=True)
 
     watching = [partial(watched, place, each, insecure_folder) for each in said.folders]
-    return anyio.run(run, place.folder, place.settings, listening, read_again, started, watching)
+    from flowbatch.cli.watching import compiler
+
+    compiling = partial(compiler, place)
+    return anyio.run(run, place.folder, place.settings, listening, read_again, started, watching, compiling)
 
 
 def over(given: Serve, settings: Serve) -> Serve:

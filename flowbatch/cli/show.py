@@ -14,8 +14,8 @@ from flowbatch.core.members import layout_of
 from flowbatch.errors import InputError
 
 if TYPE_CHECKING:
+    from flowbatch.cli.records import Records
     from flowbatch.model.jobspec import JobSpec
-    from flowbatch.store.reader import Reader
     from flowbatch.store.results import AttemptView, Found, JobView, MemberView, RunView, TaskView
 
 FAILED_SHOWN: Final = 10
@@ -29,7 +29,7 @@ def show(place: Place, address: str, as_json: bool) -> int:
     """Show a run, a job, a child or an attempt in detail."""
     from flowbatch.cli import details
 
-    with place.reader() as reader:
+    with place.records() as reader:
         found = reader.resolve(address)
         if found.job is None and found.run is not None:
             if as_json:
@@ -46,7 +46,7 @@ def show(place: Place, address: str, as_json: bool) -> int:
     return 0
 
 
-def show_task(place: Place, reader: Reader, found: Found, address: str, *, as_json: bool) -> None:
+def show_task(place: Place, reader: Records, found: Found, address: str, *, as_json: bool) -> None:
     from flowbatch.cli import details
 
     job, index = found.job, found.index
@@ -65,16 +65,16 @@ def show_task(place: Place, reader: Reader, found: Found, address: str, *, as_js
     task = reader.task(job, index)
     if as_json:
         if found.attempt is not None:
-            print_json(details.attempt_object(attempts[0], place.folder.logs))
+            print_json(details.attempt_object(attempts[0], place.logs))
         else:
-            print_json(details.task_details(reader, found.run, job, task, attempts, place.folder.logs))
+            print_json(details.task_details(reader, found.run, job, task, attempts, place.logs))
         return
     spec = reader.job_plan(job).spec
     if found.attempt is None:
         print_task(reader, found.run, job, task, spec)
         click.echo()
     members = reader.members(job, index, found.attempt)
-    print_attempts(place, attempts, logs=not members)
+    print_attempts(place, found, attempts, logs=not members)
     if members and attempts:
         from flowbatch.cli.members import print_members
 
@@ -85,20 +85,24 @@ def show_task(place: Place, reader: Reader, found: Found, address: str, *, as_js
 
 def example(found: Found, member: MemberView) -> str:
     """The address of one of several."""
-    run = "" if found.run is None or found.job is None else f"{found.run.id[:8]}/{found.job.name}"
+    return f"{address_of(found)}@{member.label}"
+
+
+def address_of(found: Found) -> str:
+    """Of one task."""
+    run = (found.job_id or "") if found.run is None or found.job is None else f"{found.run.id[:8]}/{found.job.name}"
     index = "" if found.job is None or found.job.size is None else f":{found.index}"
-    return f"{run}{index}@{member.label}"
+    return f"{run}{index}"
 
 
-def show_member(place: Place, reader: Reader, found: Found, address: str, *, as_json: bool) -> None:
+def show_member(place: Place, reader: Records, found: Found, address: str, *, as_json: bool) -> None:
     from flowbatch.cli.members import member_object, member_reason, one_of
     from flowbatch.cli.rows import took_text
-    from flowbatch.model.ids import log_name
 
     each, job = one_of(reader, found, address), found.job
     assert job is not None
     if as_json:
-        print_json({"kind": "node" if each.node is not None else "container", **member_object(each, place.folder.logs)})
+        print_json({"kind": "node" if each.node is not None else "container", **member_object(each, place.logs)})
         return
     layout = layout_of(reader.job_plan(job).spec)
     assert layout is not None
@@ -115,7 +119,7 @@ def show_member(place: Place, reader: Reader, found: Found, address: str, *, as_
         ("started", time_text(each.started_at) if each.started_at else ""),
         ("ended", time_text(each.stopped_at) if each.stopped_at else ""),
         ("took", took_text(each.started_at, each.stopped_at) if each.stopped_at else ""),
-        ("log", str(place.folder.logs / log_name(each.key.id))),
+        ("log", place.logs.path(each.key) or place.command("logs", address)),
         *program_fields(spec),
     ]
     print_fields(fields)
@@ -125,7 +129,7 @@ def had(attempts: Sequence[AttemptView]) -> str:
     return f"it has had {len(attempts)}" if attempts else "it has had none yet"
 
 
-def show_run(place: Place, reader: Reader, run: RunView) -> None:
+def show_run(place: Place, reader: Records, run: RunView) -> None:
     from flowbatch.cli.lists import JOB_HEADERS, job_cells
     from flowbatch.cli.rows import took_text
 
@@ -152,7 +156,7 @@ def show_run(place: Place, reader: Reader, run: RunView) -> None:
     print_table(JOB_HEADERS, rows)
 
 
-def show_job(reader: Reader, run: RunView | None, job: JobView) -> None:
+def show_job(reader: Records, run: RunView | None, job: JobView) -> None:
     from flowbatch.cli.lists import JOB_HEADERS, job_cells
     from flowbatch.cli.rows import counts_text
     from flowbatch.model.status import Status
@@ -181,7 +185,7 @@ def show_job(reader: Reader, run: RunView | None, job: JobView) -> None:
             click.echo(f"… of {job.counts[Status.FAILED]} FAILED children.")
 
 
-def print_task(reader: Reader, run: RunView | None, job: JobView, task: TaskView, spec: JobSpec) -> None:
+def print_task(reader: Records, run: RunView | None, job: JobView, task: TaskView, spec: JobSpec) -> None:
     from flowbatch.cli.rows import task_reason
 
     fields = [
@@ -222,7 +226,7 @@ def program_fields(spec: JobSpec) -> list[tuple[str, str]]:
     ]
 
 
-def spec_fields(reader: Reader, run: RunView | None, spec: JobSpec) -> list[tuple[str, str]]:
+def spec_fields(reader: Records, run: RunView | None, spec: JobSpec) -> list[tuple[str, str]]:
     from flowbatch.cli.check import details_of, span_text
     from flowbatch.cli.members import words_on
     from flowbatch.model.jobspec import title_of
@@ -247,11 +251,9 @@ def spec_fields(reader: Reader, run: RunView | None, spec: JobSpec) -> list[tupl
     ]
 
 
-def print_attempts(place: Place, attempts: Sequence[AttemptView], *, logs: bool = True) -> None:
+def print_attempts(place: Place, found: Found, attempts: Sequence[AttemptView], *, logs: bool = True) -> None:
     """`logs`: of several nodes or containers, each has its own."""
     from flowbatch.cli.rows import took_text
-    from flowbatch.model.ids import log_name
-    from flowbatch.tasklogs import is_cut
 
     if not attempts:
         click.echo("No attempt has begun yet.")
@@ -275,10 +277,10 @@ def print_attempts(place: Place, attempts: Sequence[AttemptView], *, logs: bool 
         which = "" if len(numbers) == len(attempts) else f" of attempt {', '.join(numbers)}"
         click.echo(f"image{which}: {clean(image)}")
     for each in attempts:
-        path = place.folder.logs / log_name(each.key.id)
-        note = "" if path.exists() else " (there is none)"
+        path = place.logs.path(each.key) or place.command("logs", f"{address_of(found)}#{each.key.attempt}")
+        note = " (there is none)" if place.logs.size(each.key) is None else ""
         click.echo(f"log of attempt {each.key.attempt}: {path}{note}")
-        if each.truncated or is_cut(path):
+        if each.truncated or place.logs.is_cut(each.key):
             click.echo("  it was capped: its beginning is gone")
 
 

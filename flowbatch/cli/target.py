@@ -11,7 +11,7 @@ from flowbatch.model.stimuli import Target
 
 def resolve_target(place: Place, address: str) -> tuple[Target, dict[str, Any]]:
     """The target, and the same as arguments of a verb. Raises InputError where the address means nothing here."""
-    with place.fresh_reader() as reader:
+    with place.records() if place.server is not None else place.fresh_reader() as reader:
         found = reader.resolve(address)
     if found.member is not None:
         raise InputError(f"{address}: nodes and containers live and end with their job; name that, without the @")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,10 +21,13 @@ from flowbatch.model.bucket import Bucket
 from flowbatch.spec.pinning import pinned
 
 if TYPE_CHECKING:
+    from flowbatch.http.native.running import Compile
+    from flowbatch.serve import Grounds
     from flowbatch.settings import Settings
     from flowbatch.spec.compile import Plan
     from flowbatch.spec.serving import Folder
 
+SUBMITTED = "submitted"  # below the state folder
 MARK = ":"  # between the principal of a folder of the settings and the name of a file there
 
 
@@ -78,6 +81,18 @@ def open_library(
         if rule.runs_per_minute is not None:
             pace = Bucket(rule.runs_per_minute / 60, clock.now(), rule.runs_per_minute)
         yield Library(folder, inbox, compile, desk, clock, rows, pace)
+
+
+def compiler(place: Place, grounds: Grounds) -> Compile:
+    """Of workflows that are submitted: they lie nowhere, so that an empty folder of the server's stands for theirs."""
+    folder = place.folder.path / SUBMITTED
+
+    def compile(file: str, text: bytes, params: Mapping[str, str], only: Sequence[str], principal: str) -> Plan:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        now = place.governed(grounds.settings())
+        return plan_text(now, text, file, str(folder), params, only, register=True, served_for=principal)
+
+    return compile
 
 
 def make_inbox(folder: WatchedFolder, inbox: WatchedFolder) -> None:

@@ -12,7 +12,7 @@ from flowbatch.errors import BackendUnavailable, InputError
 from flowbatch.model.status import RunStatus, Status
 
 if TYPE_CHECKING:
-    from flowbatch.store.reader import Reader
+    from flowbatch.cli.records import Records
     from flowbatch.store.results import Found, JobView, RunView, TaskView
 
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def why(place: Place, address: str, as_json: bool) -> int:
     """Say in one sentence what a run, a job or a child waits for, or how it ended."""
-    with place.reader() as reader:
+    with place.records() as reader:
         found = reader.resolve(address)
         run, job, index = found.run, found.job, found.index
         if job is None:
@@ -46,7 +46,7 @@ def why(place: Place, address: str, as_json: bool) -> int:
     return 0
 
 
-def of_member(place: Place, reader: Reader, found: Found, address: str, *, as_json: bool) -> int:
+def of_member(place: Place, reader: Records, found: Found, address: str, *, as_json: bool) -> int:
     from flowbatch.cli.members import member_reason, one_of
 
     each = one_of(reader, found, address)
@@ -75,7 +75,7 @@ def first_of(indices: tuple[tuple[int, int], ...] | None) -> int:
     return 0 if indices is None else indices[0][0]
 
 
-def of_run(place: Place, reader: Reader, run: RunView) -> str:
+def of_run(place: Place, reader: Records, run: RunView) -> str:
     from flowbatch.core.dependencies import DEPENDENT_FAILED
 
     jobs = reader.jobs(run)
@@ -95,11 +95,11 @@ def of_run(place: Place, reader: Reader, run: RunView) -> str:
     return f"{name} FAILED{reason}: {len(failed)} of {len(jobs)} jobs did; {ended(reader, run, telling, None)}"
 
 
-def of_job(place: Place, reader: Reader, run: RunView | None, job: JobView, index: int | None) -> str:
+def of_job(place: Place, reader: Records, run: RunView | None, job: JobView, index: int | None) -> str:
     status = job.status if index is None else reader.task(job, index).status
     if status.terminal:
         return ended(reader, run, job, index)
-    if place.folder.holder() is None:
+    if not place.held:
         return interrupted(place, run, job, index, status)
     try:
         told = place.ask("why", job=job.id, index=index)
@@ -125,7 +125,7 @@ def interrupted(place: Place, run: RunView | None, job: JobView, index: int | No
     return f"no engine runs: {name_of(job, index)} {how}; {resume} continues it"
 
 
-def ended(reader: Reader, run: RunView | None, job: JobView, index: int | None) -> str:
+def ended(reader: Records, run: RunView | None, job: JobView, index: int | None) -> str:
     from flowbatch.core.dependencies import DEPENDENT_FAILED
 
     if job.size is not None and index is None:
@@ -140,7 +140,7 @@ def ended(reader: Reader, run: RunView | None, job: JobView, index: int | None) 
     return f"{name} {task.status.name}: {attempt_text(reader, job, task)}"
 
 
-def attempt_text(reader: Reader, job: JobView, task: TaskView) -> str:
+def attempt_text(reader: Records, job: JobView, task: TaskView) -> str:
     from flowbatch.cli.rows import task_reason, took_text
 
     took = f" after {took_text(task.started_at, task.stopped_at)}" if task.started_at is not None else ""
@@ -151,7 +151,7 @@ def attempt_text(reader: Reader, job: JobView, task: TaskView) -> str:
     return f"attempt {task.attempts} {how}{took}{reason}{no_further(reader, job, task)}"
 
 
-def no_further(reader: Reader, job: JobView, task: TaskView) -> str:
+def no_further(reader: Records, job: JobView, task: TaskView) -> str:
     """Why it was not tried again, where its reason does not say it already (aws-batch.md §4)."""
     from flowbatch.core.ending import EXITED, FAILED_TO_START, HOST_LOST, TIMED_OUT
 
@@ -169,7 +169,7 @@ def no_further(reader: Reader, job: JobView, task: TaskView) -> str:
     return f", and a rule of its `retry` exits on that ({most} attempts were allowed)"
 
 
-def array_ended(reader: Reader, run: RunView | None, job: JobView) -> str:
+def array_ended(reader: Records, run: RunView | None, job: JobView) -> str:
     failed = job.counts.get(Status.FAILED, 0)
     if not failed:
         reason = f" ({job.row.status_reason})" if job.row.status_reason else ""
@@ -183,7 +183,7 @@ def array_ended(reader: Reader, run: RunView | None, job: JobView) -> str:
     )
 
 
-def because(reader: Reader, run: RunView | None, job: JobView, index: int | None) -> str:
+def because(reader: Records, run: RunView | None, job: JobView, index: int | None) -> str:
     """Which needed job failed."""
     spec = reader.job_plan(job).spec
     sources = {} if run is None else {each.id: each for each in reader.jobs(run)}

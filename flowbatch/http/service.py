@@ -27,6 +27,7 @@ from flowbatch.store.reader import Reader
 if TYPE_CHECKING:
     from flowbatch.core.state import State
     from flowbatch.engine.loop import Engine
+    from flowbatch.http.native.running import Compile
     from flowbatch.model.access import AuditRow
     from flowbatch.model.definition import DefinitionRow
     from flowbatch.store.results import JobView
@@ -69,6 +70,7 @@ class Service:
         self.master = master
         self.pages = Pages(master)
         self.reader = Reader(database)
+        self.compile: Compile | None = None  # what is submitted as a workflow's text, by who knows how
         self.live = Live(engine, self.reader, hold_ups)
         self.verbs = Verbs(engine)
         self.around = Surroundings(folder, os.path.expanduser("~"), root=os.geteuid() == 0)

@@ -25,6 +25,10 @@ class ConnectionLost(BackendUnavailable):
     """In the middle of an answer."""
 
 
+class NotThere(InputError):
+    """The server knows nothing of that."""
+
+
 class OverUnix(http.client.HTTPConnection):
     def __init__(self, path: Path, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
@@ -162,7 +166,9 @@ class Channel:
             raise BackendUnavailable(f"{self}: {said} ({answer.status})")
         if answer.status == 403 and self._key is None:
             said += "; FLOWBATCH_KEY or --key-file gives a key"
-        raise InputError(said if answer.status in (400, 404) else f"{self}: {said}")
+        if answer.status == 404:
+            raise NotThere(said)
+        raise InputError(said if answer.status == 400 else f"{self}: {said}")
 
 
 def messages(answer: http.client.HTTPResponse) -> Iterator[tuple[str, Any]]:

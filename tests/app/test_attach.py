@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_run_in_the_server_looks_like_one_here(flowbatch: Commands) -> None:
-    server, _ = start(flowbatch)
+    server, url = start(flowbatch)
     good = flowbatch.write("good.yaml", "jobs: {a: {script: echo hello}, b: {needs: a, script: 'true'}}\n")
     done = flowbatch.call("run", good)
     assert done.code == 0, done
@@ -24,6 +24,10 @@ def test_a_run_in_the_server_looks_like_one_here(flowbatch: Commands) -> None:
     done = flowbatch.call("run", bad)
     assert done.code == 1, done
     assert "a:2                   FAILED     exit 2" in done.out
+    assert "1 of 3 children, exit 2\n      broken\n      flowbatch --state" in done.out
+    elsewhere = ("--server", url, "--key-file", flowbatch.state / "admin.key")
+    done = flowbatch.call(*elsewhere, "run", bad)
+    assert done.code == 1, done
     assert "1 of 3 children, exit 2\n      broken\n      flowbatch --state" in done.out
     run = flowbatch.ok("run", good, "--detach").out.strip()
     assert flowbatch.ok("resume", run).out.count("SUCCEEDED") >= 3

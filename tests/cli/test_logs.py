@@ -9,6 +9,7 @@ import pytest
 
 from flowbatch.cli.loglines import shown
 from flowbatch.cli.logs import Over, followed
+from flowbatch.cli.logsource import LogFiles
 from flowbatch.cli.main import run
 from flowbatch.folder import StateFolder
 from flowbatch.model.ending import Evidence
@@ -175,8 +176,8 @@ def following(folder: StateFolder, history: History, tail: int | None) -> tuple[
     reader = Reader(folder.database)
     found = reader.resolve("flow/b:2")
     assert found.job is not None
-    over = Over(reader, found.job, history.key("b:2"), path)
-    return path, (line.text for line in followed(path, tail, over)), reader
+    over = Over(reader, found.job, history.key("b:2"), LogFiles(folder.logs))
+    return path, (line.text for line in followed(tail, over)), reader
 
 
 @pytest.mark.slow

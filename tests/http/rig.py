@@ -25,7 +25,7 @@ from flowbatch.http.service import Limits
 from flowbatch.model.jobspec import Environment, Queue
 from flowbatch.model.resources import Resources
 from flowbatch.model.stimuli import Resume
-from flowbatch.serve import Listening, Serving, serving
+from flowbatch.serve import Compiling, Listening, Serving, serving
 from flowbatch.settings import Settings
 
 FAKE: Final = Settings((Environment("default", "fake", Resources(4000, 8192, 1)),), (Queue("default"),))
@@ -130,10 +130,15 @@ class Rig:
 
 @asynccontextmanager
 async def a_server(
-    folder: Path, settings: Settings = FAKE, *, limits: Limits | None = None, open_to_all: bool = False
+    folder: Path,
+    settings: Settings = FAKE,
+    *,
+    limits: Limits | None = None,
+    open_to_all: bool = False,
+    compiling: Compiling | None = None,
 ) -> AsyncIterator[Rig]:
     listening = Listening((("127.0.0.1", 0),), limits=limits or Limits(), open_to_all=open_to_all)
-    async with serving(StateFolder(folder / "state"), settings, listening) as running:
+    async with serving(StateFolder(folder / "state"), settings, listening, compiling=compiling) as running:
         yield Rig(running)
 
 

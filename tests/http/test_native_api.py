@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,10 +17,12 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from flowbatch.cli.context import Place
+from flowbatch.cli.watching import compiler
 from flowbatch.http import keys
 from flowbatch.http.native import table
 from flowbatch.http.native.routes import NativeRoute
-from flowbatch.model.ids import JobId, Millis, RunId
+from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId, log_name
 from flowbatch.model.jobspec import FakeScript, JobPlan, JobSpec, RunPlan
 from flowbatch.model.resources import Resources
 from flowbatch.model.status import RunStatus, Status
@@ -349,6 +352,118 @@ async def test_who_does_not_read_holds_no_memory_and_is_cut_off(tmp_path: Path) 
         assert not got.endswith(b"0\r\n\r\n")  # it was not the end
 
 
+# --- logs
+
+
+async def test_a_log_whole_in_part_and_from_its_end(tmp_path: Path) -> None:
+    async with a_server(tmp_path) as rig:
+        await submit(rig, (SINGLE, spec("one")), (ARRAY, spec("many", 2)))
+        await ended(rig)
+        path = log_of(rig, SINGLE)
+        text = b"".join(b"17900000000%02d o line %d\n" % (number, number) for number in range(20))
+        path.with_name(path.name + ".1").write_bytes(text[:100])
+        path.write_bytes(text[100:])
+        whole = await ask(rig, f"/jobs/{SINGLE}/log")
+        assert (whole.status, whole.body) == (200, text)
+        assert whole.headers["content-type"] == "text/plain; charset=utf-8"
+        assert whole.headers["content-disposition"].startswith("attachment")
+        assert whole.headers["x-flowbatch-size"] == str(len(text))
+        part = await ask(rig, f"/jobs/{SINGLE}/log?offset=90&limit=30")
+        assert (part.body, part.headers["content-range"]) == (text[90:120], f"bytes 90-119/{len(text)}")
+        for said, first, last in (
+            ("bytes=0-9", 0, 9),
+            ("bytes=95-", 95, len(text) - 1),
+            ("bytes=5-99999", 5, len(text) - 1),
+        ):
+            ranged = await ask(rig, f"/jobs/{SINGLE}/log", Range=said)
+            assert (ranged.status, ranged.body) == (206, text[first : last + 1]), said
+            assert ranged.headers["content-range"] == f"bytes {first}-{last}/{len(text)}"
+        for said in ("bytes=99999-", "bytes=9-1"):
+            assert (await ask(rig, f"/jobs/{SINGLE}/log", Range=said)).status == 416
+        assert (await ask(rig, f"/jobs/{SINGLE}/log?tail=2")).body == text[-len(b"1790000000018 o line 18\n") * 2 :]
+        assert (await ask(rig, f"/jobs/{ARRAY}/log?index=1")).body == b""
+        assert (await ask(rig, f"/jobs/{ARRAY}/log?index=2")).status == 400
+        assert (await ask(rig, f"/jobs/{SINGLE}/log?attempt=2")).status == 404
+        assert (await ask(rig, f"/jobs/{SINGLE}/log?member=0")).status == 404
+
+
+async def test_a_log_is_followed_over_its_rotation_to_the_attempts_end(tmp_path: Path) -> None:
+    async with a_server(tmp_path) as rig:
+        await submit(rig, (SINGLE, spec("one", duration_ms=FOR_EVER)))
+        path = log_of(rig, SINGLE)
+        path.write_bytes(b"1 o old\n1 o one\n")
+        got: list[bytes] = []
+        seen = {b"one": anyio.Event(), b"two": anyio.Event(), b"three": anyio.Event()}
+
+        def read() -> None:
+            with urllib.request.urlopen(requested(rig, f"/jobs/{SINGLE}/log?follow=true&tail=1"), timeout=30) as answer:
+                for line in answer:
+                    got.append(line)
+                    anyio.from_thread.run_sync(seen[line.split()[2]].set)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anyio.to_thread.run_sync, read)
+            with anyio.fail_after(20):
+                await seen[b"one"].wait()
+                with path.open("ab") as file:
+                    file.write(b"2 o two\n")
+                path.rename(path.with_name(path.name + ".1"))
+                path.write_bytes(b"3 e three\n")
+                await seen[b"three"].wait()
+            await ask(rig, "/terminate", {"address": "last"})
+        assert got == [b"1 o one\n", b"2 o two\n", b"3 e three\n"]
+
+
+def log_of(rig: Rig, job: str) -> Path:
+    path = rig.running.app.folder.logs / log_name(AttemptKey(JobId(job), 0, 1).id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+# --- submitting
+
+
+async def test_a_workflow_is_submitted_by_who_may_do_all_that_it_comes_to(tmp_path: Path) -> None:
+    place = Place(str(tmp_path / "state"), None)
+    async with a_server(tmp_path, compiling=partial(compiler, place)) as rig:
+        text = "params: {n: {type: integer, default: 2}}\njobs: {a: {array: '${{ params.n }}', command: ['true']}}\n"
+        got = await ask(rig, "/runs", {"workflow": text, "name": "render.yaml", "params": {"n": "3"}})
+        assert got.status == 200, got
+        await ended(rig, got.json["run"])
+        found = await get(rig, f"/runs/{got.json['run']}")
+        assert (found["workflow"], found["params"], found["jobs"][0]["array"]) == ("render", {"n": 3}, 3)
+        for body, status, said in (
+            (
+                {"workflow": "jobs: {a: {needs: b, command: [x]}}"},
+                400,
+                "workflow.yaml:1:19: jobs.a.needs: unknown job 'b'",
+            ),
+            ({"workflow": "jobs: ["}, 400, "workflow.yaml:2:1: a value is missing"),
+            ({"workflow": "jobs: {a: {command: [x], vcpus: 1000}}"}, 400, "vcpus"),
+            (
+                {"workflow": "jobs: {a: {command: [x]}}\nsecrets: {T: {env: HOME}}"},
+                400,
+                "secrets from its settings alone",
+            ),
+            ({"workflow": text, "name": "../render.yaml"}, 400, "a file's name is needed"),
+            ({"workflow": text, "params": {"m": "3"}}, 400, "m"),
+            ({"name": "render.yaml"}, 400, "workflow"),
+        ):
+            got = await ask(rig, "/runs", body)
+            assert (got.status, said in got.json["message"]) == (status, True), (body, got)
+        everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+        only = {"StringNotLike": {"batch:Image": "busybox*"}}
+        name, secret = await rig.key("some", everything, {**everything, "Effect": "Deny", "Condition": only})
+        key = keys.token(name.removeprefix(keys.PREFIX), secret)
+        body = {"workflow": "jobs: {a: {image: alpine, command: [x]}}"}
+        got = await ask(rig, "/runs", body, key=key)
+        assert got.status == 403, got
+        name, secret = await rig.key("submitter", {**everything, "Action": "flowbatch:SubmitRun"})
+        got = await ask(rig, "/runs", {"workflow": text}, key=keys.token(name.removeprefix(keys.PREFIX), secret))
+        assert (got.status, "batch:" in got.json["message"]) == (403, True), got
+        assert len((await get(rig, "/runs"))["runs"]) == 1
+
+
 # --- who may
 
 
@@ -363,6 +478,8 @@ NEEDED: Final[dict[str, Any]] = {
     "Cancel": {"address": "last"},
     "Terminate": {"address": "last"},
     "Retry": {"address": "last"},
+    "SubmitRun": {"workflow": "jobs: {a: {script: 'true'}}"},
+    "Redeliver": {"sink": "hook", "dead": True},
 }
 
 
@@ -382,11 +499,11 @@ async def test_nobody_may_what_no_policy_allows(tmp_path: Path) -> None:
         everything = {"Effect": "Allow", "Action": "flowbatch:*", "Resource": "*"}
         for route in table.ROUTES:
             more = NEEDED.get(route.name, "")
-            query, body = (more, None) if isinstance(more, str) else ("", more)
+            query, body = (more, {} if route.method == "POST" else None) if isinstance(more, str) else ("", more)
             path = filled(route) + query
             rig.running.server.authenticator._failures.counts.clear()  # each address has ten failures a minute
             for key in ("", mute, "fbk_nonsense"):
-                got = await ask(rig, path, {} if body is None and route.method == "POST" else body, key=key)
+                got = await ask(rig, path, body, key=key)
                 assert got.status == 403, (route.name, key, got)
             denied = {"Effect": "Deny", "Action": route.action, "Resource": "*"}
             name, secret = await rig.key(f"no{route.name}", everything, denied)

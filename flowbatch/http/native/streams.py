@@ -51,6 +51,8 @@ class Stream:
             async for piece in pieces:
                 if raw.transport is None or raw.transport.is_closing():
                     break
+                if not piece:
+                    continue  # nothing yet: only whether somebody listens was looked at
                 with anyio.fail_after(self.slow_s):
                     await response.write(piece)
             await response.write_eof()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from flowbatch.http.native import changing, overviews, reading, shapes
+from flowbatch.http.native import changing, logs, overviews, reading, running, shapes
 from flowbatch.http.native.routes import NativeRoute, Router, get, post
 from flowbatch.http.native.streams import EVENTS
 
@@ -24,11 +24,17 @@ ROUTES: Final[tuple[NativeRoute, ...]] = (
     get("/jobs/{job}/attempts", "ListAttempts", reading.list_attempts, shapes.AttemptsSaid, takes=reading.OfTask),
     get("/jobs/{job}/members", "ListMembers", reading.list_members, shapes.MembersSaid, takes=reading.OfTask),
     get("/jobs/{job}/why", "Explain", reading.explain, shapes.WhySaid, takes=reading.OfChild),
+    get("/jobs/{job}/log", "GetLog", logs.get_log, takes=logs.Log, kinds=(logs.TEXT,)),
     get("/resolve", "Resolve", reading.resolve, shapes.FoundSaid, takes=reading.Address),
     get("/events", "ListEvents", reading.list_events, shapes.EventsSaid, takes=reading.Since, kinds=(EVENTS,)),
     get("/queues", "ListQueues", overviews.list_queues),
     get("/queues/{queue}", "GetQueue", overviews.get_queue),
     get("/environments", "ListEnvironments", overviews.list_environments),
+    get("/schedules", "ListSchedules", overviews.list_schedules),
+    get("/deliveries", "ListDeliveries", overviews.list_deliveries, takes=overviews.Deliveries),
+    post("/runs", "SubmitRun", running.submit_run, shapes.SubmittedSaid, takes=running.Submission),
+    post("/deliveries/redeliver", "Redeliver", overviews.redeliver, takes=overviews.Redelivery),
+    post("/sinks/{sink}/enable", "EnableSink", overviews.enable_sink, takes=overviews.Enabling),
     post("/cancel", "Cancel", changing.cancel, takes=changing.Stop),
     post("/terminate", "Terminate", changing.terminate, takes=changing.Stop),
     post("/retry", "Retry", changing.retry, takes=changing.Change),

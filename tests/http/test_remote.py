@@ -1,0 +1,131 @@
+"""Verbs with --server: what they print of a server is what they print of its folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import anyio.to_thread
+import pytest
+
+from flowbatch.cli.main import run
+from flowbatch.model.ids import AttemptKey, JobId, log_name
+from flowbatch.model.jobspec import FakeScript
+from tests.http.rig import Rig, a_server
+from tests.http.test_native_api import ARRAY, FOR_EVER, RUN, SINGLE, ended, spec, submit
+
+OPEN = "99999999-2222-4333-8444-555555555555"
+
+
+class Both:
+    """A verb, asked of the folder and of the server."""
+
+    def __init__(self, rig: Rig, output: pytest.CaptureFixture[str]) -> None:
+        folder = rig.running.app.folder
+        self.here = ["--state", str(folder.path)]
+        self.there = ["--server", rig.url, "--key-file", str(folder.admin_key)]
+        self._output = output
+
+    async def told(self, options: list[str], *words: str) -> tuple[int, str, str]:
+        self._output.readouterr()
+        code = await anyio.to_thread.run_sync(run, [*options, *words])
+        out, err = self._output.readouterr()
+        for option in (" ".join(self.here), " ".join(self.there)):
+            out, err = out.replace(f"flowbatch {option}", "flowbatch"), err.replace(f"flowbatch {option}", "flowbatch")
+        kept = [line for line in err.splitlines() if not line.startswith("Children of arrays")]  # of our own settings
+        return code, out, "\n".join(kept)
+
+    async def same(self, *words: str) -> str:
+        here, there = await self.told(self.here, *words), await self.told(self.there, *words)
+        assert here == there, words
+        assert here[0] == 0, here
+        return here[1]
+
+
+async def history(rig: Rig) -> None:
+    """A run that has failed, and one that goes on."""
+    many = spec("many", 3, by_index={1: FakeScript(exit_code=3)})
+    await submit(rig, (SINGLE, spec("one")), (ARRAY, many))
+    await ended(rig)
+    write_log(rig, SINGLE, 0, "o hello")
+    for index in range(3):
+        write_log(rig, ARRAY, index, "o one", "o two", "o three", "e broken")
+    await submit(rig, ("cccccccc-2222-4333-8444-555555555555", spec("long", 6, duration_ms=FOR_EVER)), run=OPEN)
+
+
+def write_log(rig: Rig, job: str, index: int, *lines: str) -> None:
+    """As a backend does that runs programs."""
+    path = rig.running.app.folder.logs / log_name(AttemptKey(JobId(job), index, 1).id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"1790000000000 {line}\n" for line in lines), encoding="ascii")
+
+
+async def test_what_is_shown_of_a_server_is_what_is_shown_of_its_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with a_server(tmp_path) as rig:
+        await history(rig)
+        both = Both(rig, capsys)
+        for words in (
+            "runs", "runs --json", "runs --limit 1", f"jobs {RUN}", f"jobs {RUN} --all --json", f"jobs {RUN} --status failed",
+            f"jobs {OPEN[:8]} --all", f"show {RUN}", f"show {RUN} --json", f"show {RUN[:6]}/many --json", f"show {ARRAY}",
+            f"logs {RUN}/one", f"logs {RUN}/many:1 --timestamps", f"logs {RUN}", f"logs {RUN}/many:0 --tail 2 --json",
+            f"logs -f {RUN}/many:0", f"why {RUN}", f"why {RUN}/many:1", f"why {OPEN}/long:5", f"why {OPEN} --json",
+            "events --limit 5", "events --since 2 --json", f"events -f --run {RUN}", "queues", "queues show default",
+            "queues --json", "environments", "environments show default --json", "schedules", "deliveries --json",
+            "deliveries --failed", f"graph {RUN}",
+        ):  # fmt: skip
+            assert await both.same(*words.split()), words
+        one = await both.told(both.there, "show", f"{RUN}/many:1")
+        assert f"log of attempt 1: flowbatch logs '{RUN[:8]}/many:1#1'" in one[1]
+        here = json.loads((await both.told(both.here, "show", f"{RUN}/many:1", "--json"))[1])
+        there = json.loads((await both.told(both.there, "show", f"{RUN}/many:1", "--json"))[1])
+        assert there["history"][0].pop("log") is None
+        here["history"][0].pop("log")
+        assert here == there
+
+
+async def test_what_is_changed_through_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with a_server(tmp_path) as rig:
+        await history(rig)
+        both = Both(rig, capsys)
+        code, out, _ = await both.told(both.there, "cancel", f"{OPEN}/long:4-5")
+        assert (code, out) == (0, f"{OPEN}/long:4-5: 2 tasks cancelled.\n")
+        code, out, _ = await both.told(both.there, "terminate", OPEN, "--reason", "enough")
+        assert (code, out) == (0, f"{OPEN}: 4 tasks terminated or cancelled.\n")
+        await ended(rig, OPEN)
+        code, out, _ = await both.told(both.there, "retry", f"{OPEN}/long:failed")
+        assert (code, out) == (0, "Reopened in the running engine: long\n")
+
+
+async def test_what_goes_wrong_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with a_server(tmp_path) as rig:
+        both = Both(rig, capsys)
+        key = rig.running.app.folder.admin_key
+        open_key = tmp_path / "key"
+        open_key.write_text("fbk_", encoding="ascii")
+        open_key.chmod(0o644)
+        empty = tmp_path / "empty"
+        empty.touch(mode=0o600)
+        for words, code, said in (
+            (["--server", "http://127.0.0.1:1", "runs"], 5, "the server does not answer"),
+            (["--server", "ftp://x", "runs"], 2, "a server's URL is needed"),
+            (["--server", "http://batch.example", "--key-file", str(key), "runs"], 2, "use https"),
+            (["--server", rig.url, "runs"], 2, "FLOWBATCH_KEY or --key-file gives a key"),
+            (["--server", rig.url, "--key-file", str(open_key), "runs"], 2, "others may read this key"),
+            (["--server", rig.url, "--key-file", str(empty), "runs"], 2, "there is no key in it"),
+            (["--server", rig.url, "--key-file", str(tmp_path / "none"), "runs"], 2, "No such file"),
+            (["--server", rig.url, "gc"], 2, "works on a state folder here"),
+            ([*both.there, "jobs", "nope"], 2, "no run has this id or workflow"),
+            ([*both.there, "queues", "update", "default", "--priority", "3"], 2, "where its state folder is"),
+            ([*both.there, "resume"], 2, "a RUN is needed"),
+        ):
+            told = await both.told(words)
+            assert (told[0], said in told[2]) == (code, True), (words, told)
+
+
+def test_a_key_in_the_environment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(os.environ, "FLOWBATCH_KEY", "fbk_short")
+    assert run(["--server", "http://127.0.0.1:1", "runs"]) == 2
+    assert "FLOWBATCH_KEY is no key" in capsys.readouterr().err
