@@ -139,6 +139,19 @@ def api(report: Report) -> None:
     add("submit_job of boto3 to the start of a process, p50", "start_p50_ms", 15, "ms")
 
 
+def lists(report: Report) -> None:
+    found = module("api_lists")
+    whole, kinds = found["status_1000_ms"], ("status_100", "name", "prefix", "definition", "before", "after")
+    cpu = found["status_1000_cpu_ms"]
+    report.add(
+        "ListJobs, 1,000 of 1,000,000", "<= 20 ms", f"{whole:.1f} ms, {cpu:.1f} ms of CPU", whole, held=whole <= 20
+    )
+    worst = max(kinds, key=lambda kind: found[f"{kind}_ms"])
+    slowest, cpu = found[f"{worst}_ms"], max(found[f"{kind}_cpu_ms"] for kind in kinds)
+    was = f"{slowest:.1f} ms ({worst}), at most {cpu:.1f} ms of CPU"
+    report.add("ListJobs, 100 of 1,000,000, by any filter", "<= 20 ms", was, slowest, held=slowest <= 20)
+
+
 def latency(report: Report) -> None:
     found = module("slot_latency")
     p99 = found["p99_ms"]
@@ -218,6 +231,7 @@ ALL: dict[str, Callable[[Report], None]] = {
     "latency": latency,
     "queues": queues,
     "api": api,
+    "lists": lists,
     "fakes": fakes,
     "gangs": gangs,
     "hooks": hooks,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from flowbatch.http.native.running import Compile
     from flowbatch.model.access import AuditRow
     from flowbatch.model.definition import DefinitionRow
+    from flowbatch.store.pages import Listed
     from flowbatch.store.results import JobView
 
 BASES_MAX: Final = 1000  # revisions whose layers are kept
@@ -183,7 +184,7 @@ class Service:
 
     # --- jobs
 
-    def plan(self, job: JobView) -> JobPlan:
+    def plan(self, job: JobView | Listed) -> JobPlan:
         held = self._plans.get(job.no)
         if held is None:
             held = self.reader.job_plan(job)

@@ -6,9 +6,9 @@ from typing import Final, NamedTuple
 
 from pydantic_core import to_json
 
+from flowbatch.model.ids import JobId, Millis
 from flowbatch.model.status import Status
-from flowbatch.store import server_queries, views
-from flowbatch.store.results import JobView
+from flowbatch.store import server_queries
 from flowbatch.store.session import Session
 
 FOR_EVER: Final = 2**62
@@ -16,14 +16,26 @@ HIGHEST: Final = "\U0010ffff"
 
 
 class Listed(NamedTuple):
-    """A job of a page; of a single with how its task stands."""
+    """A job of a page; of a single with how its task stands. As SQLite gives it: a page has up to a thousand."""
 
-    job: JobView
+    no: int
+    id: JobId
+    status: int
+    rest: int
+    rest_reason: str | None
+    cancelled: int
+    terminated: int
+    status_reason: str | None
+    created_at: Millis
+    started_at: Millis | None
+    stopped_at: Millis | None
+    name: str
+    size: int | None  # None: a single
     definition: str
     share: str  # empty: none
     exit_code: int | None
     reason: str | None
-    status_reason: str | None
+    task_reason: str | None
 
 
 def by_status(session: Session, queue: str, status: Status, before: int | None, limit: int) -> list[int]:
@@ -98,13 +110,17 @@ def by_definitions(
     ]
 
 
-def listed(session: Session, numbers: list[int]) -> list[Listed]:
-    """In the order of the numbers."""
+def listed(session: Session, numbers: list[int]) -> tuple[list[Listed], dict[int, dict[Status, int]]]:
+    """In the order of the numbers; and of each array, by its number, how many of its children are in which status."""
     with session.snapshot():
-        rows = session.rows(server_queries.JOBS_OF_PAGE, to_json(numbers).decode())
-        arrays = [row[0] for row in rows if row[17] is not None]
-        counts: dict[int, dict[Status, int]] = {}
+        found = list(map(Listed._make, session.rows(server_queries.JOBS_OF_PAGE, to_json(numbers).decode())))
+        arrays = [each for each in found if each.size is not None]
+        counts: dict[int, dict[Status, int]] = {each.no: {} for each in arrays}
         if arrays:
-            for job, status, count in session.rows(server_queries.COUNTS_OF_PAGE, to_json(arrays).decode()):
-                counts.setdefault(job, {})[Status(status)] = count
-    return [Listed(views.job_view(row[:18], counts), *row[18:]) for row in rows]
+            for job, status, count in session.rows(server_queries.COUNTS_OF_PAGE, to_json(list(counts)).decode()):
+                counts[job][Status(status)] = count
+    for each in arrays:
+        held = counts[each.no]
+        rest = Status(each.rest)
+        held[rest] = held.get(rest, 0) + (each.size or 0) - sum(held.values())
+    return found, counts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pydantic_core import from_json
 
@@ -20,6 +20,9 @@ from flowbatch.store import access, loading, lookup, plans, queries, server_quer
 from flowbatch.store.ended import ended_job
 from flowbatch.store.results import AttemptView, Event, FailureGroup, Found, JobView, MemberView, RunView, TaskView
 from flowbatch.store.session import Session
+
+if TYPE_CHECKING:
+    from flowbatch.store.pages import Listed
 
 WINDOW: Final = 1000  # children read at once
 GROUPS_MAX: Final = 200
@@ -105,7 +108,7 @@ class Reader(Session):
             return views.job_view(row, self._counts(queries.COUNTS_OF_JOB, row[0]))
         return None
 
-    def job_plan(self, job: JobView) -> JobPlan:
+    def job_plan(self, job: JobView | Listed) -> JobPlan:
         [(plan,)] = self.rows(queries.PLAN_OF_JOB, job.no)
         return loading.whole(plans.job_plan, plan)
 

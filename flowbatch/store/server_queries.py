@@ -82,9 +82,8 @@ WHERE job.no = ?
 """
 # A single's own task comes with it: a page of a thousand is one step for its reader.
 JOBS_OF_PAGE: Final = """
-SELECT job.no, job.id, job.run, job.stage, job.status, job.rest, job.rest_reason, job.rest_at, job.generation,
-  job.cancelled, job.terminated, job.skipped, job.status_reason, job.created_at, job.started_at, job.stopped_at,
-  job_plan.name, job_plan.size, job_plan.definition, job.share, task.exit_code, task.reason, task.status_reason
+SELECT job.no, job.id, job.status, job.rest, job.rest_reason, job.cancelled, job.terminated, job.status_reason,
+  job.created_at, job.started_at, job.stopped_at, job_plan.name, job_plan.size, job_plan.definition, job.share, task.exit_code, task.reason, task.status_reason
 FROM json_each(?) AS page
 JOIN job ON job.no = page.value
 JOIN job_plan ON job_plan.job = job.no

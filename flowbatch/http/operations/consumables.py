@@ -142,7 +142,7 @@ async def list_jobs_by_consumable_resource(call: Call) -> Answer:
         last = no
         if wanted(status, name):
             found.append(no)
-    answer: Json = {"jobs": [usage_of(service, each, token.name) for each in pages.listed(service.reader, found)]}
+    answer: Json = {"jobs": [usage_of(service, each, token.name) for each in pages.listed(service.reader, found)[0]]}
     if rest:
         answer["nextToken"] = service.pages.token(question, [last])
     return answer
@@ -168,23 +168,23 @@ def accepting(filters: Sequence[Filter]) -> Callable[[Status, str], bool]:
     )
 
 
-def usage_of(service: Service, listed: pages.Listed, token: str) -> Json:
-    job, spec, arn = listed.job, service.plan(listed.job).spec, service.account.arn
+def usage_of(service: Service, job: pages.Listed, token: str) -> Json:
+    spec, arn = service.plan(job).spec, service.account.arn
     entry: Json = {
         "jobArn": arn("job", job.id),
         "jobQueueArn": arn("job-queue", spec.queue),
         "jobName": job.name,
-        "jobStatus": job.row.status.name,
+        "jobStatus": Status(job.status).name,
         "quantity": dict(spec.tokens)[token],
-        "createdAt": job.row.created_at,
+        "createdAt": job.created_at,
         "consumableResourceProperties": properties(service, spec.tokens),
     }
     put(
         entry,
         jobDefinitionArn=arn("job-definition", spec.definition) if spec.definition else None,
         shareIdentifier=spec.share,
-        statusReason=job.row.status_reason,
-        startedAt=job.row.started_at,
+        statusReason=job.task_reason or job.status_reason,
+        startedAt=job.started_at,
     )
     return entry
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from flowbatch.http.calls import Answer, Call
 from flowbatch.http.failures import ClientFailure
 from flowbatch.http.operations.identifiers import job_name
-from flowbatch.http.operations.job_details import child_summary, detail, node, node_summaries, summary
+from flowbatch.http.operations.job_details import child_summary, detail, node, node_summaries, summaries
 from flowbatch.http.operations.shapes import Shape, Token, read
 from flowbatch.http.pages import page_size
 from flowbatch.model.status import Status
@@ -83,8 +83,7 @@ async def list_jobs(call: Call) -> Answer:
         raise ClientFailure(f"JobQueue {queue} not found")
     numbers, last = numbers_of(call, given, queue, cursor)
     service = call.service
-    found = [summary(service, each) for each in pages.listed(service.reader, numbers)]
-    answer: dict[str, Any] = {"jobSummaryList": found}
+    answer: dict[str, Any] = {"jobSummaryList": summaries(service, *pages.listed(service.reader, numbers))}
     if last is not None:
         answer["nextToken"] = service.pages.token(question, last)
     return answer
