@@ -27,7 +27,7 @@ from flowbatch.http.failures import ClientFailure, Failure, NotAuthentic, Server
 from flowbatch.http.gate import Gate
 from flowbatch.http.native.routes import PREFIX, NativeRoute, Router, given_of
 from flowbatch.http.native.streams import Raw, Stream
-from flowbatch.http.service import READS_FLUSHED_MS, Service
+from flowbatch.http.service import READS_FLUSHED_MS, Limits, Service
 from flowbatch.logs import Logger
 from flowbatch.model.bucket import Bucket
 from flowbatch.model.stimuli import Audit
@@ -42,10 +42,8 @@ HEADER_BYTES: Final = 16 * 1024
 HEADERS_MAX: Final = 100
 BODY_BYTES: Final = 1024 * 1024
 DEPTH_MAX: Final = 32
-READ_S: Final = 10.0  # for the head of a request, and for its body
 IDLE_S: Final = 75.0
 LINGER_S: Final = 1.0  # for the rest of a body that was refused
-CONNECTIONS_MAX: Final = 1024
 REPLAYS_MAX: Final = 20_000
 JSON: Final = "application/json"
 HSTS: Final = ("strict-transport-security", "max-age=31536000")
@@ -68,24 +66,28 @@ class Reply:
 class Connection(RequestHandler):
     """Closed where the head of a request does not come within its time: nobody may hold a connection with half a line."""
 
-    __slots__ = ("_head_timer",)
+    __slots__ = ("_head_timer", "_read_s")
     _head_timer: asyncio.TimerHandle | None
+
+    def __init__(self, listener: Listener, read_s: float, **more: Any) -> None:
+        super().__init__(listener, **more)
+        self._head_timer = None
+        self._read_s = read_s
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self._messages or self._current_request is not None:
             self._drop_timer()
-        elif getattr(self, "_head_timer", None) is None:
-            self._head_timer = self._loop.call_later(READ_S, self._too_slow)
+        elif self._head_timer is None:
+            self._head_timer = self._loop.call_later(self._read_s, self._too_slow)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._drop_timer()
         super().connection_lost(exc)
 
     def _drop_timer(self) -> None:
-        timer = getattr(self, "_head_timer", None)
-        if timer is not None:
-            timer.cancel()
+        if self._head_timer is not None:
+            self._head_timer.cancel()
         self._head_timer = None
 
     def _too_slow(self) -> None:
@@ -105,10 +107,14 @@ class Turnstile(asyncio.Protocol):
 class Listener(web.Server):
     """aiohttp's, with our connections and their number bounded."""
 
+    def __init__(self, handler: Any, limits: Limits, **more: Any) -> None:
+        super().__init__(handler, **more)
+        self._limits = limits
+
     def __call__(self) -> Any:
-        if len(self._connections) >= CONNECTIONS_MAX:
+        if len(self._connections) >= self._limits.connections:
             return Turnstile()
-        return Connection(self, loop=self._loop, **self._kwargs)
+        return Connection(self, self._limits.read_s, loop=self._loop, **self._kwargs)
 
 
 class Server:
@@ -150,8 +156,10 @@ class Server:
     ) -> None:
         """Never returns. `sockets`: bound; those of the unix family are the owner's. Cancelled, it answers what is under way."""
         loop = asyncio.get_running_loop()
+        limits = self.service.limits
         listener = Listener(
             self.handle,
+            limits,
             access_log=None,
             max_line_size=HEADER_BYTES,
             max_field_size=HEADER_BYTES,
@@ -165,7 +173,7 @@ class Server:
             if each.family.name == "AF_UNIX":
                 servers.append(await loop.create_unix_server(listener, sock=each, backlog=1024))
             else:
-                patience = None if tls is None else READ_S  # for a handshake: as for the head of a request
+                patience = None if tls is None else limits.read_s  # for a handshake: as for the head of a request
                 servers.append(
                     await loop.create_server(listener, sock=each, ssl=tls, backlog=1024, ssl_handshake_timeout=patience)
                 )
@@ -247,10 +255,10 @@ class Server:
         if raw.content.is_eof():
             return await raw.read()  # all of it came with the head: most bodies do
         try:
-            with anyio.fail_after(READ_S):
+            with anyio.fail_after(self.service.limits.read_s):
                 return await raw.read()
         except TimeoutError:
-            raise TooSlow(f"The body did not come within {READ_S:g} s") from None
+            raise TooSlow(f"The body did not come within {self.service.limits.read_s:g} s") from None
         except web.HTTPRequestEntityTooLarge:
             raise TooLarge(f"A request has at most {BODY_BYTES} bytes") from None
 

@@ -45,6 +45,8 @@ class Limits:
     strict: bool = True
     calls_per_s: float | None = None  # of one key
     jobs_open: int = 1_000_000
+    read_s: float = 10.0  # for the head of a request, for its body, and for a handshake of TLS
+    connections: int = 1024
 
 
 class Service:

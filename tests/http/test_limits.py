@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from flowbatch.http import keys, server
+from flowbatch.http import keys
 from flowbatch.http.service import Limits
 from tests.http.rig import a_server
 
@@ -74,9 +74,8 @@ async def test_what_is_answered_to_what(tmp_path: Path) -> None:
         assert code(await say(rig, request(rig))) == 200
 
 
-async def test_half_a_request_holds_no_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "READ_S", 0.2)
-    async with a_server(tmp_path) as rig:
+async def test_half_a_request_holds_no_connection(tmp_path: Path) -> None:
+    async with a_server(tmp_path, limits=Limits(read_s=0.2)) as rig:
         with anyio.fail_after(10):
             assert await say(rig, b"POST /v1/listjobs HTTP/1.1\r\nHost: x") == b""
             half = request(rig, Content_Length="100")
@@ -84,9 +83,8 @@ async def test_half_a_request_holds_no_connection(tmp_path: Path, monkeypatch: p
         assert code(await say(rig, request(rig))) == 200
 
 
-async def test_connections_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "CONNECTIONS_MAX", 3)
-    async with a_server(tmp_path) as rig:
+async def test_connections_are_bounded(tmp_path: Path) -> None:
+    async with a_server(tmp_path, limits=Limits(connections=3)) as rig:
         host, port = rig.url.removeprefix("http://").split(":")
         held = [await anyio.connect_tcp(host, int(port)) for _ in range(3)]
         for stream in held:  # each is known to the server once it has been answered

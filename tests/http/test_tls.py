@@ -7,6 +7,7 @@ import signal
 import ssl
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -18,7 +19,8 @@ from botocore.exceptions import SSLError
 
 from flowbatch.errors import InputError
 from flowbatch.folder import StateFolder
-from flowbatch.http import keys, server
+from flowbatch.http import keys
+from flowbatch.http.service import Limits
 from flowbatch.serve import Listening, Serving, load, run, serving
 from tests.http.rig import FAKE
 
@@ -127,10 +129,10 @@ async def test_nothing_older_than_tls_1_2_is_spoken(tmp_path: Path, authority: A
 
 
 async def test_plain_words_to_a_server_of_tls_and_half_a_handshake_get_nowhere(
-    tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, authority: Authority
 ) -> None:
-    monkeypatch.setattr(server, "READ_S", 0.2)
-    async with serving(StateFolder(tmp_path / "state"), FAKE, listening(authority.issue("one"))) as running:
+    patient = replace(listening(authority.issue("one")), limits=Limits(read_s=0.2))
+    async with serving(StateFolder(tmp_path / "state"), FAKE, patient) as running:
         host, port = running.urls[0].removeprefix("https://").split(":")
         for said in (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", b"\x16\x03\x01\x02"):
             with anyio.fail_after(10):
