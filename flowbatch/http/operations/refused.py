@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from flowbatch.http.calls import Answer, Call
@@ -14,9 +15,13 @@ SAGEMAKER: Final = (
 )  # fmt: skip
 
 
-async def sagemaker(call: Call) -> Answer:
-    call.allow()
-    name = call.action.removeprefix("batch:")
-    raise ClientFailure(
-        f"{name} is of SageMaker: service jobs, service environments and quota shares do not exist here"
-    )
+def sagemaker(name: str) -> Callable[[Call], Awaitable[Answer]]:
+    """The operation of that name."""
+
+    async def refuse(call: Call) -> Answer:
+        call.allow()
+        raise ClientFailure(
+            f"{name} is of SageMaker: service jobs, service environments and quota shares do not exist here"
+        )
+
+    return refuse

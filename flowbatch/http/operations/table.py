@@ -53,7 +53,7 @@ OPERATIONS: Final = {
     "ListConsumableResources": consumables.list_consumable_resources,
     "ListJobsByConsumableResource": consumables.list_jobs_by_consumable_resource,
     "GetJobQueueSnapshot": places.get_job_queue_snapshot,
-    **dict.fromkeys(refused.SAGEMAKER, refused.sagemaker),
+    **{name: refused.sagemaker(name) for name in refused.SAGEMAKER},
 }
 OF_ONE: Final = {
     "CancelJobs": "CancelJob",
