@@ -8,12 +8,12 @@ import click
 @click.command()
 @click.argument(
     "what",
-    type=click.Choice(["workflow", "settings", "event"]),
+    type=click.Choice(["workflow", "settings", "event", "openapi"]),
     default="workflow",
-    metavar="[workflow|settings|event]",
+    metavar="[workflow|settings|event|openapi]",
 )
 def schema(what: str) -> None:
-    """Print the JSON schema of workflow files, of the settings, or of events.
+    """Print the JSON schema of workflow files, of the settings, or of events; or the OpenAPI document of a server's native API.
 
     Save it and name it in the first line of the file: `# yaml-language-server: $schema=workflow.schema.json`.
     """
@@ -23,6 +23,10 @@ def schema(what: str) -> None:
         from flowbatch.hooks.event_schema import event_schema
 
         made = event_schema()
+    elif what == "openapi":
+        from flowbatch.http.native.document import whole
+
+        made = whole()
     else:
         from flowbatch.spec.jsonschema import settings_schema, workflow_schema
 

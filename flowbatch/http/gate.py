@@ -38,7 +38,8 @@ class Gate:
         if headers.get("sec-fetch-site") in FOREIGN_SITES:
             return Refusal(403, "AccessDeniedException", "Requests of other sites' pages are not answered")
         origin = headers.get("origin")
-        if origin is not None and method not in SAFE_METHODS and not self.same_origin(origin, headers["host"]):
+        acts = method not in SAFE_METHODS or "upgrade" in headers  # no rule of browsers keeps a page from a WebSocket
+        if origin is not None and acts and not self.same_origin(origin, headers["host"]):
             return Refusal(403, "AccessDeniedException", "The Origin is not this server's")
         if has_body and headers.get("content-type", "").partition(";")[0].strip().lower() not in JSON_TYPES:
             return Refusal(415, "UnsupportedMediaType", "The body is JSON, and Content-Type: application/json says so")

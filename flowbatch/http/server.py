@@ -26,6 +26,7 @@ from flowbatch.http.connections import Listener
 from flowbatch.http.failures import ClientFailure, Failure, NotAuthentic, ServerFailure, TooManyRequests
 from flowbatch.http.gate import Gate
 from flowbatch.http.native.routes import PREFIX, NativeRoute, Router, given_of
+from flowbatch.http.native.socket import Socket
 from flowbatch.http.native.streams import Raw, Stream
 from flowbatch.http.service import READS_FLUSHED_MS, Service
 from flowbatch.logs import Logger
@@ -60,7 +61,7 @@ class Reply:
     retry_after_s: float | None = None
     kind: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
-    stream: Stream | None = None
+    stream: Stream | Socket | None = None
 
 
 class Server:
@@ -252,7 +253,7 @@ class Server:
             self.service.note(call.row())
         if isinstance(value, Raw):
             return Reply(value.status, value.body, kind=value.kind, headers=value.headers)
-        if isinstance(value, Stream):
+        if isinstance(value, Stream | Socket):
             return Reply(200, b"", stream=value)
         reply = Reply(200, to_json(value))
         if signature is not None and signature.startswith("AWS4") and route.name != "SubmitJob":

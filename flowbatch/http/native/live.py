@@ -41,6 +41,7 @@ class Live:
         self.hold_ups = hold_ups
         self.slow_s = slow_s
         self.closing = False
+        self.closed = anyio.Event()
         self._engine = engine
         self._news = anyio.Event()
         self._by_run: dict[int, list[RunFeed]] = {}
@@ -52,6 +53,7 @@ class Live:
     def close(self) -> None:
         """Every listener is sent away."""
         self.closing = True
+        self.closed.set()
         self._wake()
         for feeds in self._by_run.values():
             for feed in feeds:

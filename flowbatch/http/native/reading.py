@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from itertools import islice
 from typing import Annotated, Final
@@ -31,8 +30,8 @@ from flowbatch.http.native.shapes import (
     TaskSaid,
     WhySaid,
 )
-from flowbatch.http.native.streams import EVENTS, KEEP_ALIVE, Raw, Stream, closed, message
-from flowbatch.http.native.subjects import job_of, job_said, job_target, run_of, run_said, run_target
+from flowbatch.http.native.streams import EVENTS, Message, Messages, Raw, Stream, as_events, closed
+from flowbatch.http.native.subjects import job_of, job_said, job_target, known_run, run_of, run_said, run_target
 from flowbatch.store import plans
 from flowbatch.store.results import JobView, RunView
 
@@ -201,37 +200,34 @@ async def resolve(call: Call) -> FoundSaid:
 async def list_events(call: Call) -> EventsSaid | Stream:
     """The event log behind a number: a page of it, or a stream that goes on as events come."""
     given = asked(call, Since)
+    run = of_events(call, given.run)
     reader = call.service.reader
-    run = None
-    if given.run is None:
-        call.allow()
-    else:
-        try:
-            run = reader.run(given.run)
-        except InputError as error:
-            call.allow(run_target(call, given.run))
-            raise NotFound(str(error)) from None
-        call.allow(run_target(call, run.id))
     last = reader.last_seq()
     if given.follow or EVENTS in call.request.headers.get("accept", ""):
         said = call.request.headers.get("last-event-id", "")
         since = int(said) if said.isascii() and said.isdigit() and len(said) < 16 else given.since
-        return Stream(
-            EVENTS, lambda: event_pieces(call, last if since is None else since, run), call.service.live.slow_s
-        )
+        after = last if since is None else since
+        return Stream(EVENTS, lambda: as_events(event_messages(call, after, run)), call.service.live.slow_s)
     found = reader.events(after=given.since or 0, run=run, limit=given.limit)
     return EventsSaid(events=[EventSaid.of(each) for each in found], last=last)
 
 
-async def event_pieces(call: Call, after: int, run: RunView | None) -> AsyncIterator[bytes]:
+def of_events(call: Call, name: str | None) -> RunView | None:
+    """The run whose events are asked for, or all. Raises AccessDenied, NotFound."""
+    if name is not None:
+        return known_run(call, name)
+    call.allow()
+    return None
+
+
+async def event_messages(call: Call, after: int, run: RunView | None) -> Messages:
     """Read behind a cursor as the client takes them: nothing waits here for a slow one."""
     live, reader = call.service.live, call.service.reader
-    yield KEEP_ALIVE  # the head goes out at once
     while not live.closing:
         news, last = live.news, reader.last_seq()
         page = reader.events(after=after, run=run, limit=PAGE_MAX)
         for event in page:
-            yield message(EventSaid.of(event), number=event.seq)
+            yield Message(EventSaid.of(event), number=event.seq)
         after = page[-1].seq if len(page) == PAGE_MAX else max([after, last, *(event.seq for event in page[-1:])])
         if len(page) == PAGE_MAX:
             continue
@@ -241,7 +237,7 @@ async def event_pieces(call: Call, after: int, run: RunView | None) -> AsyncIter
         with anyio.move_on_after(STILL_HERE_S) as waited:
             await news.wait()
         if waited.cancelled_caught:
-            yield KEEP_ALIVE
+            yield None
     yield closed("the server ends")
 
 
@@ -251,16 +247,16 @@ async def event_pieces(call: Call, after: int, run: RunView | None) -> AsyncIter
 async def follow_run(call: Call) -> Stream:
     """A run as server-sent events: all there is of it, then what changes, until it has ended (`over`)."""
     run = run_of(call)
-    return Stream(EVENTS, lambda: progress_pieces(call, run), call.service.live.slow_s)
+    return Stream(EVENTS, lambda: as_events(progress_messages(call, run)), call.service.live.slow_s)
 
 
-async def progress_pieces(call: Call, run: RunView) -> AsyncIterator[bytes]:
+async def progress_messages(call: Call, run: RunView) -> Messages:
     live = call.service.live
     feed = await live.open_feed(run)
     quiet = 0.0
     try:
         said = await feed.first()
-        yield message(said)
+        yield Message(said)
         while not said.over:
             with anyio.move_on_after(LOOK_S) as waited:
                 await feed.wake.wait()
@@ -274,10 +270,10 @@ async def progress_pieces(call: Call, run: RunView) -> AsyncIterator[bytes]:
                 quiet += LOOK_S
                 if quiet >= STILL_HERE_S:
                     quiet = 0.0
-                    yield KEEP_ALIVE
+                    yield None
                 continue
             await anyio.sleep(COALESCE_S)
             said = await feed.next()
-            yield message(said)
+            yield Message(said)
     finally:
         feed.close()

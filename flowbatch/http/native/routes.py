@@ -39,6 +39,7 @@ class NativeRoute(Route):
     takes: type[Shape] | None = None  # the query of a GET, the body of a POST
     answers: type[BaseModel] | None = None  # None: no JSON
     kinds: tuple[str, ...] = ()  # of an answer that is no JSON, or need not be
+    each: type[BaseModel] | None = None  # the data of each server-sent event
     steps: tuple[str, ...] = field(init=False, default=())
 
     def __post_init__(self) -> None:

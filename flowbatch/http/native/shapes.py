@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from flowbatch.model.ending import Halt
 from flowbatch.model.events import KINDS, EventKind, EventRow, kind_of
@@ -24,13 +24,10 @@ def by_name(kind: type[Status] | type[RunStatus]) -> BeforeValidator:
 
 NAMED = PlainSerializer(lambda value: value.name, return_type=str)
 StatusName = Annotated[
-    Status, by_name(Status), NAMED, Field(json_schema_extra={"type": "string", "enum": [each.name for each in Status]})
+    Status, by_name(Status), NAMED, WithJsonSchema({"type": "string", "enum": [each.name for each in Status]})
 ]
 RunStatusName = Annotated[
-    RunStatus,
-    by_name(RunStatus),
-    NAMED,
-    Field(json_schema_extra={"type": "string", "enum": [each.name for each in RunStatus]}),
+    RunStatus, by_name(RunStatus), NAMED, WithJsonSchema({"type": "string", "enum": [each.name for each in RunStatus]})
 ]
 Time = int  # epoch milliseconds
 

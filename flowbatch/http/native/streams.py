@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -74,14 +75,30 @@ async def close(pieces: Pieces) -> None:
         await end()
 
 
-def message(value: BaseModel | Mapping[str, object], *, kind: str | None = None, number: int | None = None) -> bytes:
-    """One server-sent event; JSON has no newlines of its own."""
-    head = (b"" if number is None else b"id: %d\n" % number) + (
-        b"" if kind is None else b"event: " + kind.encode() + b"\n"
-    )
-    return head + b"data: " + to_json(value) + b"\n\n"
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One of a subscription. `number`: where to go on from."""
+
+    value: BaseModel | Mapping[str, object]
+    number: int | None = None
+    last: bool = False  # it says why no more come
+
+    def as_event(self) -> bytes:
+        """A server-sent event; JSON has no newlines of its own."""
+        head = b"" if self.number is None else b"id: %d\n" % self.number
+        return head + (b"event: closed\n" if self.last else b"") + b"data: " + to_json(self.value) + b"\n\n"
 
 
-def closed(reason: str) -> bytes:
-    """The last message: why no more come."""
-    return message({"reason": reason}, kind="closed")
+Messages = AsyncGenerator[Message | None, None]  # None: nothing new, and still here
+
+
+def closed(reason: str) -> Message:
+    return Message({"reason": reason}, last=True)
+
+
+async def as_events(messages: Messages) -> AsyncIterator[bytes]:
+    """The head goes out at once."""
+    yield KEEP_ALIVE
+    async with aclosing(messages):
+        async for each in messages:
+            yield KEEP_ALIVE if each is None else each.as_event()

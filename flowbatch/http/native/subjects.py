@@ -26,7 +26,11 @@ def job_target(call: Call, job: str) -> Target:
 
 def run_of(call: Call) -> RunView:
     """By id, unique prefix, workflow name or `last`. Raises AccessDenied, NotFound."""
-    name = variable(call, "run")
+    return known_run(call, variable(call, "run"))
+
+
+def known_run(call: Call, name: str) -> RunView:
+    """Likewise."""
     try:
         found = call.service.reader.run(name)
     except InputError as error:

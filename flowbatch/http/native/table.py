@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-from flowbatch.http.native import changing, logs, overviews, reading, running, shapes
+from flowbatch.http.calls import Call
+from flowbatch.http.native import changing, document, logs, overviews, reading, running, shapes, socket
+from flowbatch.http.native.document import JSON, PACKED
 from flowbatch.http.native.routes import NativeRoute, Router, get, post
 from flowbatch.http.native.streams import EVENTS
 
-PACKED: Final = "application/octet-stream"
-JSON: Final = "application/json"
+
+async def get_document(call: Call) -> Any:
+    """This document."""
+    call.allow()
+    return document.whole()
+
 
 ROUTES: Final[tuple[NativeRoute, ...]] = (
     get("/runs", "ListRuns", reading.list_runs, shapes.RunsSaid, takes=reading.Page),
     get("/runs/{run}", "GetRun", reading.get_run, shapes.RunDetailsSaid),
     get("/runs/{run}/jobs", "ListJobsOfRun", reading.list_jobs_of_run, shapes.JobsSaid),
     get("/runs/{run}/plan", "GetRunPlan", reading.get_run_plan, kinds=(JSON,)),
-    get("/runs/{run}/follow", "FollowRun", reading.follow_run, shapes.ProgressSaid, kinds=(EVENTS,)),
+    get("/runs/{run}/follow", "FollowRun", reading.follow_run, kinds=(EVENTS,), each=shapes.ProgressSaid),
     get("/jobs/{job}", "GetJob", reading.get_job, shapes.JobSaid),
     get("/jobs/{job}/plan", "GetJobPlan", reading.get_job_plan, kinds=(JSON,)),
     get("/jobs/{job}/children", "ListChildren", reading.list_children, shapes.ChildrenSaid, takes=reading.Children),
@@ -26,7 +32,17 @@ ROUTES: Final[tuple[NativeRoute, ...]] = (
     get("/jobs/{job}/why", "Explain", reading.explain, shapes.WhySaid, takes=reading.OfChild),
     get("/jobs/{job}/log", "GetLog", logs.get_log, takes=logs.Log, kinds=(logs.TEXT,)),
     get("/resolve", "Resolve", reading.resolve, shapes.FoundSaid, takes=reading.Address),
-    get("/events", "ListEvents", reading.list_events, shapes.EventsSaid, takes=reading.Since, kinds=(EVENTS,)),
+    get(
+        "/events",
+        "ListEvents",
+        reading.list_events,
+        shapes.EventsSaid,
+        takes=reading.Since,
+        kinds=(EVENTS,),
+        each=shapes.EventSaid,
+    ),
+    get("/live", "OpenSocket", socket.open_socket, kinds=(JSON,)),
+    get("/openapi.json", "GetDocument", get_document),
     get("/queues", "ListQueues", overviews.list_queues),
     get("/queues/{queue}", "GetQueue", overviews.get_queue),
     get("/environments", "ListEnvironments", overviews.list_environments),
