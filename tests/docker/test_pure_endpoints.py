@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from flowbatch.backends.docker.api import Api
+from flowbatch.backends.docker.checks import look
 from flowbatch.backends.docker.endpoints import Endpoint, endpoint_of
 from flowbatch.errors import BackendUnavailable
 
@@ -46,3 +47,20 @@ def test_certificates_that_do_not_do(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 async def test_ssh_says_what_it_needs() -> None:
     with pytest.raises(BackendUnavailable, match="over ssh needs one more package: `pip install asyncssh`"):
         Api("ssh://somebody@elsewhere").open()
+
+
+def test_a_context_that_is_not_there_is_said_to_be_none() -> None:
+    with pytest.raises(
+        BackendUnavailable, match=r"Docker's own configuration cannot be used: .*`docker context ls` lists"
+    ):
+        Api("context:no-such-context").open()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "why"),
+    [("unix:///no/such.sock", "No such file or directory"), ("tcp://127.0.0.1:1", "Connection refused")],
+)
+async def test_an_engine_that_is_not_there_is_told_of_in_the_systems_words(endpoint: str, why: str) -> None:
+    with pytest.raises(BackendUnavailable) as caught:
+        await look(endpoint, None)
+    assert f"the one at {endpoint} cannot be reached ({why}): " in str(caught.value)

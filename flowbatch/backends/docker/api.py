@@ -8,6 +8,8 @@ finish although their caller is cancelled, within their deadline: an effect that
 from __future__ import annotations
 
 import json
+import os
+import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
@@ -65,12 +67,14 @@ class Api:
             self._clients = [aiodocker.Docker(url=url, ssl_context=tls, context=context) for _ in range(4)]
         except (AssertionError, ValueError):
             raise BackendUnavailable(f"there is no Docker Engine here: {HOW_TO_GET_ONE}") from None
+        except DockerContextError as error:
+            raise BackendUnavailable(
+                f"Docker's own configuration cannot be used: {error.message}; `docker context ls` lists what there is"
+            ) from None
         except DockerError:  # of aiodocker's ssh connector alone, as nothing is connected to yet
             raise BackendUnavailable(
                 "a Docker Engine over ssh needs one more package: `pip install asyncssh`"
             ) from None
-        except DockerContextError as error:
-            raise BackendUnavailable(f"Docker's own configuration cannot be used: {error}") from None
         self.where = self._clients[0]._connection_info
         local = self.where.startswith("unix://")
         self.socket_path = self.where.removeprefix("unix://") if local else None
@@ -271,11 +275,22 @@ def translated() -> Iterator[None]:
     try:
         yield
     except DockerError as error:
-        raise EngineError(kind_of(error.status), error.message, error.status) from None
+        message = (
+            unreachable(error.__context__) or error.message or f"it answered with HTTP status {error.status} alone"
+        )
+        raise EngineError(kind_of(error.status), message, error.status) from None
     except TimeoutError:
         raise EngineError(Kind.UNKNOWN, "the Docker Engine does not answer in time") from None
     except (aiohttp.ClientError, OSError) as error:
         raise EngineError(Kind.UNKNOWN, f"the Docker Engine hung up: {str(error) or type(error).__name__}") from None
+
+
+def unreachable(error: BaseException | None) -> str | None:
+    """What the system says of a connection that could not be made, in its own words and no more; None of anything else."""
+    cause = getattr(error, "os_error", None)
+    if not isinstance(cause, OSError) or isinstance(cause, ssl.SSLError) or cause.errno is None:
+        return None
+    return os.strerror(cause.errno) if cause.errno > 0 else cause.strerror or None
 
 
 async def chunks_of(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
