@@ -53,12 +53,31 @@ def document(routes: Iterable[NativeRoute]) -> dict[str, Any]:
             "securitySchemes": {
                 "key": {"type": "http", "scheme": "bearer", "description": "fbk_…, of `flowbatch key create`"}
             },
-            "schemas": {"Error": ERROR, **dict(sorted(schemas.get("$defs", {}).items()))},
+            "schemas": {"Error": ERROR, **used(paths, schemas.get("$defs", {}))},
         },
     }
 
 
 Schema = Mapping[str, Any]
+
+
+def used(paths: Schema, schemas: Mapping[str, Schema]) -> dict[str, Schema]:
+    """Those that something refers to: which others pydantic adds depends on what was built before."""
+    found: dict[str, Schema] = {}
+    left = references(paths)
+    while left:
+        name = left.pop()
+        if name in schemas and name not in found:
+            found[name] = schemas[name]
+            left |= references(schemas[name])
+    return dict(sorted(found.items()))
+
+
+def references(value: object) -> set[str]:
+    if isinstance(value, Mapping):
+        own = {value["$ref"].rpartition("/")[2]} if isinstance(value.get("$ref"), str) else set()
+        return own.union(*map(references, value.values()))
+    return set().union(*map(references, value)) if isinstance(value, list) else set()
 
 
 def operation(route: NativeRoute, answer: Schema | None, each: Schema | None, body: Schema | None) -> dict[str, Any]:
