@@ -9,7 +9,7 @@ could start with (reclaim.py).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from flowbatch.core.capacity import NOTHING, EnvironmentState
 from flowbatch.model.jobspec import Environment
@@ -24,10 +24,12 @@ class Host:
     lowered: bool = False  # more runs than it allows, since it was lowered
     # Each: queue → what Spot leaves to it, and the more of them holds. None: Spot's turn comes later.
     claims: tuple[dict[str, Resources], ...] | None = ()
+    known: dict[str, tuple[Environment, Environment]] = field(default_factory=dict)  # since the survey: place → capped
 
     def survey(self, environments: Iterable[EnvironmentState]) -> None:
         """Environments have come, gone or changed."""
         environments = list(environments)
+        self.known.clear()
         for each in environments:
             nodes = (node.used.fits(node.spec.capacity) for node in each.nodes.values())
             each.lowered = not (each.used.fits(each.spec.total()) and all(nodes))
@@ -70,6 +72,12 @@ class Host:
 
     def capped(self, environments: Mapping[str, EnvironmentState], place: Environment) -> Environment:
         """The environment as large as the host lets it be."""
+        known = self.known.get(place.name)
+        if known is None or known[0] is not place:
+            known = self.known[place.name] = place, self.cap(environments, place)
+        return known[1]
+
+    def cap(self, environments: Mapping[str, EnvironmentState], place: Environment) -> Environment:
         ceiling = self.ceiling(environments, place.name)
         if ceiling is None:
             return place

@@ -259,7 +259,10 @@ def enter(crew: Crew, node: int, moves: Moves) -> None:
     """The node may begin: the clocks of its startTimeouts run from now on."""
     for member in crew.layout.spans[node]:
         part = crew.layout.parts[member]
-        if part.after and part.start_timeout_ms is not None:
+        waits = (
+            crew.seats[member].status is Status.RUNNABLE
+        )  # and was not stopped before the main node's start was told
+        if waits and part.after and part.start_timeout_ms is not None:
             crew.seats[member].due_at = Millis(moves.now + part.start_timeout_ms)
             moves.changed[member] = None
     look_at_node(crew, node, moves)

@@ -155,7 +155,7 @@ class FairShares:
 
     def touch(self, share: Share, now: Millis) -> int:
         """The cell of now, which exists from now on: its row says until when the share is counted."""
-        cell = now // self.width_ms
+        cell = max(now // self.width_ms, next(reversed(share.cells), 0))  # the newest, where the clock was set back
         if cell not in share.cells:
             share.cells[cell] = 0
         return cell

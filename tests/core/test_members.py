@@ -10,7 +10,8 @@ from flowbatch.core.recovery import rebuild
 from flowbatch.model.effects import Launch
 from flowbatch.model.ending import EndClass, Evidence, Halt
 from flowbatch.model.events import EventKind
-from flowbatch.model.jobspec import Action, After, Condition, RetryPolicy, Rule
+from flowbatch.model.ids import RunId
+from flowbatch.model.jobspec import Action, After, Condition, Members, NodeGroup, Part, RetryPolicy, Rule
 from flowbatch.model.rows import MemberRow, Writes
 from flowbatch.model.status import Status
 from flowbatch.model.stimuli import Census, Interrupt, LaunchFailed, Observation, SubmitRun, Target, Terminate, Tick
@@ -194,6 +195,20 @@ def test_terminate_before_the_main_node_runs_launches_no_other() -> None:
     world.end("g@0", code=143)
     assert world.outcome.writes.tasks[1, 0].status_reason == "enough"
     assert member(world, "g@0").status_reason == "enough"
+
+
+def test_a_clock_of_what_was_stopped_before_it_began_is_not_set_by_the_late_start_of_the_main_node() -> None:
+    made = gang(2)
+    one = made.spec
+    first = Part("a", replace(one, members=None))
+    second = Part("b", replace(one, members=None), True, (After(0, COMPLETE),), 4_000)
+    members = Members((NodeGroup(0, 0, (first,)), NodeGroup(1, 1, (first, second))), 2, 0)
+    world = World(environment(vcpus=8))
+    world.submit(replace(made, spec=replace(one, members=members)))
+    world.tell(Terminate(1, Target(RunId("run")), "enough"))
+    assert member(world, "g@2").stopped_at == world.now
+    world.start("g@0")
+    assert {key[-1] for key in world.outcome.writes.members} == {0}, "the others have ended, and stay as they are"
 
 
 def test_an_interruption_is_not_charged() -> None:

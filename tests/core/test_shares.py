@@ -314,3 +314,15 @@ def test_the_host_and_a_queue_keep_what_they_have_for_the_same_job() -> None:
     world.now = Millis(world.now + 31_000)
     world.end("long")
     assert world.launched() == ["wide:0#1"]
+
+
+def test_a_clock_that_is_set_back_between_two_lives_counts_in_the_newest_cell() -> None:
+    shares = FairShares(fair())
+    shares.hold("a", 1000, Millis(2 * HOUR))
+    shares.hold("a", -1000, Millis(2 * HOUR + MINUTE))
+    after = FairShares(fair())
+    after.restore(row for _, row in shares.rows("q") if row is not None)
+    after.hold("a", 1000, Millis(HOUR))
+    cells = list(after.shares["a"].cells)
+    assert cells == sorted(cells)
+    assert after.shares["a"].total == 1000 * MINUTE

@@ -24,6 +24,7 @@ class Interval:
     vcpus_milli: int
     placed_at: int
     released_at: int | None = None
+    spread: dict[int, int] | None = None  # over cells, once it is released: it never changes again
 
 
 @dataclass(slots=True)
@@ -32,10 +33,10 @@ class Book:
 
     policy: FairShare
     intervals: dict[str, list[Interval]] = field(default_factory=dict)
+    cell_ms: int = field(init=False)
 
-    @property
-    def cell_ms(self) -> int:
-        return -(-max(self.policy.decay_ms, 600_000) // CELLS)
+    def __post_init__(self) -> None:
+        self.cell_ms = -(-max(self.policy.decay_ms, 600_000) // CELLS)
 
     def place(self, share: str, vcpus_milli: int, now: int) -> Interval:
         interval = Interval(vcpus_milli, now)
@@ -47,12 +48,26 @@ class Book:
         newest = now // self.cell_ms
         found: dict[int, int] = {}
         for each in self.intervals.get(share, ()):
-            end = now if each.released_at is None else min(each.released_at, now)
-            for cell in range(max(newest - CELLS + 1, each.placed_at // self.cell_ms), newest + 1):
-                start = cell * self.cell_ms
-                used = each.vcpus_milli * (min(end, start + self.cell_ms) - max(each.placed_at, start))
-                if used > 0:
+            if each.released_at is None or each.released_at > now:
+                spread = self.spread(each, now)
+            else:
+                if each.spread is None:
+                    each.spread = self.spread(each, each.released_at)
+                spread = each.spread
+            for cell, used in spread.items():
+                if newest - CELLS < cell <= newest:
                     found[cell] = found.get(cell, 0) + used
+        return found
+
+    def spread(self, interval: Interval, end: int) -> dict[int, int]:
+        """Cell → what of the interval, up to its end, lies in it."""
+        width, first, vcpus = self.cell_ms, interval.placed_at, interval.vcpus_milli
+        found = {}
+        while first < end:
+            cell = first // width
+            last = min(end, (cell + 1) * width)
+            found[cell] = vcpus * (last - first)
+            first = last
         return found
 
     def held(self, share: str) -> int:

@@ -160,6 +160,10 @@ class PlaceLaws:
         if self.host is None:
             return
         holders = reservations(state, now)
+        heads: list[tuple[str, Resources, dict[str, bool | None]]] = []
+        promised: defaultdict[str, Resources] = defaultdict(
+            Resources
+        )  # of environments, to heads that have room coming
         for queue in state.queues.values():
             full = queue.spec.max_running is not None and queue.live >= queue.spec.max_running
             if queue.spec.policy is not None and queue.spec.policy.reservation:
@@ -168,16 +172,22 @@ class PlaceLaws:
                 entry = None if full or group.key.tokens else group.head()  # tokens may hold a head back too
                 if entry is None:
                     continue
-                places = []
+                given: dict[str, bool | None] = {}
                 for environment, _ in state.places_of(entry.job):
                     if environment.spec.spot and environment.takes_work:
                         break  # content with Spot
                     if environment.takes_work:
-                        places.append(environment)
-                given = [self.prospect(state, place, group, queue.spec.name, holders) for place in places]
-                assert True in given or False not in given, (
-                    f"{queue.spec.name} waits for {group.key.shape}, and Spot holds it"
-                )
+                        given[environment.name] = self.prospect(state, environment, group, queue.spec.name, holders)
+                        if given[environment.name]:
+                            promised[environment.name] = promised[environment.name].plus(group.key.shape)
+                heads.append((queue.spec.name, group.key.shape, given))
+        for name, shape, given in heads:
+            held = [
+                place
+                for place, its in given.items()
+                if its is False and any(shape.fits(room.minus(promised[place])) for room in open_rooms(state, place))
+            ]
+            assert True in given.values() or not held, f"{name} waits for {shape}, and Spot holds it in {held}"
 
     def prospect(
         self, state: State, environment: EnvironmentState, group: Group, queue: str, holders: dict[str, Group]
@@ -187,10 +197,7 @@ class PlaceLaws:
         assert self.host is not None
         shape = group.key.shape
         others = [holders[name] for name in (environment.name, HOST) if name in holders and holders[name] is not group]
-        rooms = [environment.free()] if environment.spec.managed else [
-            node.free() for node in environment.nodes.values() if not node.spec.draining
-        ]  # fmt: skip
-        if others or not any(shape.fits(room) for room in rooms):
+        if others or not any(shape.fits(room) for room in open_rooms(state, environment.name)):
             return None
         spot = [live for live in state.live.values() if live.environment.spec.spot]
         coming = [live for live in spot if live.halt is not Halt.NONE]
@@ -203,6 +210,13 @@ class PlaceLaws:
 
     def held_of_host(self) -> Resources:
         return self.before.get(("", ""), NOTHING)
+
+
+def open_rooms(state: State, name: str) -> list[Resources]:
+    environment = state.environments[name]
+    if environment.spec.managed:
+        return [environment.free()]
+    return [node.free() for node in environment.nodes.values() if not node.spec.draining]
 
 
 def fits(shape: Resources, free: Resources) -> bool:

@@ -33,10 +33,16 @@ class ShareLaws:
         self.stuck: dict[
             str, tuple[int, int, str, int]
         ] = {}  # queue → (job at its head, generation, why it is blocked, since when)
+        self.blind = False  # intervals mean nothing any more
         self.drained = False  # after the turn before
         self.attentive_since = (
             0  # heads have been looked at in each turn since then: an engine that drains looks at none
         )
+
+    def clock_was_set(self) -> None:
+        """Between two lives: usage lies in cells of the clock, so that from now on only the core knows what it has counted."""
+        self.stuck.clear()
+        self.blind = True
 
     # --- after the commit
 
@@ -44,7 +50,7 @@ class ShareLaws:
         self.look_at_reasons(state)
         self.look_at_heads(state, now)
         fair = {name: queue for name, queue in state.queues.items() if queue.spec.policy is not None}
-        if not fair:
+        if not fair or self.blind:
             return
         for name, queue in fair.items():
             assert queue.spec.policy is not None
@@ -91,6 +97,8 @@ class ShareLaws:
         policy = queue.spec.policy
         if policy is None or not policy.reservation or not shape.vcpus_milli:
             return False
+        if self.blind:
+            return True
         book = self.books[queue.spec.name]
         waits = any(
             group.blocked_since is not None and now - group.blocked_since >= RESERVE_AFTER_MS

@@ -67,7 +67,9 @@ class Shell:
         self.calm = calm
         self.trace = trace
         self.now = 1_000_000
-        self.skew = 0  # of the clock that backends stamp with, against the engine's
+        self.jump = 0  # of the engine's clock against the time that has passed: between two lives somebody has set it
+        self.jumps = False  # whether that happens in this world
+        self.skew = 0  # of the clock that backends stamp with, against what has passed
         self.agenda: list[tuple[int, int, Callable[..., None], tuple[object, ...]]] = []
         self.count = 0
         self.epoch = 0  # of the engine: what was on its way to an earlier one is lost
@@ -174,6 +176,13 @@ class Shell:
 
     def begin_life(self, *, rebooted: bool = False) -> None:
         self.epoch += 1
+        if self.jumps and self.epoch > 2 and self.luck.random() < 0.7:
+            self.faults += 1
+            by_ms = self.luck.choice((-900_000, -40_000, 40_000, 3_600_000))
+            self.jump = max(-900_000, self.jump + by_ms)  # no clock shows less than nothing
+            if self.luck.random() < 0.5:
+                self.skew = self.jump
+            self.laws.shares.clock_was_set()
         self.inbox.clear()
         self.handing.clear()
         self.halted.clear()
@@ -214,6 +223,8 @@ class Shell:
     def step(self) -> None:
         due = self.agenda[0][0]
         deadline = self.machine.next_deadline()
+        if deadline is not None:
+            deadline = Millis(deadline - self.jump)
         first = due if deadline is None else min(due, deadline)
         self.now = max(self.now, first)
         end, self_now = self.now + self.window, self.now
@@ -228,7 +239,7 @@ class Shell:
 
     def turn(self, stimuli: list[Stimulus]) -> None:
         self.turns += 1
-        now = Millis(self.now)
+        now = Millis(self.now + self.jump)
         crash, rebooted = self.crash_of(stimuli)
         self.crash = crash
         if self.trace is not None:

@@ -11,7 +11,7 @@ from tests.sim.world import World
 # Worlds in which a law was broken once.
 MENDED = (
     1_000_068, 1_001_850, 1_002_302, 1_002_793, 52_299, 52_371, 3_000_874, 3_001_484, 3_001_558, 3_001_898, 3_002_664, 3_003_788,
-    3_005_101,
+    3_005_101, 4_000_466, 4_001_538,
 )  # fmt: skip
 QUICK, EACH = 24, 6
 BATCHES, WORLDS = 40, 100

@@ -92,6 +92,7 @@ class World(Shell):
         self.laws.lossy = any(reboot for _, reboot in self.crashes.values())
         if self.calm:
             return
+        self.jumps = self.luck.random() < 0.2
         for _ in range(self.luck.choice((0, 0, 0, 2))):
             by_ms = self.luck.choice((-600_000, -20_000, 20_000, 3_600_000))
             self.at(self.now + int(self.luck.random() * 80_000), self.set_clock, by_ms)
