@@ -274,13 +274,13 @@ BUGS = {
     ),
     "a node counts nothing after a crash": Bug(recovery.restore_live, "node.hold(live.resources, 1)", "pass", 200),
     "Spot gives nothing back": Bug(reclaim.give_back, "if not wanted or not spot:", "if True:", 300),
-    "the oldest is given back first": Bug(reclaim.chosen_for, "reversed(victims)", "victims", 2200),
+    "the oldest is given back first": Bug(reclaim.chosen_for, "reversed(victims)", "victims", 2400),
     "Spot takes what is claimed": Bug(rooms.host_room, "if host.claims is not None:", "if False:", 200),
     "an order to give back is not durable": Bug(
         lifecycle.halt, "out.live_row(live)", "why is Halt.RECLAIM or out.live_row(live)", 200
     ),
     "a deleted environment goes with what runs in it": Bug(
-        environments.settle_one, "if found.live:", "if False:", 600
+        environments.settle_one, "if found.live:", "if False:", 900
     ),
     "a change by a command is not stored": Bug(environments.on_update, "out.environment_row(found)", "pass", 200),
     "a deleted queue leaves its jobs": Bug(
