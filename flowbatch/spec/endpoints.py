@@ -44,6 +44,7 @@ def endpoint_of(value: object) -> str:
         and url.hostname
         and not url.hostname.startswith("-")
         and not (url.username or "").startswith("-")
+        and ":" not in url.path
     ):
         return value
     raise ValueError(f"{shown(value)} is not an endpoint; {ENDPOINTS}")

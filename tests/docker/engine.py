@@ -181,11 +181,11 @@ def install(package: str) -> None:
         raise NoEngine(f"{package} cannot be installed: {done.stderr.strip().splitlines()[-1:]}; {HOW}")
 
 
-def ensure_program(name: str) -> None:
-    """Of the package of that name. Raises NoEngine with a sentence."""
+def ensure_program(name: str, package: str | None = None) -> None:
+    """Of the package, which has the same name unless one is given. Raises NoEngine with a sentence."""
     with locked():
         if shutil.which(name) is None:
-            install(name)
+            install(package or name)
 
 
 def busybox() -> Path:
@@ -231,6 +231,7 @@ def main() -> None:
     try:
         ensure_engine()
         ensure_program("docker-registry")
+        ensure_program("sshd", "openssh-server")
     except NoEngine as error:
         sys.exit(f"{error}")
 

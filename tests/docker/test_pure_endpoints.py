@@ -9,6 +9,7 @@ import pytest
 from flowbatch.backends.docker.api import Api
 from flowbatch.backends.docker.checks import look
 from flowbatch.backends.docker.endpoints import Endpoint, endpoint_of
+from flowbatch.backends.docker.tunnel import Tunnel
 from flowbatch.errors import BackendUnavailable
 
 
@@ -44,9 +45,22 @@ def test_certificates_that_do_not_do(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert str(caught.value).endswith("set DOCKER_CERT_PATH to the folder that has them")
 
 
-async def test_ssh_says_what_it_needs() -> None:
-    with pytest.raises(BackendUnavailable, match="over ssh needs one more package: `pip install asyncssh`"):
-        Api("ssh://somebody@elsewhere").open()
+def test_ssh_is_asked_for_a_socket_there() -> None:
+    tunnel = Tunnel("ssh://me@farm:2222/run/user/7/docker.sock")
+    try:
+        *words, host, remote = tunnel.command()
+        assert words[-5:] == ["-L", f"{tunnel.socket}:/run/user/7/docker.sock", "-p", "2222", "--"]
+        assert (host, remote) == ("me@farm", "cat > /dev/null")
+    finally:
+        tunnel.close()
+    assert not tunnel.socket.parent.exists()
+
+
+async def test_ssh_that_cannot_connect_says_why() -> None:
+    with pytest.raises(BackendUnavailable) as caught:
+        await look("ssh://nobody@127.0.0.1:1", None)
+    text = "the one at ssh://nobody@127.0.0.1:1 cannot be reached (ssh: connect to host 127.0.0.1 port 1: Connection refused): "
+    assert text in str(caught.value)
 
 
 def test_a_context_that_is_not_there_is_said_to_be_none() -> None:

@@ -15,6 +15,6 @@ What the Engine really does, and the rules that follow from it, are rows D01 to 
     digests     which image a tag meant
     logs, frames   the Engine's log of a container into ours
     body, names, ends   pure: what is asked of the Engine, and what its answers mean
-    endpoints   where the Engine is, and TLS
+    endpoints, tunnel   where the Engine is; TLS, ssh
     api, errors    the Engine's HTTP API, each call with a deadline
 """

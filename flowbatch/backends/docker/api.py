@@ -23,6 +23,7 @@ from flowbatch.backends.docker.endpoints import endpoint_of
 from flowbatch.backends.docker.ends import Boot
 from flowbatch.backends.docker.errors import EngineError, Kind, kind_of
 from flowbatch.backends.docker.host import boot_of, daemon_started_at
+from flowbatch.backends.docker.tunnel import Tunnel
 from flowbatch.errors import BackendUnavailable
 from flowbatch.model.ids import Millis
 
@@ -55,6 +56,7 @@ class Api:
         self._stream_room = anyio.CapacityLimiter(STREAMS)
         self._shields: set[anyio.CancelScope] = set()
         self._closing = False
+        self._tunnel: Tunnel | None = None  # where it is reached by ssh
         self.version: dict[str, Any] = {}
         self.api_version = ""
         self.where = endpoint or ""
@@ -63,6 +65,10 @@ class Api:
     def open(self) -> None:
         """Raises BackendUnavailable where no Engine is configured or found. Connects to nothing yet."""
         url, tls, context = endpoint_of(self._endpoint)
+        far = url
+        if url is not None and url.startswith("ssh://"):
+            self._tunnel = Tunnel(url)
+            url = f"unix://{self._tunnel.socket}"
         try:
             self._clients = [aiodocker.Docker(url=url, ssl_context=tls, context=context) for _ in range(4)]
         except (AssertionError, ValueError):
@@ -73,9 +79,11 @@ class Api:
             ) from None
         except DockerError:  # of aiodocker's ssh connector alone, as nothing is connected to yet
             raise BackendUnavailable(
-                "a Docker Engine over ssh needs one more package: `pip install asyncssh`"
+                "a context over ssh needs one more package: `pip install asyncssh`; or say ssh://user@host instead of it"
             ) from None
         self.where = self._clients[0]._connection_info
+        if self._tunnel is not None and far is not None:
+            self.where = far
         local = self.where.startswith("unix://")
         self.socket_path = self.where.removeprefix("unix://") if local else None
 
@@ -84,6 +92,9 @@ class Api:
         with anyio.move_on_after(2, shield=True):  # sockets are closed at once; only a TLS goodbye could take time
             for client in clients:
                 await client.close()
+        tunnel, self._tunnel = self._tunnel, None
+        if tunnel is not None:
+            tunnel.close()
 
     def hurry(self) -> None:
         """The engine ends: what is under way gets a little time, and no more."""
@@ -112,7 +123,10 @@ class Api:
     # --- calls
 
     async def ping(self) -> None:
-        """Over a connection of its own: a daemon that stops answers its old ones until the last container is dead (D16)."""
+        """Over a connection of its own: a daemon that stops answers its old ones until the last container is dead (D16). Where there is a
+        tunnel, it is what keeps it up."""
+        if self._tunnel is not None:
+            await self._tunnel.up()
         with translated(), anyio.fail_after(PING_S):
             query = self._clients[3]._query("_ping", headers={"Connection": "close"}, versioned_api=False)
             async with query as response:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 FIND_EVERY_S: Final = 5.0  # an Engine that is not there
 TIDY_S: Final = 5.0
+ENDPOINT: Final = "endpoint"  # the file that says where this folder's Engine is, if it is another than this machine's
 
 
 class DockerBackend:
@@ -206,6 +207,8 @@ class DockerBackend:
 
         api = await self._find()
         instance = await anyio.to_thread.run_sync(instance_of, self._folder)
+        if self._endpoint is not None:
+            (self._folder / ENDPOINT).write_text(self._endpoint + "\n", encoding="utf-8")
         self._mark.touch()
         async with opened(api), anyio.create_task_group() as tasks:
             session = Session(

@@ -25,8 +25,16 @@ async def reach(api: Api) -> None:
         why = "you may not use its socket" if denied(api.socket_path) else error.message
         raise BackendUnavailable(
             f"jobs with an image need a Docker Engine, and the one at {api.where} cannot be reached ({why}): "
-            f"{HOW_TO_GET_ONE if api.socket_path is not None else HOW_TO_REACH_IT}"
+            f"{how_to_reach(api)}"
         ) from None
+
+
+def how_to_reach(api: Api) -> str:
+    if api.socket_path is not None:
+        return HOW_TO_GET_ONE
+    if api.where.startswith("ssh:"):
+        return "see that ssh gets there without a password, and that Docker may be used by whom it gets there as"
+    return HOW_TO_REACH_IT
 
 
 def denied(socket_path: str | None) -> bool:

@@ -13,13 +13,12 @@ from typing import Final
 
 import anyio
 
-from flowbatch.backends.docker.backend import DockerBackend
+from flowbatch.backends.docker.backend import ENDPOINT, DockerBackend
 from flowbatch.model.ids import RunId
 from flowbatch.model.places import ELSEWHERE
 from flowbatch.ports import Clock
 
 FOLDER: Final = "nodes"
-ENDPOINT: Final = "endpoint"
 
 
 class Engines:
@@ -45,16 +44,13 @@ class Engines:
             self._made[name].need()
 
     def elsewhere(self, name: str) -> DockerBackend | None:
-        """The backend of that name (`docker@tcp://farm:2376`); None where it names none of ours. Raises OSError."""
+        """The backend of that name (`docker@tcp://farm:2376`); None where it names none of ours."""
         if not name.startswith(ELSEWHERE):
             return None
         found = self._made.get(name)
         if found is None:
             endpoint = name.removeprefix(ELSEWHERE)
-            folder = folder_of(self._folder, endpoint)
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            (folder / ENDPOINT).write_text(endpoint + "\n", encoding="utf-8")
-            found = self._make(name, folder, endpoint)
+            found = self._make(name, folder_of(self._folder, endpoint), endpoint)
         return found
 
     def hold_ups(self) -> list[tuple[str, str]]:
