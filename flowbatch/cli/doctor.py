@@ -74,7 +74,10 @@ def look_at_settings(place: Place) -> Iterator[Finding]:
     except FlowbatchError as error:
         yield Finding("error", "settings", str(error))
     else:
+        from flowbatch.cli.weakened import look_at_server
+
         yield from look(settings)
+        yield from look_at_server(settings, place.folder)
 
 
 def look_at_processes(place: Place) -> Iterator[Finding]:

@@ -96,8 +96,9 @@ def policy() -> None:
 @policy.command("put")
 @click.argument("name")
 @click.argument("file")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
-def put_policy(place: Place, name: str, file: str) -> int:
+def put_policy(place: Place, name: str, file: str, as_json: bool) -> int:
     """Store the policy in FILE as NAME, or put it in the place of what NAME was. It is in force at once."""
     from flowbatch.http.policies import PolicyInvalid, parse_policy
 
@@ -109,7 +110,10 @@ def put_policy(place: Place, name: str, file: str) -> int:
     except (PolicyInvalid, UnicodeDecodeError) as error:
         raise InputError(f"{file}: {error}") from error
     ask_or_open(place, "put_policy", {"name": name, "document": document})
-    click.echo(f"Policy {clean(name)} is in force.")
+    if as_json:
+        print_json({"policy": name})
+    else:
+        click.echo(f"Policy {clean(name)} is in force.")
     return 0
 
 
@@ -130,11 +134,15 @@ def list_policies(place: Place, as_json: bool) -> int:
 
 @policy.command("delete")
 @click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
-def delete_policy(place: Place, name: str) -> int:
+def delete_policy(place: Place, name: str, as_json: bool) -> int:
     """Remove a policy that no valid key has."""
     ask_or_open(place, "delete_policy", {"name": name})
-    click.echo(f"Policy {clean(name)} is gone.")
+    if as_json:
+        print_json({"policy": name})
+    else:
+        click.echo(f"Policy {clean(name)} is gone.")
     return 0
 
 
