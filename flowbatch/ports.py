@@ -163,7 +163,7 @@ class EventLog(Protocol):
 
     async def sink(self, key: str) -> StoredSink | None: ...
 
-    async def parked(self, key: str) -> list[tuple[Parked, LoggedEvent]]:
-        """In order of seq; without those that were collected."""
+    async def parked(self, key: str) -> list[tuple[Parked, LoggedEvent | None]]:
+        """In order of seq; None: the event was collected."""
 
     async def page(self, after: int, limit: int, *, until: int | None = None, run: int | None = None) -> Page: ...

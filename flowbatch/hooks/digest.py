@@ -64,10 +64,13 @@ class DigestWindow:
 
     # --- facts
 
-    def restore(self, closed: Closed) -> None:
-        """What an earlier life had closed, counted again."""
-        self.closed, self.stored = closed, True
+    def restore(self, closed: Closed, now: Millis) -> None:
+        """What an earlier life had closed, counted again; where nothing of it is left there is nothing to send."""
         self.read_to = self.begun_after = closed.last
+        if closed.tally.events:
+            self.closed, self.stored = closed, True
+        else:
+            self.draft.lost(closed.first, closed.last, now)
 
     def woken(self) -> None:
         self.more = True

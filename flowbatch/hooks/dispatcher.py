@@ -269,10 +269,10 @@ class Lane:
         """What an earlier life had parked, and the digest that was on its way."""
         window = self.window
         if isinstance(window, Window):
-            window.restore(await self._dispatcher.events.parked(self.key))
+            window.restore(await self._dispatcher.events.parked(self.key), self._clock.now())
         elif self._stored.digest is not None:
             first, last = self._stored.digest
-            window.restore(await self._closed_again(first, last))
+            window.restore(await self._closed_again(first, last), self._clock.now())
 
     async def _closed_again(self, first: int, last: int) -> Closed:
         tally, after = Tally(), first - 1

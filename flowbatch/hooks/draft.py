@@ -33,6 +33,11 @@ class Draft:
             self.since = now
         self.urgent = self.urgent or urgent
 
+    def lost(self, first: int, last: int, now: Millis) -> None:
+        """Events of this closed range were collected before they were delivered."""
+        self.gaps.append((first, last))
+        self.changed(now, urgent=True)
+
     def due(self, now: Millis, *, at_once: bool = False) -> bool:
         if self.writing or self.since is None:
             return False

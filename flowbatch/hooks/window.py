@@ -61,9 +61,16 @@ class Window:
 
     # --- facts
 
-    def restore(self, parked: Iterable[tuple[Parked, LoggedEvent]]) -> None:
-        """What an earlier life parked, in order of seq."""
-        self.backlog.restore(parked)
+    def restore(self, parked: Iterable[tuple[Parked, LoggedEvent | None]], now: Millis) -> None:
+        """What an earlier life parked, in order of seq; None: the event was collected."""
+        there = []
+        for row, event in parked:
+            if event is not None:
+                there.append((row, event))
+            else:
+                self.draft.unpark.append(row.seq)
+                self.draft.lost(row.seq, row.seq, now)
+        self.backlog.restore(there)
 
     def woken(self) -> None:
         self.more = True

@@ -70,7 +70,7 @@ class EventTail:
     async def sink(self, key: str) -> StoredSink | None:
         return await self._call(partial(read_sink, key=key))
 
-    async def parked(self, key: str) -> list[tuple[Parked, LoggedEvent]]:
+    async def parked(self, key: str) -> list[tuple[Parked, LoggedEvent | None]]:
         return await self._call(partial(self._read_parked, key=key))
 
     async def page(self, after: int, limit: int, *, until: int | None = None, run: int | None = None) -> Page:
@@ -95,12 +95,12 @@ class EventTail:
         gaps = missing(after, to, [row[0] for row in rows]) if run is None else []
         return Page([self._told(db, row) for row in rows], to, to < end, gaps)
 
-    def _read_parked(self, db: sqlite3.Connection, key: str) -> list[tuple[Parked, LoggedEvent]]:
-        return [
-            (Parked(*row), self._told(db, event))
-            for row in db.execute(queries.PARKED, (key,)).fetchall()
-            for event in db.execute(queries.LOGGED, (row[0] - 1, row[0], 1)).fetchall()
-        ]
+    def _read_parked(self, db: sqlite3.Connection, key: str) -> list[tuple[Parked, LoggedEvent | None]]:
+        found: list[tuple[Parked, LoggedEvent | None]] = []
+        for row in db.execute(queries.PARKED, (key,)).fetchall():
+            event = db.execute(queries.LOGGED, (row[0] - 1, row[0], 1)).fetchone()
+            found.append((Parked(*row), None if event is None else self._told(db, event)))
+        return found
 
     def _told(self, db: sqlite3.Connection, row: loading.Columns) -> LoggedEvent:
         seq, *columns = row

@@ -6,8 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
+from flowbatch.app import open_app
+from flowbatch.folder import StateFolder
+from flowbatch.model.ids import Millis
+from flowbatch.settings import defaults
 from tests.app.commands import Commands, commands
 
 pytestmark = pytest.mark.slow
@@ -92,3 +97,38 @@ def test_a_run_without_receivers_says_nothing(tmp_path: Path) -> None:
         assert "No receiver of events is known" in flowbatch.ok("deliveries").out
         assert flowbatch.ok("deliveries", "--json").json == {"sinks": [], "deliveries": []}
         assert flowbatch.ok("notify", "flush").out.strip() == "Nothing is owed."
+
+
+async def collect(flowbatch: Commands) -> int:
+    """As `gc` does, of runs that ended just now."""
+    async with open_app(StateFolder(flowbatch.state), defaults(), hold_open_runs=True) as app:
+        return await app.engine.collect(Millis(app.engine.clock.now() + 1000))
+
+
+def test_what_is_collected_before_it_is_delivered_is_a_gap_that_is_told(tmp_path: Path) -> None:
+    """Of events that wait to be read, of one that was refused and is to be tried again, and of a digest on its way."""
+    with commands(tmp_path) as flowbatch:
+        sinks = """
+  - {name: down, to: 'http://127.0.0.1:1/', events: 'run.*'}
+  - {name: refuses, to: {exec: [sh, -c, 'exit 3']}, as: text, events: run.failed}
+  - {name: summary, to: 'http://127.0.0.1:1/', as: slack, events: run.failed, digest: 1s}
+  - {name: log, to: {jsonl: log.jsonl}, events: 'delivery.*'}
+"""
+        flowbatch.write("flowbatch.yaml", f"webhooks: {{allow_networks: [127.0.0.1], wait: 2s}}\nnotify:{sinks}")
+        flowbatch.write("told.yaml", WORKFLOW.partition("notify:")[0])
+        assert flowbatch.call("run", "told.yaml").code == 1
+        held = {each["sink"]: each for each in flowbatch.ok("deliveries", "--json").json["sinks"]}
+        assert held["down"]["lag"] > 0
+        assert anyio.run(collect, flowbatch) == 1
+        flowbatch.call("notify", "flush")
+        failed = flowbatch.ok("deliveries", "--failed", "--json").json["failed"]
+        assert {(each["sink"], each["state"]) for each in failed} >= {
+            ("down", "gap"), ("refuses", "gap"), ("summary", "gap"),
+        }, failed  # fmt: skip
+        assert not [each for each in failed if each["state"] == "parked"]
+        assert "collected before it was delivered" in flowbatch.ok("deliveries", "--failed").out
+        flowbatch.call("notify", "flush")
+        told = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        gaps = [event["detail"]["sink"] for event in told if event["flowbatch"]["kind"] == "delivery.gap"]
+        assert {"down", "refuses", "summary"} <= set(gaps)
+        assert len(gaps) < 10

@@ -142,12 +142,12 @@ class World:
                 first, last = disk.digest
                 tally = self.tally_of(first, last)
                 assert tally.last is not None
-                made.restore(Closed(first, last, tally.last.row.at, tally))
+                made.restore(Closed(first, last, tally.last.row.at, tally), self.now)
             self.window = made
         else:
             window = self.window_class("s", disk.cursor, health, self.width, self.batch, self.rate, None, run)
             rows = sorted(disk.parked.values(), key=lambda row: row.seq)
-            window.restore([(row, self.log[row.seq - 1]) for row in rows])
+            window.restore([(row, self.log[row.seq - 1]) for row in rows], self.now)
             self.window = window
         over = next((event.seq for event in self.log if event.row.kind is EventKind.RUN), None)
         if self.of_run and over is not None:

@@ -45,7 +45,7 @@ class Log:
     async def sink(self, key: str) -> StoredSink | None:
         return self.sinks.get(key)
 
-    async def parked(self, key: str) -> list[tuple[Parked, LoggedEvent]]:
+    async def parked(self, key: str) -> list[tuple[Parked, LoggedEvent | None]]:
         return []
 
     async def page(self, after: int, limit: int, *, until: int | None = None, run: int | None = None) -> Page:
