@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
     from flowbatch.hooks.addresses import Network
     from flowbatch.hooks.dispatcher import Dispatcher, Owed
+    from flowbatch.hooks.health import Answer
     from flowbatch.hooks.targets import Receivers
+    from flowbatch.model.notify import Notify
     from flowbatch.store.tail import EventTail
 
 
@@ -201,3 +203,21 @@ class Notices:
         await self._wires.close()
         if self._tail is not None:
             await self._tail.close()
+
+
+async def try_out(settings: Settings, clock: Clock, sink: Notify) -> Answer:
+    """Sends it a test message at once, whatever its filter wants."""
+    from flowbatch.hooks.health import Answer, Outcome
+    from flowbatch.hooks.targets import Unready
+
+    wires = Wires(settings, clock)
+    try:
+        target, forms = await wires.receivers().make(sink, "test")
+        try:
+            return await target.send(forms.test(clock.now()))
+        finally:
+            await target.close()
+    except Unready as error:
+        return Answer(Outcome.ENDPOINT, 0, str(error))
+    finally:
+        await wires.close()

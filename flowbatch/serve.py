@@ -9,13 +9,13 @@ import os
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import anyio
 from anyio.abc import TaskStatus
@@ -39,6 +39,7 @@ from flowbatch.logs import Logger
 from flowbatch.model.access import KeyRow, PolicyRow
 from flowbatch.model.ids import RunId
 from flowbatch.model.stimuli import PutKey, PutPolicy, Resume
+from flowbatch.notices import try_out
 from flowbatch.settings import Settings, configuration, protecting
 from flowbatch.spec.policy import Policy
 from flowbatch.spec.serving import Folder
@@ -101,6 +102,8 @@ class Watched(Protocol):
     """A library that has been opened, and goes on until it is cancelled."""
 
     async def run(self) -> None: ...
+    async def start(self, name: str, params: Mapping[str, str]) -> RunId: ...
+    def files(self) -> list[dict[str, Any]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +175,8 @@ async def serving(
             return FolderWarden(service, lambda: authenticator.local(rule.principal, rule.policies))
 
         grounds = Grounds(app, lambda: force.settings, warden)
+        service.receivers = lambda: force.settings.notify
+        service.try_sink = lambda sink: try_out(force.settings, app.engine.clock, sink)
         if compiling is not None:
             service.compile = compiling(grounds)
         health = Health(service, folder.database, lambda: [each.name for each in force.settings.notify])
@@ -192,6 +197,7 @@ async def serving(
             sockets.append(held.enter_context(owners_socket(folder)))
             scheme = "http" if tls is None else "https"
             libraries = [held.enter_context(each(grounds)) for each in watch]
+            service.libraries = libraries
             urls = tuple(url(scheme, each) for each in sockets if each.family.name != "AF_UNIX")
             async with anyio.create_task_group() as tasks:
                 await tasks.start(server.run, sockets, tls, name="http")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import click
@@ -30,6 +30,10 @@ def test(place: Place, sink: str, workflow: str | None, as_json: bool) -> int:
     """Send SINK a test message at once, whatever its filter wants. Exit code: 0, or 1 where it was not taken."""
     from flowbatch.cli.load import load_plan
 
+    if place.channel is not None:
+        if workflow is not None:
+            raise InputError("--workflow: a server tries its settings' receivers out; leave --server out for a file's")
+        return tell_test(place.channel.post("sinks", sink, "test", body={}), as_json)
     known = place.settings.notify if workflow is None else load_plan(place, workflow, ()).run.notify
     found = next((each for each in known if each.name == sink), None)
     if found is None:
@@ -37,38 +41,28 @@ def test(place: Place, sink: str, workflow: str | None, as_json: bool) -> int:
         names = ", ".join(each.name for each in known) or "none"
         hint = " (--workflow names a file)" if workflow is None else ""
         raise InputError(f"{where}: there is no receiver {sink!r}{hint}; there are: {names}")
-    answer = anyio.run(send_test, place, found)
-    taken = answer.outcome.name == "DELIVERED"
-    if as_json:
-        print_json(
-            {"sink": sink, "to": found.target, "delivered": taken, "status": answer.status or None,
-             "error": answer.error or None, "latency_ms": answer.latency_ms}
-        )  # fmt: skip
-    elif taken:
-        status = f" ({answer.status})" if answer.status else ""
-        click.echo(f"{sink}: {found.target} took it{status}, in {duration_text(answer.latency_ms)}.")
-    else:
-        click.echo(f"{sink}: {found.target} did not take it: {one_line(answer.error)}", err=True)
-    return 0 if taken else 1
-
-
-async def send_test(place: Place, found: Notify) -> Answer:
     from flowbatch.clock import SystemClock
-    from flowbatch.hooks.health import Answer, Outcome
-    from flowbatch.hooks.targets import Unready
-    from flowbatch.notices import Wires
+    from flowbatch.notices import try_out
 
-    wires = Wires(place.settings, SystemClock())
-    try:
-        target, forms = await wires.receivers().make(found, "test")
-        try:
-            return await target.send(forms.test(SystemClock().now()))
-        finally:
-            await target.close()
-    except Unready as error:
-        return Answer(Outcome.ENDPOINT, 0, str(error))
-    finally:
-        await wires.close()
+    return tell_test(told_of(found, anyio.run(try_out, place.settings, SystemClock(), found)), as_json)
+
+
+def told_of(found: Notify, answer: Answer) -> dict[str, Any]:
+    return {
+        "sink": found.name, "to": found.target, "delivered": answer.outcome.name == "DELIVERED",
+        "status": answer.status or None, "error": answer.error or None, "latency_ms": answer.latency_ms,
+    }  # fmt: skip
+
+
+def tell_test(told: dict[str, Any], as_json: bool) -> int:
+    if as_json:
+        print_json(told)
+    elif told["delivered"]:
+        status = f" ({told['status']})" if told["status"] else ""
+        click.echo(f"{told['sink']}: {told['to']} took it{status}, in {duration_text(told['latency_ms'])}.")
+    else:
+        click.echo(f"{told['sink']}: {told['to']} did not take it: {one_line(told['error'] or '')}", err=True)
+    return 0 if told["delivered"] else 1
 
 
 @notify.command()
@@ -79,6 +73,13 @@ def enable(place: Place, sink: str, as_json: bool) -> int:
     """Switch SINK on again after it was disabled. It goes on where it stood: nothing is left out."""
     from flowbatch.store.outbox import Outbox
 
+    if place.channel is not None:
+        told = place.channel.post("sinks", sink, "enable", body={})
+        if as_json:
+            print_json(told)
+        else:
+            click.echo(f"{sink} is enabled.")
+        return 0
     with Outbox(place.folder.database) as outbox:
         view = outbox.find(sink)
     if place.folder.holder() is not None:
@@ -102,6 +103,8 @@ def flush(place: Place, as_json: bool) -> int:
 
     Exit code: 0, or 1 where something is still owed.
     """
+    if place.server is not None:
+        raise InputError("flush is for a folder without an engine: a server delivers by itself")
     place.reader().close()  # says where there is no folder
     owed = anyio.run(flush_here, place)
     if as_json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,9 +27,11 @@ from flowbatch.store.reader import Reader
 if TYPE_CHECKING:
     from flowbatch.core.state import State
     from flowbatch.engine.loop import Engine
-    from flowbatch.http.native.running import Compile
+    from flowbatch.hooks.health import Answer
+    from flowbatch.http.native.running import Compile, Shelves
     from flowbatch.model.access import AuditRow
     from flowbatch.model.definition import DefinitionRow
+    from flowbatch.model.notify import Notify
     from flowbatch.store.pages import Listed
     from flowbatch.store.results import JobView
 
@@ -74,6 +76,9 @@ class Service:
         self.pages = Pages(master)
         self.reader = Reader(database)
         self.compile: Compile | None = None  # what is submitted as a workflow's text, by who knows how
+        self.libraries: Sequence[Shelves] = ()  # of the folders that are watched
+        self.try_sink: Callable[[Notify], Awaitable[Answer]] | None = None
+        self.receivers: Callable[[], Sequence[Notify]] = tuple  # of the settings
         self.live = Live(engine, self.reader, hold_ups)
         self.verbs = Verbs(engine)
         self.around = Surroundings(folder, os.path.expanduser("~"), root=os.geteuid() == 0)

@@ -12,6 +12,7 @@ from dataclasses import InitVar, dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+import anyio
 import anyio.to_thread
 
 from flowbatch.errors import FlowbatchError, InputError
@@ -83,6 +84,7 @@ class Library:
     clock: Clock
     rows: InitVar[Iterable[ShelfRow]] = ()
     pace: Bucket | None = None  # what comes faster waits its turn
+    turn: anyio.Lock = field(init=False, default_factory=anyio.Lock)  # one at a time looks, or starts
     waiting: dict[str, Found] = field(init=False, default_factory=dict)  # by name; of the drop box with `inbox/`
     shelves: dict[str, Shelf] = field(init=False)
     drops: dict[str, ShelfRow] = field(init=False)  # files of the drop box whose runs go on
@@ -125,6 +127,10 @@ class Library:
 
     async def poll(self) -> None:
         """Raises OSError where a folder cannot be read or written."""
+        async with self.turn:
+            await self._poll()
+
+    async def _poll(self) -> None:
         for news in await anyio.to_thread.run_sync(self.folder.poll):
             match news:
                 case Found():
@@ -152,6 +158,20 @@ class Library:
             if shelf.plan is not None and shelf.plan.schedule is not None and not shelf.row.gone:
                 await self._fire(shelf, shelf.plan.schedule)
 
+    def files(self) -> list[dict[str, Any]]:
+        """Those that are there, by name; `understood`: a version of it is in force."""
+        return [
+            {
+                "file": name,
+                "folder": str(self.folder.path),
+                "understood": shelf.plan is not None,
+                "start": None if shelf.plan is None else start_of(shelf.plan),
+                "last_run": shelf.row.run,
+            }
+            for name, shelf in sorted(self.shelves.items())
+            if not shelf.row.gone
+        ]
+
     def _is_known(self, name: str) -> bool:
         """Whether what waits under that name was accepted already, and nothing will come of it."""
         shelf = self.shelves.get(name)
@@ -168,19 +188,20 @@ class Library:
 
     async def start(self, name: str, params: Mapping[str, str]) -> RunId:
         """Runs a workflow of the library now, whenever it would run by itself. Raises FlowbatchError."""
-        shelf = self.shelves.get(name)
-        if shelf is None or shelf.row.gone:
-            raise InputError(f"there is no workflow {name!r} in the library")
-        content = shelf.row.content.encode()
-        try:
-            plan = await anyio.to_thread.run_sync(self._compiled, name, content, params)
-            row = shelf.row._replace(run=plan.run.id)
-            await self.desk.submit(plan, row)
-        except FlowbatchError as error:
-            self.desk.refuse(name, content, error)
-            raise
-        shelf.row = row
-        return plan.run.id
+        async with self.turn:
+            shelf = self.shelves.get(name)
+            if shelf is None or shelf.row.gone:
+                raise InputError(f"there is no workflow {name!r} in the library")
+            content = shelf.row.content.encode()
+            try:
+                plan = await anyio.to_thread.run_sync(self._compiled, name, content, params)
+                row = shelf.row._replace(run=plan.run.id)
+                await self.desk.submit(plan, row)
+            except FlowbatchError as error:
+                self.desk.refuse(name, content, error)
+                raise
+            shelf.row = row
+            return plan.run.id
 
     # --- the files of the library
 
@@ -310,3 +331,9 @@ class Library:
         inbox.write_below(below, file + RESULT_SUFFIX, json.dumps(result, indent=2) + "\n")
         await self.desk.shelve(row._replace(gone=True))
         del self.drops[row.name]
+
+
+def start_of(plan: Plan) -> str:
+    if plan.schedule is not None:
+        return "schedule"
+    return "manual" if plan.manual else "change"

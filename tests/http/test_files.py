@@ -17,6 +17,7 @@ from flowbatch.cli.serve import watched
 from flowbatch.errors import InputError
 from flowbatch.folder import StateFolder
 from flowbatch.library.shelves import Library
+from flowbatch.model.ids import RunId
 from flowbatch.serve import Grounds, Listening, Serving, serving
 from flowbatch.settings import parse_settings, read_settings
 from flowbatch.store.reader import Reader
@@ -35,6 +36,12 @@ class Still:
 
     async def run(self) -> None:
         await anyio.sleep_forever()
+
+    async def start(self, name: str, params: Mapping[str, str]) -> RunId:
+        return await self.library.start(name, params)
+
+    def files(self) -> list[dict[str, Any]]:
+        return self.library.files()
 
 
 class Rig:

@@ -8,7 +8,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,8 @@ import pytest
 
 from flowbatch.cli.context import Place
 from flowbatch.cli.watching import compiler
+from flowbatch.engine.loop import Engine
+from flowbatch.errors import InputError
 from flowbatch.http import keys
 from flowbatch.http.native import table
 from flowbatch.http.native.routes import NativeRoute
@@ -27,7 +29,8 @@ from flowbatch.model.jobspec import FakeScript, JobPlan, JobSpec, RunPlan
 from flowbatch.model.resources import Resources
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.model.stimuli import PutKey, SubmitRun
-from tests.http.rig import Rig, a_server
+from flowbatch.settings import parse_settings
+from tests.http.rig import FAKE, Rig, a_server
 
 RUN: Final = "11111111-2222-4333-8444-555555555555"
 SINGLE: Final = "aaaaaaaa-2222-4333-8444-555555555555"
@@ -462,6 +465,96 @@ async def test_a_workflow_is_submitted_by_who_may_do_all_that_it_comes_to(tmp_pa
         got = await ask(rig, "/runs", {"workflow": text}, key=keys.token(name.removeprefix(keys.PREFIX), secret))
         assert (got.status, "batch:" in got.json["message"]) == (403, True), got
         assert len((await get(rig, "/runs"))["runs"]) == 1
+
+
+class Flows:
+    """A watched folder that holds one workflow."""
+
+    def __init__(self, engine: Engine, folder: str) -> None:
+        self.engine = engine
+        self.folder = folder
+
+    async def run(self) -> None:
+        await anyio.sleep_forever()
+
+    async def start(self, name: str, params: Mapping[str, str]) -> RunId:
+        if params:
+            raise InputError(f"{name}: it has no parameters")
+        plan = RunPlan(RunId(RUN), "by hand", (JobPlan(JobId(SINGLE), spec("one")),))
+        await self.engine.ask(lambda ticket: SubmitRun(ticket, plan))
+        return plan.id
+
+    def files(self) -> list[dict[str, Any]]:
+        about = {"understood": True, "start": "manual", "last_run": None}
+        return [{"file": "hand.yaml", "folder": self.folder, **about}]
+
+
+async def test_a_file_of_a_watched_folder_is_started_by_hand(tmp_path: Path) -> None:
+    async with a_server(tmp_path) as rig:
+        service = rig.running.service
+        service.libraries = [Flows(rig.running.app.engine, "/flows"), Flows(rig.running.app.engine, "/others")]
+        found = await get(rig, "/library")
+        assert [(each["file"], each["folder"]) for each in found["files"]] == [
+            ("hand.yaml", "/flows"),
+            ("hand.yaml", "/others"),
+        ]
+        for path, body, status, said in (
+            ("/library/none.yaml/start", {}, 404, "no file none.yaml"),
+            ("/library/hand.yaml/start", {}, 400, "`folder` says which"),
+            ("/library/hand.yaml/start", {"folder": "/flows", "params": {"n": "1"}}, 400, "it has no parameters"),
+            ("/library/hand.yaml/start", {"folder": "/nowhere"}, 404, "no file hand.yaml"),
+        ):
+            got = await ask(rig, path, body)
+            assert (got.status, said in got.json["message"]) == (status, True), got
+        got = await ask(rig, "/library/hand.yaml/start", {"folder": "/flows"})
+        assert (got.status, got.json["run"]) == (200, RUN)
+        await ended(rig)
+        name, secret = await rig.key(
+            "some",
+            {"Effect": "Allow", "Action": "flowbatch:StartFile", "Resource": "arn:aws:flowbatch:*:*:workflow/other"},
+        )
+        key = keys.token(name.removeprefix(keys.PREFIX), secret)
+        assert (await ask(rig, "/library/hand.yaml/start", {"folder": "/flows"}, key=key)).status == 403
+
+
+# --- receivers of events
+
+
+async def test_receivers_are_tried_out_looked_at_and_delivered_to_again(tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    text = f"notify: [{{name: log, to: {{jsonl: {file}}}, events: [run.*]}}]\n"
+    [sink] = parse_settings(text.encode(), "flowbatch.yaml").notify
+    async with a_server(tmp_path, replace(FAKE, notify=(sink,))) as rig:
+        tried = await ask(rig, "/sinks/log/test", {})
+        assert (tried.status, tried.json["delivered"]) == (200, True), tried
+        assert len(file.read_text().splitlines()) == 1
+        got = await ask(rig, "/sinks/none/test", {})
+        assert (got.status, "there are: log" in got.json["message"]) == (404, True)
+        await submit(rig, (SINGLE, spec("one")))
+        await ended(rig)
+        with anyio.fail_after(20):
+            while len(file.read_text().splitlines()) < 3:
+                await anyio.lowlevel.checkpoint()
+        told = json.loads(file.read_text().splitlines()[-1])
+        for body in ({"first": 1}, {"event": told["id"]}):
+            again = await ask(rig, "/deliveries/redeliver", {"sink": "log", **body})
+            assert again.status == 200, again
+        with anyio.fail_after(20):
+            while len(file.read_text().splitlines()) < 6:
+                await anyio.lowlevel.checkpoint()
+        assert json.loads(file.read_text().splitlines()[-1])["id"] == told["id"]
+        found = await get(rig, "/deliveries?sink=log")
+        assert (found["sinks"][0]["sink"], found["sinks"][0]["failed"]) == ("log", 0)
+        for body, status, said in (
+            ({"first": 1, "dead": True}, 400, "One of"),
+            ({}, 400, "One of"),
+            ({"first": 999}, 400, "There are no such events"),
+            ({"event": "evt_x"}, 400, "event"),
+        ):
+            got = await ask(rig, "/deliveries/redeliver", {"sink": "log", **body})
+            assert (got.status, said in got.json["message"]) == (status, True), got
+        assert (await ask(rig, "/deliveries?sink=none")).status == 404
+        assert (await ask(rig, "/sinks/log/enable", {})).status == 200
 
 
 # --- who may

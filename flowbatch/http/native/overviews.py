@@ -123,6 +123,22 @@ async def enable_sink(call: Call) -> Any:
     return {"sink": view.key, "enabled": True}
 
 
+async def test_sink(call: Call) -> Any:
+    """Send a receiver of the settings a test message at once, whatever its filter wants."""
+    call.allow()
+    asked(call, Enabling)
+    name, known = variable(call, "sink"), call.service.receivers()
+    found = next((each for each in known if each.name == name), None)
+    if found is None or call.service.try_sink is None:
+        names = ", ".join(each.name for each in known) or "none"
+        raise NotFound(f"The settings have no receiver {name[:128]!r}; there are: {names}")
+    answer = await call.service.try_sink(found)
+    return {
+        "sink": found.name, "to": found.target, "delivered": answer.outcome.name == "DELIVERED",
+        "status": answer.status or None, "error": answer.error or None, "latency_ms": answer.latency_ms,
+    }  # fmt: skip
+
+
 def sink_of(outbox: Outbox, name: str) -> SinkView:
     """Raises NotFound."""
     try:

@@ -222,14 +222,19 @@ def of_events(call: Call, name: str | None) -> RunView | None:
 
 async def event_messages(call: Call, after: int, run: RunView | None) -> Messages:
     """Read behind a cursor as the client takes them: nothing waits here for a slow one."""
-    live, reader = call.service.live, call.service.reader
+    live, reader, looked = call.service.live, call.service.reader, -COALESCE_S
     while not live.closing:
+        await anyio.sleep(
+            max(looked + COALESCE_S - anyio.current_time(), 0)
+        )  # of many turns together, however many listen
+        looked = anyio.current_time()
         news, last = live.news, reader.last_seq()
         page = reader.events(after=after, run=run, limit=PAGE_MAX)
         for event in page:
             yield Message(EventSaid.of(event), number=event.seq)
         after = page[-1].seq if len(page) == PAGE_MAX else max([after, last, *(event.seq for event in page[-1:])])
         if len(page) == PAGE_MAX:
+            looked = -COALESCE_S
             continue
         if not call.still_valid():
             yield closed("the key is no longer valid")

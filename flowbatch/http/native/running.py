@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
 
 import anyio.to_thread
 from pydantic import Field
@@ -13,7 +13,7 @@ from flowbatch.errors import InputError
 from flowbatch.http.calls import Call
 from flowbatch.http.failures import ClientFailure
 from flowbatch.http.files import asks, workflow_arn
-from flowbatch.http.native.routes import asked
+from flowbatch.http.native.routes import NotFound, asked, variable
 from flowbatch.http.native.shapes import SubmittedSaid
 from flowbatch.http.operations.shapes import Shape
 from flowbatch.model.stimuli import SubmitRun
@@ -26,6 +26,20 @@ FILE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.ya?ml")
 Compile = Callable[
     [str, bytes, Mapping[str, str], Sequence[str], str], "Plan"
 ]  # file, text, parameters, only, principal
+
+
+class Shelves(Protocol):
+    """A folder that the server watches."""
+
+    async def start(self, name: str, params: Mapping[str, str]) -> str: ...
+    def files(self) -> list[dict[str, Any]]: ...
+
+
+class Start(Shape):
+    params: Annotated[dict[str, str], Field(max_length=1000)] = Field(default={}, description="As `-p NAME=VALUE`.")
+    folder: Annotated[str, Field(max_length=4096)] | None = Field(
+        None, description="Where several have a file of that name."
+    )
 
 
 class Submission(Shape):
@@ -70,3 +84,33 @@ async def submit_run(call: Call) -> SubmittedSaid:
         raise ClientFailure(f"{call.service.limits.jobs_open} jobs are open: none is taken before some have ended")
     value: Any = await call.ask(lambda ticket: SubmitRun(ticket, run, must_fit=True))
     return SubmittedSaid(run=str(value), warnings=[str(each) for each in plan.warnings])
+
+
+async def list_library(call: Call) -> Any:
+    """The files of the folders that the server watches, and when each runs: on its `schedule`, at a `change`, or `manual`ly."""
+    call.allow()
+    return {"files": [each for library in call.service.libraries for each in library.files()]}
+
+
+async def start_file(call: Call) -> SubmittedSaid:
+    """Run a file of a watched folder now, by its last good version; one with `start: manual` waits for this.
+
+    Its run is the folder's principal's, whose policies must allow what it comes to; the caller needs this action on the workflow.
+    """
+    name = variable(call, "file")
+    call.allow(call.target(workflow_arn(call.service.account, name.rpartition(".")[0])))
+    given = asked(call, Start)
+    having = [
+        library
+        for library in call.service.libraries
+        for each in library.files()
+        if each["file"] == name and given.folder in (None, each["folder"])
+    ]
+    if not having:
+        raise NotFound(f"There is no file {name[:128]} in a folder that is watched here")
+    if len(having) > 1:
+        raise ClientFailure(f"Several folders have {name}: `folder` says which")
+    try:
+        return SubmittedSaid(run=await having[0].start(name, given.params), warnings=[])
+    except InputError as error:
+        raise ClientFailure(str(error)) from None
