@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flowbatch.backends.docker.checks import numbers
+from flowbatch.backends.docker.checks import cgroups, numbers
 from flowbatch.backends.docker.credentials import HUB, registry_of
 from flowbatch.backends.docker.disk import reserve_of
 from flowbatch.backends.docker.ends import (
@@ -168,3 +168,27 @@ def test_how_much_of_a_disk_has_to_be_free(reserve_mib: int | None, free: int, t
 def test_versions() -> None:
     assert numbers("20.10.24+dfsg1") == (20, 10, 24)
     assert (23, 0, 0) <= numbers("24.0.2-ce") <= (24, 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("info", "level", "words"),
+    [
+        ({}, "ok", "cgroup v1: memory and swap of containers are limited"),
+        ({"CgroupVersion": "2", "SwapLimit": True}, "ok", "cgroup v2: memory and swap"),
+        ({"CgroupVersion": "2", "SwapLimit": False}, "note", "cgroup v2, without swap accounting"),
+        ({"MemoryLimit": False}, "warning", "memory limits of containers do not hold"),
+        ({"PidsLimit": False}, "warning", "nothing holds a fork bomb"),
+    ],
+)
+def test_what_limits_hold(info: dict[str, Any], level: str, words: str) -> None:
+    found = cgroups(info)
+    assert found.level == level
+    assert words in found.text
+
+
+def test_gpus_that_the_engine_cannot_give_say_what_to_do() -> None:
+    error = 'could not select device driver "nvidia" with capabilities: [[gpu]]'
+    seen = evidence(look(128, status="created", started_at=None, error=error), HERE, (), stopped=False)
+    assert (seen.start_error or "").endswith(
+        "[[gpu]] (the Engine has no GPUs to give: install NVIDIA's container toolkit there)"
+    )

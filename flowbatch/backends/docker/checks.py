@@ -95,6 +95,8 @@ def cgroups(info: Mapping[str, Any]) -> Finding:
     version = info.get("CgroupVersion", "1")
     if not info.get("MemoryLimit", True):
         return Finding("warning", "docker", "the kernel has no memory cgroup: memory limits of containers do not hold")
+    if not info.get("PidsLimit", True):
+        return Finding("warning", "docker", "the kernel has no pids cgroup: nothing holds a fork bomb in a container")
     if not info.get("SwapLimit", True):
         text = f"cgroup v{version}, without swap accounting: a container may swap beyond its memory limit"
         return Finding("note", "docker", text)

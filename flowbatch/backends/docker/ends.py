@@ -23,6 +23,8 @@ VANISHED: Final = Evidence(lost=True, detail="Container removed externally")
 INIT_FAILED: Final = re.compile(rb"\d+ e \[FATAL tini \(\d+\)\] exec (.*) failed: ([^\n]*)\n", re.DOTALL)
 FOREIGN_FORMAT: Final = b"exec format error"
 FOREIGN_HINT: Final = "exec format error: the program, or the image, is for another kind of processor"
+NO_GPUS: Final = 'could not select device driver "nvidia"'
+NO_GPUS_HINT: Final = " (the Engine has no GPUs to give: install NVIDIA's container toolkit there)"
 UNSEEN: Final = Evidence(lost=True, detail="it began after all, and was over and gone before anybody saw it")
 NO_CODE: Final = Evidence(detail="stopped before it began")
 CHILD_OOM: Final = "a process in the container was killed due to memory usage"
@@ -135,7 +137,8 @@ def evidence(look: Look, boot: Boot, outages: Sequence[Outage], *, stopped: bool
     """Of a container that is over. `stopped`: we asked it to end, so that its code is the answer to that."""
     code = look.exit_code
     if not look.begun:
-        return Evidence(exit_code=code or None, start_error=f"CannotStartContainerError: {look.error}")
+        hint = NO_GPUS_HINT if NO_GPUS in look.error else ""
+        return Evidence(exit_code=code or None, start_error=f"CannotStartContainerError: {look.error}{hint}")
     finished = look.finished_at or Millis(0)
     marked = look.labels.get(BOOT, NO_BOOT)
     if NO_BOOT not in (marked, boot.id) and marked != boot.id and finished >= boot.at:
