@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +167,38 @@ async def test_an_end_that_overtakes_the_news_of_its_start_is_not_missed(tmp_pat
         world.backend.launch([order])
         with anyio.fail_after(LIST_EVERY_S / 2):
             assert (await world.facts.exited(order.key)).evidence == Evidence(3)
+
+
+class Elsewhere(Api):
+    """The clock of the Engine's machine is ten minutes behind ours."""
+
+    def open(self) -> None:
+        super().open()
+        self.socket_path = None
+
+    async def info(self) -> dict[str, Any]:
+        answer = await super().info()
+        return answer | {"SystemTime": behind(answer["SystemTime"])}
+
+    async def inspect(self, container: str) -> dict[str, Any]:
+        answer = await super().inspect(container)
+        times = {name: behind(answer["State"][name]) for name in ("StartedAt", "FinishedAt")}
+        return answer | {"State": answer["State"] | times}
+
+
+def behind(text: str) -> str:
+    if text.startswith("0001-"):
+        return text
+    moment = datetime.fromisoformat(text[:19] + "+00:00") - timedelta(minutes=10)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{text[20:]}"
+
+
+async def test_times_of_another_machine_come_out_as_ours(tmp_path: Path, raw: Raw) -> None:
+    """Or its attempts would be ten minutes old at their start, and over their timeout."""
+    async with docker_world(tmp_path, raw, api=lambda: Elsewhere(f"unix://{raw.path}")) as world:
+        order = world.script("exit 3")
+        sent = world.facts.clock.now()
+        world.backend.launch([order])
+        started, ended = await world.facts.started(order.key), await world.facts.exited(order.key)
+        heard = world.facts.clock.now()
+        assert sent - 3_000 <= started.at <= ended.at <= heard + 3_000

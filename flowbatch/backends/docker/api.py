@@ -61,6 +61,7 @@ class Api:
         self.api_version = ""
         self.where = endpoint or ""
         self.socket_path: str | None = None  # of a daemon on this machine
+        self.ahead_ms = 0  # the clock of its machine
 
     def open(self) -> None:
         """Raises BackendUnavailable where no Engine is configured or found. Connects to nothing yet."""

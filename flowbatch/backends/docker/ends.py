@@ -89,7 +89,9 @@ class Boot(NamedTuple):
     at: Millis
 
 
-def parse(answer: Mapping[str, Any]) -> Look:
+def parse(answer: Mapping[str, Any], ahead_ms: int = 0) -> Look:
+    """`ahead_ms`: how much the clock of the Engine's machine is ahead of ours. Times come out as ours: timeouts run from them, and absences
+    are held against them."""
     state = answer["State"]
     return Look(
         answer["Id"],
@@ -98,8 +100,8 @@ def parse(answer: Mapping[str, Any]) -> Look:
         state["ExitCode"],
         bool(state.get("OOMKilled")),
         state.get("Error") or "",
-        parse_time(state.get("StartedAt", "")),
-        parse_time(state.get("FinishedAt", "")),
+        ours(parse_time(state.get("StartedAt", "")), ahead_ms),
+        ours(parse_time(state.get("FinishedAt", "")), ahead_ms),
         answer["Config"].get("Labels") or {},
         answer["Config"].get("StopSignal") or "SIGTERM",
         address_of(answer.get("NetworkSettings") or {}),
@@ -113,6 +115,10 @@ def address_of(settings: Mapping[str, Any]) -> str:
     """While it runs on a network that gives one."""
     found = (network.get("IPAddress") for network in (settings.get("Networks") or {}).values())
     return next((str(address) for address in found if address), "")
+
+
+def ours(at: Millis | None, ahead_ms: int) -> Millis | None:
+    return None if at is None else Millis(at - ahead_ms)
 
 
 def parse_time(text: str) -> Millis | None:

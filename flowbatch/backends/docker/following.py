@@ -126,7 +126,7 @@ class Follower:
     async def _look(self, attempt: Attempt) -> None:
         attempt.look = False
         try:
-            look = parse(await self._api.inspect(attempt.id))
+            look = parse(await self._api.inspect(attempt.id), self._api.ahead_ms)
         except EngineError as error:
             attempt.look = True
             if error.kind is Kind.NOT_FOUND:

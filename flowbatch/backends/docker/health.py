@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from flowbatch.backends.docker.ends import Outage
+from flowbatch.backends.docker.ends import Outage, parse_time
 from flowbatch.backends.docker.errors import EngineError
 from flowbatch.logs import Logger
 from flowbatch.model.ids import Millis
@@ -28,6 +28,7 @@ PING_EVERY_S: Final = 5.0
 RETRY_S: Final = 0.5
 FAILURES: Final = 3
 OUTAGES_MAX: Final = 64
+CLOCK_MS: Final = 1_000
 RESTORE_MS: Final = 60_000  # a daemon that comes up ends what it cannot adopt, for so long at most
 
 
@@ -93,6 +94,7 @@ class Health:
                 await self._api.ping()
                 if self._failures:
                     await self._api.negotiate()
+                    await self._compare_clocks()
             except EngineError as error:
                 self._failed(error)
             else:
@@ -101,6 +103,19 @@ class Health:
                 await self._doubted.wait()
             if self._failures:
                 await anyio.sleep(RETRY_S / 5)
+
+    async def _compare_clocks(self) -> None:
+        """With another machine's. What is within the time that its answer took, and a second, is nothing."""
+        if self._api.socket_path is not None:
+            return
+        sent = self._clock.now()
+        told = parse_time(str((await self._api.info()).get("SystemTime") or ""))
+        heard = self._clock.now()
+        same = told is None or sent - CLOCK_MS <= told <= heard + CLOCK_MS
+        ahead_ms = 0 if told is None or same else told - (sent + heard) // 2
+        if abs(ahead_ms - self._api.ahead_ms) > CLOCK_MS:
+            log.warning("docker_clock", where=self._api.where, ahead_ms=ahead_ms)
+        self._api.ahead_ms = ahead_ms
 
     def _failed(self, error: EngineError) -> None:
         if not self._failures:

@@ -218,7 +218,7 @@ class Launcher:
     async def _look(self, container: str) -> Look | None:
         while True:
             try:
-                return parse(await self._api.inspect(container))
+                return parse(await self._api.inspect(container), self._api.ahead_ms)
             except EngineError as error:
                 if error.kind is Kind.NOT_FOUND:
                     return None

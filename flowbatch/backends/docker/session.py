@@ -133,10 +133,10 @@ class Session:
 
     async def _take(self, key: AttemptKey, container: str) -> None:
         try:
-            look = ends.parse(await self.api.inspect(container))
+            look = ends.parse(await self.api.inspect(container), self.api.ahead_ms)
             if look.startable:
                 await self._sweep(look.id)
-                look = ends.parse(await self.api.inspect(container))
+                look = ends.parse(await self.api.inspect(container), self.api.ahead_ms)
         except EngineError as error:
             if error.kind is not Kind.NOT_FOUND:
                 raise

@@ -60,7 +60,7 @@ class Events:
             self._reading.cancel()
 
     async def run(self) -> None:
-        now = self._clock.now()
+        now = self._clock.now() + self._api.ahead_ms
         self._since = f"{now // 1000}.{now % 1000:03}"
         pause = PAUSE_FIRST_S
         while True:

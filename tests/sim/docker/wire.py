@@ -231,6 +231,7 @@ class WireApi(Api):
     def open(self) -> None:
         self._clients = [Client(self._wire) for _ in range(4)]  # type: ignore[misc]
         self.where = "the wire"
+        self.socket_path = "/the/wire"  # it is this machine whose restarts are seen
 
     def boot(self) -> Boot:
         engine = self._wire.engine
