@@ -84,6 +84,7 @@ class Notices:
         self._dispatcher: Dispatcher | None = None
         self._tail: EventTail | None = None
         self._opening = False  # the first sink of this life is there, and the dispatcher not yet at work
+        self._opened = anyio.Event()
         self._wires = Wires(settings, clock)
 
     async def start(self, tasks: TaskGroup, open_sinks: list[str]) -> None:
@@ -125,12 +126,15 @@ class Notices:
 
     async def _open_late(self) -> None:
         """The first sink of this life: what the store says is open by now, is."""
-        await self._open()
-        assert self._dispatcher is not None
-        from_store = await self._dispatcher.events.open_sinks()
-        ours = {each.name for each in self._settings.notify}
-        self._dispatcher.start([key for key in from_store if "/" in key or key.partition("~")[0] in ours])
-        self._opening = False
+        try:
+            await self._open()
+            assert self._dispatcher is not None
+            from_store = await self._dispatcher.events.open_sinks()
+            ours = {each.name for each in self._settings.notify}
+            self._dispatcher.start([key for key in from_store if "/" in key or key.partition("~")[0] in ours])
+            self._opening = False
+        finally:
+            self._opened.set()
 
     async def _open(self) -> None:
         from flowbatch.hooks.dispatcher import Dispatcher
@@ -198,6 +202,8 @@ class Notices:
                 await self._engine.ask(lambda ticket: OpenSinks(ticket, ()))
 
     async def close(self) -> None:
+        if self._opening:
+            await self._opened.wait()  # what it has opened by then is closed here, and nowhere else
         if self._dispatcher is not None:
             await self._dispatcher.close()
         await self._wires.close()

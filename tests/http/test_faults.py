@@ -10,8 +10,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -380,3 +382,21 @@ async def test_a_hangup_reads_the_settings_again_and_wrong_ones_change_nothing(t
                     await anyio.lowlevel.checkpoint()
                 assert not running.service.guard.policy.processes
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def test_a_server_that_ends_while_its_first_receiver_is_opened_leaves_no_thread(tmp_path: Path) -> None:
+    """One that was left would keep the process from ever ending."""
+    with_receiver = replace(
+        FAKE, notify=parse_settings(f"notify: [{{to: {{jsonl: {tmp_path}/e}}}}]".encode(), "s.yaml").notify
+    )
+    for steps in (0, 3, 12):
+        before = set(threading.enumerate())
+        async with a_server(tmp_path / str(steps)) as rig, anyio.create_task_group() as tasks:
+            tasks.start_soon(rig.running.force.change, with_receiver, rig.running)
+            for _ in range(steps):
+                await anyio.sleep(0.0005)
+            tasks.cancel_scope.cancel()
+        for each in set(threading.enumerate()) - before:
+            if "AnyIO" not in each.name:
+                each.join(5)  # one that was told to end may be about to
+                assert not each.is_alive(), (steps, each.name)
