@@ -24,6 +24,8 @@ CLOUDEVENT: Final = "application/cloudevents+json"
 CLOUDEVENTS: Final = "application/cloudevents-batch+json"
 TEXT: Final = "text/plain; charset=utf-8"
 BATCH_BYTES: Final = 256_000
+SECTION_CHARS: Final = 3000  # of a block's text in Slack
+CARD_BYTES: Final = 8000  # of text: Teams takes 28 KB a message, and counts two bytes a letter where it must
 FIRING_MS: Final = 24 * 3600 * 1000  # an alert that nobody resolves is over then
 PAGED: Final = ("failed", "succeeded", "dead", "disabled", "blocked")
 DETAIL_TYPES: Final = {
@@ -231,7 +233,7 @@ def second_text(at_s: int) -> str:
 
 def slack(words: Words) -> Json:
     """Blocks of plain_text know no markup, mention or link; `text` is what a notification shows."""
-    lines = "\n".join(words.lines)[:2900]
+    lines = "\n".join(words.lines)
     blocks: list[Json] = [plain_section(words.title)]
     attachment: Json = {"color": f"#{words.colour:06x}", "blocks": [plain_section(lines)]} if lines else {}
     made: Json = {"text": escaping.slack(words.title), "blocks": blocks, "unfurl_links": False, "unfurl_media": False}
@@ -239,7 +241,10 @@ def slack(words: Words) -> Json:
 
 
 def plain_section(text: str) -> Json:
-    return {"type": "section", "text": {"type": "plain_text", "text": escaping.inert(text), "emoji": False}}
+    return {
+        "type": "section",
+        "text": {"type": "plain_text", "text": escaping.inert(text)[:SECTION_CHARS], "emoji": False},
+    }
 
 
 def discord(words: Words) -> Json:
@@ -263,9 +268,16 @@ def teams(words: Words) -> Json:
         return {"type": "RichTextBlock", "inlines": [inline]}
 
     title = run(words.title, weight="Bolder", color=COLOURS.get(words.colour, "Default"))
+    lines, room = [], CARD_BYTES - len(words.title.encode())
+    for line in words.lines:
+        room -= len(line.encode())
+        if room < 0:
+            lines.append("…")
+            break
+        lines.append(line)
     card = {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json", "type": "AdaptiveCard", "version": "1.4",
-        "body": [title, *(run(line) for line in words.lines)],
+        "body": [title, *(run(line) for line in lines)],
     }  # fmt: skip
     attachment = {"contentType": "application/vnd.microsoft.card.adaptive", "content": card}
     return {"type": "message", "attachments": [attachment]}
