@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import anyio
 import pytest
+from anyio.abc import ByteStream, SocketAttribute
 
 from flowbatch.backends.docker.api import Api
 from flowbatch.backends.docker.checks import look
@@ -78,3 +80,31 @@ async def test_an_engine_that_is_not_there_is_told_of_in_the_systems_words(endpo
     with pytest.raises(BackendUnavailable) as caught:
         await look(endpoint, None)
     assert f"the one at {endpoint} cannot be reached ({why}): " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "body"),
+    [
+        (200, "text/html", b"<html>Welcome</html>"),
+        (200, "application/json", b"[]"),
+        (200, "application/json", b'{"ApiVersion": "new"}'),
+        (502, "application/json", b'{"error": "no upstream"}'),
+        (502, "application/json", b"<html>Bad gateway</html>"),
+    ],
+)
+async def test_what_answers_and_is_no_engine(status: int, kind: str, body: bytes) -> None:
+    """Every answer is this one: of a web server, or of a proxy whose Engine is away."""
+
+    async def answer(stream: ByteStream) -> None:
+        async with stream:
+            while b"\r\n\r\n" not in await stream.receive():
+                pass
+            head = f"HTTP/1.1 {status} S\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+            await stream.send(head.encode() + body)
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
+        port = listener.extra(SocketAttribute.local_port)
+        tasks.start_soon(listener.serve, answer)
+        with pytest.raises(BackendUnavailable, match="what answers there is no Docker Engine"):
+            await look(f"tcp://127.0.0.1:{port}", None)
+        tasks.cancel_scope.cancel()

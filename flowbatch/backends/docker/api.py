@@ -11,8 +11,8 @@ import json
 import os
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Any, Final, TypeVar
 
 import aiodocker
 import aiohttp
@@ -36,6 +36,7 @@ START_S: Final = 120.0  # a machine on its knees starts slowly, and a start that
 REMEMBERS_S: Final = 5.0
 CLOSING_S: Final = 5.0  # what a call may still take once the engine ends
 LINE_MAX: Final = 1 << 20  # a longer event is skipped, not fatal (D24)
+NO_ENGINE: Final = "what answers there is no Docker Engine, or does not speak as one"
 HOW_TO_REACH_IT: Final = (
     "see that its daemon listens there and lets you in; over TLS it needs DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH, the folder of "
     "ca.pem, cert.pem and key.pem"
@@ -105,8 +106,11 @@ class Api:
 
     async def negotiate(self) -> None:
         """Renewed after every return of the daemon: it may be another version."""
-        version = json.loads(await self._send("GET", "version", seconds=PING_S * 5, versioned=False))
-        newest, oldest = _pair(version["ApiVersion"]), _pair(version.get("MinAPIVersion") or "1.12")
+        version = decoded(await self._send("GET", "version", seconds=PING_S * 5, versioned=False), dict)
+        try:
+            newest, oldest = _pair(version["ApiVersion"]), _pair(version.get("MinAPIVersion") or "1.12")
+        except (KeyError, ValueError, AttributeError):
+            raise EngineError(Kind.UNKNOWN, NO_ENGINE) from None
         used = max(min(newest, TESTED_MAX), oldest)
         self.version = version
         self.api_version = f"{used[0]}.{used[1]}"
@@ -130,38 +134,38 @@ class Api:
             await self._tunnel.up()
         with translated(), anyio.fail_after(PING_S):
             query = self._clients[3]._query("_ping", headers={"Connection": "close"}, versioned_api=False)
-            async with query as response:
+            async with answered(query) as response:
                 try:
                     await response.read()
                 finally:
                     response.close()
 
     async def info(self) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(await self._send("GET", "info"))
+        answer: dict[str, Any] = decoded(await self._send("GET", "info"), dict)
         return answer
 
     async def create(self, name: str, body: Mapping[str, Any]) -> str:
         data = json.dumps(body)
         answer = await self._send("POST", "containers/create", {"name": name}, data, seconds=CALL_S * 2)
-        return str(json.loads(answer)["Id"])
+        return str(decoded(answer, dict)["Id"])
 
     async def start(self, container: str) -> None:
         """By id alone: a request that is late in the daemon's socket must not meet another container of that name."""
         await self._send("POST", f"containers/{container}/start", seconds=START_S)
 
     async def inspect(self, container: str) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(await self._send("GET", f"containers/{container}/json"))
+        answer: dict[str, Any] = decoded(await self._send("GET", f"containers/{container}/json"), dict)
         return answer
 
     async def digests(self, image: str) -> list[str]:
         """The names by digest (`busybox@sha256:…`) of an image, by its id; none where it never was in a registry."""
-        answer = json.loads(await self._send("GET", f"images/{image}/json"))
+        answer = decoded(await self._send("GET", f"images/{image}/json"), dict)
         return [name for name in answer.get("RepoDigests") or () if "<none>" not in name]
 
     async def containers(self, label: str) -> list[dict[str, Any]]:
         """All that carry the label, ended ones too. The list may be stale, a hint at best (D25)."""
         params = {"all": "1", "filters": json.dumps({"label": [label]})}
-        answer: list[dict[str, Any]] = json.loads(await self._send("GET", "containers/json", params))
+        answer: list[dict[str, Any]] = decoded(await self._send("GET", "containers/json", params), list)
         return answer
 
     async def kill(self, container: str, signal: str) -> None:
@@ -172,7 +176,7 @@ class Api:
         await self._send("DELETE", f"containers/{container}", {"v": "1"}, seconds=CALL_S * 2)
 
     async def image(self, reference: str) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(await self._send("GET", f"images/{reference}/json"))
+        answer: dict[str, Any] = decoded(await self._send("GET", f"images/{reference}/json"), dict)
         return answer
 
     async def import_image(self, name: str, tree: bytes, change: str) -> None:
@@ -185,7 +189,7 @@ class Api:
 
     async def networks(self, labels: list[str]) -> list[dict[str, Any]]:
         params = {"filters": json.dumps({"label": labels})}
-        answer: list[dict[str, Any]] = json.loads(await self._send("GET", "networks", params))
+        answer: list[dict[str, Any]] = decoded(await self._send("GET", "networks", params), list)
         return answer
 
     async def create_network(self, name: str, labels: Mapping[str, str]) -> None:
@@ -198,7 +202,7 @@ class Api:
 
     async def volumes(self, labels: list[str]) -> list[dict[str, Any]]:
         params = {"filters": json.dumps({"label": labels})}
-        return json.loads(await self._send("GET", "volumes", params)).get("Volumes") or []
+        return decoded(await self._send("GET", "volumes", params), dict).get("Volumes") or []
 
     async def remove_volume(self, name: str) -> None:
         await self._send("DELETE", f"volumes/{name}")
@@ -217,7 +221,7 @@ class Api:
         with anyio.move_on_after(REMEMBERS_S):
             async with self.events(params) as lines:
                 async for line in lines:
-                    action = json.loads(line).get("Action")
+                    action = decoded(line, dict).get("Action")
                     if action in ("start", "destroy"):
                         return bool(action == "start")
         return False
@@ -247,7 +251,8 @@ class Api:
         headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         with translated():
-            async with client._query(path, method, params=dict(params), headers=headers, timeout=None) as response:
+            query = client._query(path, method, params=dict(params), headers=headers, timeout=None)
+            async with answered(query) as response:
                 try:
                     yield response
                 finally:
@@ -278,7 +283,7 @@ class Api:
         self, method: str, path: str, params: dict[str, str] | None, data: str | bytes | None, versioned: bool
     ) -> bytes:
         query = self._clients[0]._query(path, method, params=params, data=data, versioned_api=versioned)
-        async with query as response:
+        async with answered(query) as response:
             try:
                 return await response.read()
             finally:
@@ -298,6 +303,31 @@ def translated() -> Iterator[None]:
         raise EngineError(Kind.UNKNOWN, "the Docker Engine does not answer in time") from None
     except (aiohttp.ClientError, OSError) as error:
         raise EngineError(Kind.UNKNOWN, f"the Docker Engine hung up: {str(error) or type(error).__name__}") from None
+
+
+@asynccontextmanager
+async def answered(query: AbstractAsyncContextManager[aiohttp.ClientResponse]) -> AsyncIterator[aiohttp.ClientResponse]:
+    """An error that is none of the Engine's, of a proxy say, is one that aiodocker stumbles over."""
+    async with AsyncExitStack() as stack:
+        try:
+            response = await stack.enter_async_context(query)
+        except (KeyError, TypeError, ValueError):
+            raise EngineError(Kind.UNKNOWN, NO_ENGINE) from None
+        yield response
+
+
+Shape = TypeVar("Shape", dict[str, Any], list[dict[str, Any]])
+
+
+def decoded(data: bytes, shape: type[Shape]) -> Shape:
+    """Raises EngineError where something answers that is no Engine: a proxy, or a server of something else."""
+    try:
+        answer = json.loads(data)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, shape):
+        raise EngineError(Kind.UNKNOWN, NO_ENGINE)
+    return answer
 
 
 def unreachable(error: BaseException | None) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -11,6 +10,7 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
+from flowbatch.backends.docker.api import decoded
 from flowbatch.backends.docker.credentials import auth_header
 from flowbatch.backends.docker.disk import is_full
 from flowbatch.backends.docker.errors import EngineError, Kind
@@ -139,7 +139,7 @@ class Puller:
                 async for line in lines:
                     now = anyio.current_time()
                     scope.deadline = now + IDLE_S
-                    self._take(pull, json.loads(line), layers)
+                    self._take(pull, decoded(line, dict), layers)
                     if now - told >= TELL_EVERY_S:
                         told = now
                         self._tell(pull)
@@ -152,7 +152,7 @@ class Puller:
             raise Failed(" ".join(str(message).split()), is_permanent(message))
         pull.full = False
         detail = news.get("progressDetail") or {}
-        if news.get("status") == "Downloading" and detail.get("total"):
+        if news.get("status") == "Downloading" and detail.get("total") and "id" in news:
             layers[news["id"]] = (detail.get("current", 0), detail["total"])
         elif news.get("status") in ("Download complete", "Pull complete") and news.get("id") in layers:
             layers[news["id"]] = (layers[news["id"]][1],) * 2
