@@ -74,10 +74,13 @@ class Health:
                     "flowbatch_attempts_live", "Attempts that hold capacity", value=len(state.live)
                 )
                 turns = CounterMetricFamily("flowbatch_turns", "Turns of the engine in this life", value=state.turn)
+                streams = GaugeMetricFamily(
+                    "flowbatch_streams", "Answers that go on", value=0 if server is None else server.streams
+                )
                 calls = CounterMetricFamily("flowbatch_calls", "Calls answered", labels=["operation", "status"])
                 for (operation, code), count in ({} if server is None else server.calls).items():
                     calls.add_metric([operation, str(code)], count)
-                return [tasks, jobs, live, turns, calls, *sink_metrics(sinks)]
+                return [tasks, jobs, live, turns, streams, calls, *sink_metrics(sinks)]
 
         registry = CollectorRegistry()
         registry.register(Engine())

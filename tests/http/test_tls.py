@@ -107,6 +107,21 @@ async def test_boto3_speaks_to_a_server_whose_authority_it_is_told(tmp_path: Pat
             await anyio.to_thread.run_sync(list_jobs, running, str(stranger.folder / "ca.pem"))
 
 
+async def test_the_command_line_speaks_to_it_too(
+    tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from flowbatch.cli.main import run as command
+
+    state = StateFolder(tmp_path / "state")
+    async with serving(state, FAKE, listening(authority.issue("one"))) as running:
+        words = ["--server", running.urls[0], "--key-file", str(state.admin_key), "queues", "--json"]
+        assert await anyio.to_thread.run_sync(command, words) == 5
+        assert "CERTIFICATE_VERIFY_FAILED" in capsys.readouterr().err
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.folder / "ca.pem"))
+        assert await anyio.to_thread.run_sync(command, words) == 0
+        assert '"queue": "default"' in capsys.readouterr().out
+
+
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
 async def test_nothing_older_than_tls_1_2_is_spoken(tmp_path: Path, authority: Authority) -> None:
     trusted = authority.folder / "ca.pem"
