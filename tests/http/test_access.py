@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from flowbatch.http.calls import Call, Principal, Request
 from flowbatch.http.failures import AccessDenied
 from flowbatch.http.operations import logs, table
-from flowbatch.http.policies import parse_policy
+from flowbatch.http.policies import looks_at_tags, parse_policy
 from flowbatch.store.access import BEFORE_FIRST, link
 from flowbatch.store.reader import Reader
 from tests.http.rig import a_server
@@ -71,17 +71,27 @@ def test_every_operation_of_the_service_is_there() -> None:
 
 async def test_nobody_who_may_nothing_gets_past_any_route(tmp_path: Path) -> None:
     """Also where something else of the request is wrong: who may not, learns nothing."""
-    deny = (parse_policy("deny", json.dumps({"Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}]})),)
+    all_of_it = {"Action": "*", "Resource": "*"}
+    tagged = {"StringEquals": {"aws:ResourceTag/team": "x"}}
+    named = "arn:aws:batch:us-east-1:000000000000:*/somebody-elses"
+    deny, wrong_tag, others = (
+        (parse_policy("p", json.dumps({"Statement": statements})),)
+        for statements in (
+            [{"Effect": "Allow", **all_of_it}, {"Effect": "Deny", **all_of_it}],
+            [{"Effect": "Allow", **all_of_it, "Condition": tagged}],
+            [{"Effect": "Allow", "Action": "*", "Resource": named}],
+        )
+    )
     async with a_server(tmp_path) as rig:
         await rig.define("hello")
         state, before = rig.running.service.state, dict(rig.running.service.state.definitions)
-        for policies in ((), deny):
+        for policies in ((), deny, wrong_tag, others):
             for route in every_route():
                 given = BODIES.get(route.name, {})
                 if route.name in BULK:
                     given = {"jobs": [JOB], "reason": "r"}
                 request = Request("POST", "/", "", {}, b"{}", "127.0.0.1")
-                principal = Principal("arn:aws:iam::000000000000:user/x", "x", "x", policies)
+                principal = Principal("arn:aws:iam::000000000000:user/x", "x", "x", policies, looks_at_tags(policies))
                 call = Call(rig.running.service, request, "id", principal, route.action, given)
                 if route.name in BULK:
                     answer = await route.act(call)
@@ -90,6 +100,7 @@ async def test_nobody_who_may_nothing_gets_past_any_route(tmp_path: Path) -> Non
                 with pytest.raises(AccessDenied, match="is not authorized to perform: " + route.action):
                     await route.act(call)
         assert (state.jobs, state.definitions) == ({}, before)
+        assert (set(state.queues), set(state.environments), state.scheduling) == ({"default"}, {"default"}, {})
         assert rig.running.service.reader.tags("job-queue", "default") is None
 
 
