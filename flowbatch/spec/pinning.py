@@ -17,7 +17,9 @@ def pinned(plan: RunPlan, environments: tuple[Environment, ...], queues: tuple[Q
     own_places = {place.name: f"{plan.id[:8]}/{place.name}" for place in plan.environments}
     own_queues = {queue.name: f"{plan.id[:8]}/{queue.name}" for queue in plan.queues}
     places = {
-        place.name: replace(place, name=own_places.get(place.name, place.name), title=place.title or place.name)
+        place.name: replace(
+            place, name=own_places.get(place.name, place.name), title=place.title or place.name, aws=""
+        )  # what AWS's API was told may be long, and no run needs it
         for place in (*environments, *plan.environments)
     }
     known = {queue.name: queue for queue in (*queues, *plan.queues)}

@@ -307,6 +307,41 @@ def test_an_environment_is_created_enabled_and_attached_later() -> None:
     assert world.launched() == ["a:0#1"]
 
 
+@pytest.mark.parametrize(("told", "guard"), [("", 100_000), ("{}", 4_000)])
+def test_what_the_api_is_told_makes_the_machine_no_larger(told: str, guard: int) -> None:
+    """Who serves the machine may declare more than there is; who calls AWS's API may only say so."""
+    world = hosted(4, environment(4), fixed=False, queues=(queue("default", 1, "default"),))
+    world.tell(CreateEnvironment(1, replace(environment(100, name="huge"), aws=told)))
+    assert world.state.host.guard is not None
+    assert world.state.host.guard.vcpus_milli == guard
+    world.tell(UpdateEnvironment(2, "default", EnvironmentChange(max_vcpus_milli=200_000, aws="{}")))
+    assert world.state.host.guard.vcpus_milli == guard
+    assert world.state.environments["default"].spec.capacity.vcpus_milli == 200_000
+
+
+def test_a_new_environment_begins_with_what_was_desired() -> None:
+    world = World()
+    new = replace(environment(4, name="new"), min_vcpus_milli=1_000)
+    for desired, said in (
+        (500, "environment new: desired_vcpus (0.5) must lie between min_vcpus (1) and max_vcpus (4)"),
+        (5_000, "environment new: desired_vcpus (5) must lie between min_vcpus (1) and max_vcpus (4)"),
+        (3_000, {"environment": "new"}),
+    ):
+        assert answered(world, CreateEnvironment(1, new, desired)) == said
+    assert world.state.environments["new"].desired_vcpus_milli == 3_000
+
+
+def test_tags_come_and_go_with_what_has_them() -> None:
+    world = World()
+    new, team = environment(1, name="new"), (("team", "film"),)
+    world.tell(CreateEnvironment(1, new, tags=team), CreateQueue(2, queue("q", 1, "new"), team))
+    assert world.outcome.writes.tags == {("compute-environment", "new"): team, ("job-queue", "q"): team}
+    world.tell(UpdateQueue(3, "q", QueueChange(enabled=False)), DeleteQueue(4, "q"))
+    assert world.outcome.writes.tags == {("job-queue", "q"): None}
+    world.tell(UpdateEnvironment(5, "new", EnvironmentChange(enabled=False)), DeleteEnvironment(6, "new"))
+    assert world.outcome.writes.tags == {("compute-environment", "new"): None}
+
+
 def test_only_what_is_disabled_and_detached_is_deleted() -> None:
     world = World(environment(), environment(1, name="b"), queues=(queue("default", 1, "default", "b"),))
     world.submit(job("a", size=5))

@@ -11,11 +11,12 @@ import pytest
 from flowbatch.core.invariants import canonical, check
 from flowbatch.core.machine import Machine
 from flowbatch.core.recovery import rebuild
+from flowbatch.core.rooms import vcpus_of
 from flowbatch.core.snapshot import front
 from flowbatch.model.effects import Answer
 from flowbatch.model.ending import Evidence
 from flowbatch.model.ids import Millis
-from flowbatch.model.jobspec import JobPlan, Queue
+from flowbatch.model.jobspec import Environment, JobPlan, Queue
 from flowbatch.model.outcome import Outcome
 from flowbatch.model.place_commands import (
     CreateQueue,
@@ -26,7 +27,9 @@ from flowbatch.model.place_commands import (
     UpdateQueue,
     UpdateSchedulingPolicy,
 )
+from flowbatch.model.places import EnvironmentType, Node
 from flowbatch.model.queues import JOB_REQUIREMENT, FairShare, TimeLimit, reason_code
+from flowbatch.model.resources import Resources
 from flowbatch.model.status import Status
 from flowbatch.model.stimuli import Configure, Exited, Started, Stimulus, SubmitJob
 from tests.core.builders import World, environment, job, queue
@@ -150,6 +153,16 @@ def test_limits_that_a_command_gives_hold_for_the_head_that_is_blocked() -> None
     assert world.job("big").status is Status.RUNNABLE
     world.tell(at=begun + 600_000)
     assert not world.state.jobs
+
+
+def test_a_reservation_is_a_part_of_what_an_unmanaged_environment_is_said_to_have() -> None:
+    """unmanagedvCpus (aws-batch.md §9.4); of other environments what they have."""
+    farm = Environment(
+        "farm", "fake", Resources(), type=EnvironmentType.UNMANAGED, nodes=(Node("n1", Resources(4_000, 64)),)
+    )
+    for said, counted in ((None, 6_000), (16_000, 18_000)):
+        world = World(environment(2), replace(farm, share_vcpus_milli=said), queues=(queue("q", 1, "default", "farm"),))
+        assert vcpus_of(world.state, world.state.queues["q"]) == counted
 
 
 # --- any of it, at any time, with a crash behind every turn

@@ -136,6 +136,16 @@ async def test_kinds_of_capacity(tmp_path: Path) -> None:
             jobQueueType="ECS_FARGATE",
         )  # fmt: skip
         assert (await queue(rig, batch, "q"))["jobQueueType"] == "ECS_FARGATE"
+        # what is unmanaged has the nodes that its owner adds
+        node = {"environment": "own", "node": "n1", "vcpus_milli": 1000, "memory_mib": 64}
+        await rig.running.app.verbs.call("add_node", node)
+        await rig.call(batch.create_job_queue, jobQueueName="o", priority=1, computeEnvironmentOrder=in_order("own"))
+        box = {"command": ["true"], "resourceRequirements": [{"type": "VCPU", "value": "1"}]}
+        await rig.call(batch.register_job_definition, jobDefinitionName="t", type="container", containerProperties=box)
+        job = await rig.call(batch.submit_job, jobName="j", jobQueue="o", jobDefinition="t")
+        [ended] = await rig.until_ended(batch, job["jobId"])
+        assert ended["status"] == "SUCCEEDED"
+        assert (await environment(rig, batch, "own"))["unmanagedvCpus"] == 64
         # a maximum that is only said makes the machine no larger
         await make(rig, batch, "huge", computeResources={**EC2, "maxvCpus": 100_000})
         state = rig.running.service.state

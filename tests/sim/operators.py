@@ -5,18 +5,23 @@ from __future__ import annotations
 import random
 
 from flowbatch.model.container import Cpu
+from flowbatch.model.jobspec import Queue
 from flowbatch.model.place_commands import (
     AddNode,
+    CreateSchedulingPolicy,
     DeleteEnvironment,
     DeleteQueue,
+    DeleteSchedulingPolicy,
     DrainNode,
     EnvironmentChange,
     QueueChange,
     RemoveNode,
     UpdateEnvironment,
     UpdateQueue,
+    UpdateSchedulingPolicy,
 )
 from flowbatch.model.places import Node
+from flowbatch.model.queues import FairShare
 from flowbatch.model.resources import Resources
 from flowbatch.model.stimuli import Stimulus
 
@@ -57,3 +62,22 @@ def change_of_places(rng: random.Random, ticket: int, *, whole: bool) -> tuple[S
             queue = rng.choice(("qf", "qs"))
             off_queue = UpdateQueue(ticket, queue, QueueChange(enabled=False))
             return (off_queue, DeleteQueue(ticket, queue))
+
+
+def change_of_policy(rng: random.Random, ticket: int, queues: list[Queue]) -> tuple[Stimulus, ...]:
+    """Stored policies that queues share, of other weights and reservations. Each has the window of the queues that may come to have it:
+    where usage goes when a window changes is approximate, and the book of the laws is exact."""
+    queue = rng.choice(queues)
+    assert queue.policy is not None
+    decay_ms = queue.policy.decay_ms
+    name = f"p{decay_ms}{rng.choice('xy')}"
+    weights = rng.choice(((), (("a", 5_000),), (("b*", 20_000), ("c", 2_500)), (("a", 9_999_999),)))
+    policy = FairShare(decay_ms, rng.choice((0, 0, 30)), weights)
+    swap = UpdateQueue(ticket, queue.name, QueueChange(policy_name=name))
+    match rng.choice(("swap", "swap", "update", "update", "delete")):
+        case "swap":
+            return (CreateSchedulingPolicy(ticket, name, policy), swap)
+        case "update":
+            return (CreateSchedulingPolicy(ticket, name, policy), UpdateSchedulingPolicy(ticket, name, policy))
+        case _:
+            return (DeleteSchedulingPolicy(ticket, name), swap)

@@ -54,7 +54,7 @@ class ShareLaws:
             return
         for name, queue in fair.items():
             assert queue.spec.policy is not None
-            self.books.setdefault(name, Book(queue.spec.policy))
+            self.books.setdefault(name, Book(queue.spec.policy)).policy = queue.spec.policy  # operators change it
         self.release(writes, now)
         self.look_at_order(state, fair, launches, now)
         told = invariants.usage(state, Millis(now))

@@ -28,6 +28,7 @@ from flowbatch.core import (
     limits,
     members,
     queue_changes,
+    queues,
     ready,
     reclaim,
     recovery,
@@ -36,6 +37,7 @@ from flowbatch.core import (
     rooms,
     runs,
     scheduler,
+    scheduling_policies,
     shares,
     state,
     submission,
@@ -283,6 +285,15 @@ BUGS = {
         environments.settle_one, "if found.live:", "if False:", 900
     ),
     "a change by a command is not stored": Bug(environments.on_update, "out.environment_row(found)", "pass", 200),
+    "a shared policy changes for nobody": Bug(
+        scheduling_policies.on_update, "if queue.spec.policy_name == command.name", "if False"
+    ),
+    "a stored policy is forgotten": Bug(
+        recovery.rebuild, "row.name: row.policy for row in loaded.scheduling", "row.name: row.policy for row in ()"
+    ),
+    "a change of policy is not stored": Bug(scheduling_policies.respec, "out.queue_row(queue)", "pass"),
+    "usage goes with the policy": Bug(queues.QueueState.respec, "self.fair.inherit(before, spec.name)", "pass"),
+    "a policy that is used is deleted": Bug(scheduling_policies.on_delete, "if users:", "if False:", 150),
     "a deleted queue leaves its jobs": Bug(
         queue_changes.on_delete, "reached += commands.terminate_job(state, job, None, DELETED, out)", "pass", 600
     ),

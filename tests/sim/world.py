@@ -11,7 +11,7 @@ from typing import Final
 from flowbatch.core.dependencies import DEPENDENT_FAILED
 from flowbatch.model.definition import Registration
 from flowbatch.model.ids import AttemptKey, RunId
-from flowbatch.model.jobspec import JobPlan, RunPlan
+from flowbatch.model.jobspec import JobPlan, Queue, RunPlan
 from flowbatch.model.place_commands import DrainNode
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.model.stimuli import (
@@ -36,7 +36,7 @@ from flowbatch.model.stimuli import (
 )
 from flowbatch.model.tokens import Token, TokenOperation
 from tests.sim import reference
-from tests.sim.operators import change_of_places
+from tests.sim.operators import change_of_places, change_of_policy
 from tests.sim.plans import Author, make_places, make_tokens, share_host
 from tests.sim.shell import Crash, Shell
 
@@ -70,6 +70,7 @@ class World(Shell):
             self.alone = author.alone([job for plan in plans for job in plan.jobs])
         self.tasks += sum(job.spec.tasks for job in self.alone)
         self.tickets = 0
+        self.scheduling = random.Random(seed ^ 0x5C4ED)
         self.cruel = not calm and rng.random() < 0.5
         self.crashes: dict[int, tuple[Crash, bool]] = {}
         self.plan_faults()
@@ -109,6 +110,10 @@ class World(Shell):
                 self.at(self.now + 1000 + int(self.luck.random() * 20_000), self.order, "drain", None)
         if rng.random() < 0.25:
             self.at(self.now + int(rng.random() * 60_000), self.leave, rng.random() < 0.7)
+        fair = [queue for queue in self.places.queues if queue.policy is not None]
+        if fair and self.scheduling.random() < 0.3:
+            for _ in range(self.scheduling.choice((2, 4, 6))):
+                self.at(self.now + int(self.scheduling.random() * 60_000), self.change_policy, fair)
 
     def crash_of(self, stimuli: list[Stimulus]) -> tuple[Crash | None, bool]:
         """As planned; or, in some worlds, where it hurts: once a stop is durable and the backend may not have heard of it."""
@@ -216,6 +221,12 @@ class World(Shell):
             return DeleteToken(ticket, name)
         operation = (TokenOperation.SET, TokenOperation.ADD, TokenOperation.ADD, TokenOperation.REMOVE)[kind - 2]
         return UpdateToken(ticket, name, operation, 1 + int(draw() * 3))
+
+    def change_policy(self, queues: list[Queue]) -> None:
+        """An operator: a queue is divided otherwise from now on."""
+        self.faults += 1
+        self.tickets += 1
+        self.inbox += change_of_policy(self.scheduling, self.tickets, queues)
 
     def toggle(self) -> Stimulus:
         """An environment is switched off, or a queue has only the small one; a little later all is as before."""
