@@ -23,7 +23,7 @@ from flowbatch.spec.schema_parts import ArrayModel, NeedModel, PairModel, RetryM
 from flowbatch.spec.token_schema import AwsDemandsModel
 
 if TYPE_CHECKING:
-    from flowbatch.spec.member_schema import NodeOverridesModel
+    from flowbatch.spec.member_schema import EcsOverridesModel, NodeOverridesModel
     from flowbatch.spec.members import NodesLayer, TaskLayer
 
 _ALIASES: Final = {name: info.alias or name for name, info in LayerModel.model_fields.items()}
@@ -86,6 +86,7 @@ class Layer:
     nodes: NodesLayer | None = None
     task: TaskLayer | None = None
     node_overrides: NodeOverridesModel | None = None
+    ecs_overrides: EcsOverridesModel | None = None
 
     def paths(self, *keys: str) -> list[Path]:
         """Where a value may have been written, the most likely first."""
@@ -95,7 +96,7 @@ class Layer:
 _MERGED: Final = (
     "uses", "queue", "array", "needs", "command", "vcpus_milli", "memory_mib", "gpus", "user", "workdir", "retry",
     "lost_free", "timeout_ms", "stop_grace_ms", "share", "priority", "chunk", "fake", "definition_tags", "tokens",
-    "nodes", "task", "node_overrides",
+    "nodes", "task", "node_overrides", "ecs_overrides",
 )  # fmt: skip
 _MERGED_BY_NAME: Final = ("env", "secrets", "parameters", "tags")
 

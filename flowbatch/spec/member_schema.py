@@ -192,15 +192,31 @@ class AwsNodesModel(Strict):
     groups: list[GroupModel] = Field(alias="nodeRangeProperties", min_length=1, max_length=GROUPS_MAX)
 
 
+class ContainerOverrideModel(OverridesModel):
+    """What ecsPropertiesOverride says of one container; but for its size it keeps what its definition says (aws-batch.md §6.3)."""
+
+    name: Name = Field(description="As the definition calls it.")
+
+
+class TaskOverrideModel(Strict):
+    containers: list[ContainerOverrideModel] = Field(min_length=1, max_length=CONTAINERS_MAX)
+
+
+class EcsOverridesModel(Strict):
+    """ecsPropertiesOverride, as SubmitJob has it."""
+
+    tasks: list[TaskOverrideModel] = Field(alias="taskProperties", min_length=1, max_length=1)
+
+
 class NodeOverrideModel(Strict):
     LATER: ClassVar[dict[str, str]] = {
-        "ecsPropertiesOverride": "overrides of single containers come with a later release",
         "eksPropertiesOverride": "pods come with a later release",
         "consumableResourcePropertiesOverride": "tokens of a node group come with a later release",
     }
 
     target_nodes: Range = Field(alias="targetNodes", description="As the definition has it, letter by letter.")
     container_overrides: OverridesModel | None = Field(None, alias="containerOverrides")
+    ecs_overrides: EcsOverridesModel | None = Field(None, alias="ecsPropertiesOverride")
     instance_types: Ignored = Field(None, alias="instanceTypes")
 
 

@@ -19,6 +19,7 @@ from flowbatch.spec.member_schema import (
     AfterModel,
     AwsNodesModel,
     EcsContainerModel,
+    EcsOverridesModel,
     GroupModel,
     NodesModel,
     PartModel,
@@ -89,6 +90,8 @@ def settle(model: LayerModel, origin: Path, findings: Findings) -> Layer:
         layer.task = None
     if model.node_overrides is not None:
         layer.node_overrides = model.node_overrides
+    if model.ecs_overrides is not None:
+        layer.ecs_overrides = model.ecs_overrides
     return layer
 
 
@@ -257,7 +260,35 @@ def spans(nodes: NodesLayer, findings: Findings) -> list[tuple[int, int, GroupLa
 
 
 def overridden(layer: Layer, findings: Findings) -> None:
-    """nodeOverrides of the job, upon the nodes of its definition (aws-batch.md §8.1)."""
+    """ecsPropertiesOverride of the job, upon the containers of its definition (aws-batch.md §6.3), and nodeOverrides upon its nodes
+    (§8.1)."""
+    if layer.ecs_overrides is not None:
+        layer.task = over_task(layer.task, layer.ecs_overrides, (*layer.origins[0], "ecsPropertiesOverride"), findings)
+    override_nodes(layer, findings)
+
+
+def over_task(task: TaskLayer | None, overrides: EcsOverridesModel, at: Path, findings: Findings) -> TaskLayer | None:
+    """Containers are found by their names."""
+    if task is None:
+        findings.problem(
+            at, "there are no containers of its own to override; it belongs to a definition that has some", at_key=True
+        )
+        return None
+    parts = {part.name: part for part in task.parts}
+    [model] = overrides.tasks
+    for index, each in enumerate(model.containers):
+        where: Path = (*at, "taskProperties", 0, "containers", index)
+        part = parts.get(each.name)
+        if part is None:
+            findings.unknown((*where, "name"), "container", each.name, list(parts))
+            continue
+        over = Layer((where,))
+        layers.settle_container(each, over, set(), where, findings)
+        parts[each.name] = replace(part, layer=merged(over, part.layer))
+    return replace(task, parts=list(parts.values()))
+
+
+def override_nodes(layer: Layer, findings: Findings) -> None:
     overrides, nodes = layer.node_overrides, layer.nodes
     if overrides is None:
         return
@@ -284,10 +315,15 @@ def overridden(layer: Layer, findings: Findings) -> None:
         if group is None:
             said = f"NodeOverride targets should match job definition. Non matching targets - {each.target_nodes}"
             findings.problem((*where, "targetNodes"), said)
-        elif each.container_overrides is not None:
+            continue
+        if each.container_overrides is not None:
             over = Layer((where,))
             layers.settle_container(each.container_overrides, over, set(), (*where, "containerOverrides"), findings)
-            groups[each.target_nodes] = replace(group, layer=merged(over, group.layer))
+            group = replace(group, layer=merged(over, group.layer))
+        if each.ecs_overrides is not None:
+            task = over_task(group.task, each.ecs_overrides, (*where, "ecsPropertiesOverride"), findings)
+            group = replace(group, task=task)
+        groups[each.target_nodes] = group
     layer.nodes = NodesLayer(count, nodes.main, list(groups.values()), nodes.at)
 
 
@@ -296,7 +332,7 @@ def overridden(layer: Layer, findings: Findings) -> None:
 
 def plain(layer: Layer) -> Layer:
     """The job's part of each of its nodes."""
-    return replace(layer, nodes=None, task=None, node_overrides=None)
+    return replace(layer, nodes=None, task=None, node_overrides=None, ecs_overrides=None)
 
 
 def part_layers(task: TaskLayer, under: Layer) -> list[Layer]:

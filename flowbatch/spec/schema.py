@@ -14,6 +14,7 @@ from flowbatch.spec.member_schema import (
     CONTAINERS_MAX,
     AwsNodesModel,
     EcsModel,
+    EcsOverridesModel,
     NodeOverridesModel,
     Nodes,
     PartModel,
@@ -81,6 +82,9 @@ class LayerModel(ProgramModel):
     node_properties: AwsNodesModel | None = Field(None, alias="nodeProperties", description="AWS's `nodes`.")
     node_overrides: NodeOverridesModel | None = Field(None, alias="nodeOverrides", description="As in SubmitJob.")
     ecs_properties: EcsModel | None = Field(None, alias="ecsProperties", description="AWS's `containers`.")
+    ecs_overrides: EcsOverridesModel | None = Field(
+        None, alias="ecsPropertiesOverride", description="Of single containers of its definition, as in SubmitJob."
+    )
     job_name: str | None = Field(None, alias="jobName", description="AWS's name of the job: the same as its key.")
     job_definition: str | None = Field(None, alias="jobDefinition", description="AWS's spelling of `uses`.")
     job_queue: Name | None = Field(None, alias="jobQueue", description="AWS's spelling of `queue`.")
@@ -195,6 +199,7 @@ JOB_ONLY: Final = frozenset(
 )
 DEFINITION_LACKS: Final = JOB_ONLY | {
     "nodeOverrides",
+    "ecsPropertiesOverride",
     "queue",
     "jobQueue",
     "containerOverrides",
@@ -202,6 +207,7 @@ DEFINITION_LACKS: Final = JOB_ONLY | {
     "consumableResourcePropertiesOverride",
 }
 DEFAULTS_LACK: Final = JOB_ONLY | {
-    "containerProperties", "containers", "ecsProperties", "nodeOverrides", "nodeProperties", "nodes", "type",
+    "containerProperties", "containers", "ecsProperties", "ecsPropertiesOverride", "nodeOverrides",
+    "nodeProperties", "nodes", "type",
 }  # fmt: skip
 JOB_LACKS: Final = frozenset({"type"})

@@ -34,7 +34,7 @@ SUBMIT_SIZE_MAX: Final = 30 * 1024  # bytes of a submission
 OVERRIDES_SIZE_MAX: Final = 8192  # characters of the overrides that AWS passes on
 TIMEOUT_MS_MIN: Final = 60_000
 OVERRIDING: Final = (
-    "containerOverrides", "nodeOverrides", "consumableResourcePropertiesOverride", "retryStrategy", "timeout",
+    "containerOverrides", "nodeOverrides", "ecsPropertiesOverride", "consumableResourcePropertiesOverride", "retryStrategy", "timeout",
     "propagateTags", "schedulingPriorityOverride",
 )  # fmt: skip
 

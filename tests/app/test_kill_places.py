@@ -101,7 +101,7 @@ def test_spot_is_given_back_though_the_engine_dies(tmp_path: Path, delay_s: floa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("delay_s", (0.0, 0.6))
+@pytest.mark.parametrize("delay_s", [0.0, 0.6])
 def test_an_environment_is_replaced_though_the_engine_dies(tmp_path: Path, delay_s: float) -> None:
     """Whoever was answered finds the change in the next life; who was not asks again."""
     with commands(tmp_path) as flowbatch:

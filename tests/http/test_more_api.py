@@ -124,6 +124,40 @@ async def test_a_multi_node_job(tmp_path: Path) -> None:
         assert "Non matching targets - 0:1" in text
 
 
+async def test_overrides_of_single_containers(tmp_path: Path) -> None:
+    async with a_server(tmp_path, FAKE) as rig:
+        batch = rig.client()
+        size = [{"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": "64"}]
+        box = {"image": "busybox", "resourceRequirements": size}
+        await rig.call(
+            batch.register_job_definition,
+            jobDefinitionName="two",
+            type="container",
+            ecsProperties={
+                "taskProperties": [
+                    {
+                        "containers": [
+                            {**box, "name": "main", "command": ["serve"]},
+                            {**box, "name": "side", "command": ["watch"], "essential": False},
+                        ]
+                    }
+                ]
+            },
+        )
+        over = {"name": "main", "command": ["other"], "environment": [{"name": "A", "value": "b"}]}
+        submit = {"jobName": "t", "jobQueue": "default", "jobDefinition": "two"}
+        made = await rig.call(
+            batch.submit_job, **submit, ecsPropertiesOverride={"taskProperties": [{"containers": [over]}]}
+        )
+        [job] = await rig.until_ended(batch, made["jobId"])
+        main, side = job["ecsProperties"]["taskProperties"][0]["containers"]
+        assert (main["command"], main["environment"]) == (["other"], [{"name": "A", "value": "b"}])
+        assert side["command"] == ["watch"]
+        unknown = {"taskProperties": [{"containers": [{"name": "mainn", "command": ["x"]}]}]}
+        text = await refused(rig, batch.submit_job, **submit, ecsPropertiesOverride=unknown)
+        assert "unknown container 'mainn' (did you mean 'main'?)" in text
+
+
 async def test_shares(tmp_path: Path) -> None:
     queues = (Queue("default"), Queue("fair", policy=FairShare()))
     async with a_server(tmp_path, replace(FAKE, queues=queues)) as rig:

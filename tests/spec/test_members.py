@@ -174,6 +174,57 @@ jobs:
     assert "can change only where a range is open" in said
 
 
+def test_ecs_properties_override_finds_containers_by_name() -> None:
+    text = """
+definitions:
+  two:
+    containers:
+      - {name: main, command: [serve], env: {A: b}, vcpus: 1}
+      - {name: side, command: [watch], essential: false}
+jobs:
+  a:
+    uses: two
+    ecsPropertiesOverride:
+      taskProperties:
+        - containers:
+            - name: main
+              command: [other]
+              environment: [{name: C, value: d}]
+              resourceRequirements: [{type: VCPU, value: '2'}]
+  b: {uses: two}
+"""
+    made, plain = specs(text)["a"], specs(text)["b"]
+    assert made.members is not None
+    main, side = made.members.groups[0].parts[:2]
+    assert (main.spec.command, main.spec.env, main.spec.resources.vcpus_milli) == (
+        ("other",),
+        (("A", "b"), ("C", "d")),
+        2000,
+    )
+    assert side.spec.command == ("watch",)
+    assert plain.members is not None
+    assert plain.members.groups[0].parts[0].spec.command == ("serve",), "the definition stays as it is"
+    [said] = problems(text.replace("- name: main", "- name: mainn"))
+    assert said.endswith("containers[0].name: unknown container 'mainn' (did you mean 'main'?)")
+
+
+def test_ecs_properties_override_of_a_node_group() -> None:
+    text = """
+definitions:
+  mpi:
+    nodes: {count: 2, groups: [{range: '0:1', containers: [{name: main, command: [serve]}]}]}
+jobs:
+  a:
+    uses: mpi
+    nodeOverrides:
+      nodePropertyOverrides:
+        - {targetNodes: '0:1', ecsPropertiesOverride: {taskProperties: [{containers: [{name: main, command: [other]}]}]}}
+"""
+    made = specs(text)["a"]
+    assert made.members is not None
+    assert made.members.groups[0].parts[0].spec.command == ("other",)
+
+
 ENVIRONMENTS = (
     Environment("spot", "local", Resources(8000), spot=True),
     Environment("rack", "local", Resources(), type=EnvironmentType.UNMANAGED, nodes=(Node("n1", Resources(8000)),)),
@@ -212,6 +263,8 @@ BAD = [
     ("image: busybox, nodes: 2, network: none", "nodes: nodes reach each other over a network of their own"),
     ("nodes: 9", "needs 9 vCPU, the largest environment"),
     ("nodeOverrides: {numNodes: 2}", "nodeOverrides: the job is no multi-node job"),
+    ("command: [x], ecsPropertiesOverride: {taskProperties: [{containers: [{name: b, command: [c]}]}]}",
+     "ecsPropertiesOverride: there are no containers of its own to override"),
     ("containers: []", "containers: has at least 1 entries"),
     ("containers: [{script: y}]", "containers[0]: 'name' is missing"),
     ("containers: [{name: b, script: y}, {name: b, script: z}]", "containers[1]: two containers have the name 'b'"),

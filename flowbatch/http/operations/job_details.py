@@ -106,7 +106,26 @@ def add_containers(service: Service, found: Json, spec: JobSpec) -> None:
         return
     found["container"] = container(service, spec, body)
     if spec.members is not None and isinstance(body.get("ecsProperties"), Mapping):
-        found["ecsProperties"] = body["ecsProperties"]
+        found["ecsProperties"] = task_properties(body["ecsProperties"], spec)
+
+
+def task_properties(stored: Mapping[str, Any], spec: JobSpec) -> Json:
+    """ecsProperties of the definition, with what the submission laid over each container."""
+    assert spec.members is not None
+    parts = {part.name: part.spec for part in spec.members.groups[0].parts}
+    tasks = []
+    for task in stored.get("taskProperties", ()):
+        boxes = []
+        for each in task.get("containers", ()):
+            made = parts.get(each.get("name", "default"))
+            box = dict(each)
+            if made is not None:
+                box["command"] = list(made.command)
+                box["environment"] = [{"name": key, "value": value} for key, value in made.env]
+                box["resourceRequirements"] = requirements(made.resources)
+            boxes.append(box)
+        tasks.append({**task, "containers": boxes})
+    return {**stored, "taskProperties": tasks}
 
 
 def node(service: Service, job: JobView, number: int) -> Json | None:

@@ -88,7 +88,6 @@ class SubmitJobInput(Shape):
 
 NOT_HERE: Final = {
     "eksPropertiesOverride": "the job definition has no eksProperties: leave eksPropertiesOverride out",
-    "ecsPropertiesOverride": "ecsPropertiesOverride is not supported here yet: register a definition that says so itself",
 }
 
 
