@@ -61,6 +61,7 @@ def task_details(
         **whereabouts(run, job),
         "reason": task.reason,
         "environment": task.environment,
+        "node": task.node,
         "members": [member_object(each, logs) for each in reader.members(job, task.index or 0)],
         "not_before": task.not_before,
         "items": list(items_of(plan.spec, task.index)),

@@ -196,6 +196,7 @@ def print_task(reader: Records, run: RunView | None, job: JobView, task: TaskVie
         ("reason", task_reason(task)),
         ("not before", time_text(task.not_before) if task.not_before else ""),
         ("environment", task.environment or ""),
+        ("node", task.node or ""),
         ("created", time_text(task.created_at)),
         ("started", time_text(task.started_at) if task.started_at else ""),
         ("ended", time_text(task.stopped_at) if task.stopped_at else ""),

@@ -72,6 +72,7 @@ class TaskView:
     not_before: Millis | None  # RUNNABLE, in a retry's backoff
     truncated: bool  # the log of the last attempt was capped
     cancelled: bool = False  # by its index, while it ran
+    node: str | None = None  # of an unmanaged environment
 
     @property
     def id(self) -> str:

@@ -47,7 +47,7 @@ def task_view(job: JobView, index: int, row: TaskRow | None) -> TaskView:
     return TaskView(
         job.id, job.name, shown, row.status, row.status_reason, row.exit_code, row.reason, row.attempt, place_of(row),
         job.row.created_at, row.started_at, row.stopped_at, row.not_before,
-        row.truncated, row.cancelled,
+        row.truncated, row.cancelled, row.node,
     )  # fmt: skip
 
 

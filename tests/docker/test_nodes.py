@@ -110,6 +110,8 @@ async def test_one_environment_over_two_engines(tmp_path: Path, raw: Raw) -> Non
             shown = [flowbatch.ok("show", f"last/each:{index}", "--json").json for index in range(TASKS)]
             assert [each["exit_code"] for each in shown] == [40, 41, 42, 43]
             assert [each["attempts"] for each in shown] == [1] * TASKS
+            assert [each["node"] for each in shown] == ["here", "here", "there", "there"]
+            assert "\nnode         there\n" in flowbatch.ok("show", "last/each:3").out
             assert containers([raw, daemon.raw], instances) == [[], []]
             found = flowbatch.ok("doctor", "--json").json
             assert any(

@@ -91,6 +91,7 @@ class TaskSaid(Said):
     not_before: Time | None
     truncated: bool
     cancelled: bool
+    node: str | None = Field(None, description="Of an unmanaged environment.")
 
     @classmethod
     def of(cls, task: TaskView) -> Self:
@@ -99,13 +100,14 @@ class TaskSaid(Said):
             status_reason=task.status_reason, exit_code=task.exit_code, reason=task.reason, attempts=task.attempts,
             environment=task.environment, created_at=task.created_at, started_at=task.started_at,
             stopped_at=task.stopped_at, not_before=task.not_before, truncated=task.truncated, cancelled=task.cancelled,
+            node=task.node,
         )  # fmt: skip
 
     def view(self) -> TaskView:
         return TaskView(
             JobId(self.job_id), self.job, self.index, self.status, self.status_reason, self.exit_code, self.reason,
             self.attempts, self.environment, Millis(self.created_at), millis(self.started_at), millis(self.stopped_at),
-            millis(self.not_before), self.truncated, self.cancelled,
+            millis(self.not_before), self.truncated, self.cancelled, self.node,
         )  # fmt: skip
 
 
