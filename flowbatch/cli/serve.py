@@ -100,9 +100,11 @@ def serve(
         return 0
     logs.configure(level="info")
     with no_plugins():
+        from flowbatch.http.connections import make_room
         from flowbatch.serve import run
     said = over(given, place.settings.serve)
     listening = listening_of(said, open_to_all=insecure_no_auth)
+    make_room(listening.limits.connections)
 
     def read_again() -> Settings:
         from flowbatch.settings import read_settings

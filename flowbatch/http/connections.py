@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import resource
+from collections import deque
+from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from flowbatch.http.service import Limits
+
+BACKLOG: Final = 1024  # that the kernel keeps for us
+ACCEPTED_AT_ONCE: Final = 32  # before those are looked at: each takes a descriptor, also one that is turned away
+KEPT_BACK: Final = 256  # descriptors for all that is no connection: the store, backends, logs, folders
+
+
+def room() -> int:
+    """Connections that the limit of descriptors leaves: whoever opens more must not keep us from opening a file."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return BACKLOG * 64 if soft == resource.RLIM_INFINITY else max(8, soft - min(KEPT_BACK, soft // 2))
+
+
+def make_room(connections: int) -> None:
+    """Raises our own limit of descriptors to what so many connections need, as far as we may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + KEPT_BACK
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 class Connection(RequestHandler):
@@ -21,6 +42,10 @@ class Connection(RequestHandler):
         super().__init__(listener, **more)
         self._head_timer = None
         self._read_s = read_s
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._head_timer = self._loop.call_later(self._read_s, self._too_slow)  # also for who says nothing at all
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -58,8 +83,19 @@ class Listener(web.Server):
     def __init__(self, handler: Any, limits: Limits, **more: Any) -> None:
         super().__init__(handler, **more)
         self._limits = limits
+        self._most = min(limits.connections, room())
+        self._begun: deque[float] = deque()  # when those began that are not yet known: in a handshake of TLS
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        if self._begun:
+            self._begun.popleft()
 
     def __call__(self) -> Any:
-        if len(self._connections) >= self._limits.connections:
+        now = self._loop.time()
+        while self._begun and now - self._begun[0] > self._limits.read_s:
+            self._begun.popleft()  # given up
+        if len(self._connections) + len(self._begun) >= self._most:
             return Turnstile()
+        self._begun.append(now)
         return Connection(self, self._limits.read_s, loop=self._loop, **self._kwargs)

@@ -22,7 +22,7 @@ from pydantic_core import from_json, to_json
 from flowbatch.clock import WallClock
 from flowbatch.http.authentication import Authenticator, claimed_key
 from flowbatch.http.calls import Call, Principal, Request, Route
-from flowbatch.http.connections import Listener
+from flowbatch.http.connections import ACCEPTED_AT_ONCE, BACKLOG, Listener
 from flowbatch.http.failures import ClientFailure, Failure, NotAuthentic, ServerFailure, TooManyRequests
 from flowbatch.http.gate import Gate
 from flowbatch.http.native.routes import PREFIX, NativeRoute, Router, given_of
@@ -118,12 +118,15 @@ class Server:
         servers = []
         for each in sockets:
             if each.family.name == "AF_UNIX":
-                servers.append(await loop.create_unix_server(listener, sock=each, backlog=1024))
+                servers.append(await loop.create_unix_server(listener, sock=each, backlog=ACCEPTED_AT_ONCE))
             else:
                 patience = None if tls is None else limits.read_s  # for a handshake: as for the head of a request
                 servers.append(
-                    await loop.create_server(listener, sock=each, ssl=tls, backlog=1024, ssl_handshake_timeout=patience)
+                    await loop.create_server(
+                        listener, sock=each, ssl=tls, backlog=ACCEPTED_AT_ONCE, ssl_handshake_timeout=patience
+                    )
                 )
+            each.listen(BACKLOG)  # asyncio takes one number for both
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.write_down, name="audit of reads")

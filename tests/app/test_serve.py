@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -203,3 +204,56 @@ def test_a_job_alone_is_stopped_without_a_server(flowbatch: Commands) -> None:
     last.terminate()
     assert flowbatch.end(last).code == 0
     assert "records, whole" in flowbatch.ok("audit", "verify").out
+
+
+def test_more_connections_than_descriptors_keep_the_server_from_nothing(flowbatch: Commands) -> None:
+    """F48: 256 descriptors, and 400 connections that say nothing. Those beyond are turned away, and tasks start meanwhile."""
+    flowbatch.prefix = ["sh", "-c", 'ulimit -n 256; exec "$@"', "sh"]
+    server, url = start(flowbatch)
+    flowbatch.prefix = []
+    host, port = url.removeprefix("http://").split(":")
+    held = [socket.create_connection((host, int(port)), 10) for _ in range(400)]
+    assert get(f"{url}/healthz")[0] == 503
+    job = flowbatch.ok("submit", "--array", "50", "--vcpus", "0.01", "--", "sh", "-c", "exec sleep 0.1").out.strip()
+    while flowbatch.ok("show", job, "--json").json["status"] != "SUCCEEDED":
+        assert server.poll() is None
+    for each in held:
+        each.close()
+    while get(f"{url}/healthz") != (200, '{"status":"ok"}'):
+        assert server.poll() is None
+    begun = time.monotonic()
+    server.terminate()
+    assert flowbatch.end(server).code == 0
+    assert time.monotonic() - begun < 10
+
+
+def test_whoever_listens_does_not_keep_the_server_from_its_end(flowbatch: Commands) -> None:
+    """F46: within ten seconds, with a stream of events open, connections that idle, and half a request; the task goes on."""
+    server, url = start(flowbatch)
+    host, port = url.removeprefix("http://").split(":")
+    pipe = flowbatch.pipe("go")
+    job = flowbatch.ok("submit", "--", "sh", "-c", f"read word < {pipe.path}; exit 7").out.strip()
+    while flowbatch.ok("show", job, "--json").json["status"] != "RUNNING":
+        assert server.poll() is None
+    held = [socket.create_connection((host, int(port)), 10) for _ in range(20)]
+    for each in held[:10]:
+        each.sendall(b"POST /v1/listjobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
+    stream = socket.socket(socket.AF_UNIX)
+    stream.connect(str(flowbatch.state / "http.sock"))
+    stream.sendall(b"GET /api/v1/events?follow=true HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
+    assert b"200 OK" in stream.recv(4096)
+    begun = time.monotonic()
+    server.send_signal(signal.SIGTERM)
+    server.send_signal(signal.SIGTERM)
+    assert flowbatch.end(server).code == 0
+    assert time.monotonic() - begun < 10
+    for each in (*held, stream):
+        each.close()
+    again, _ = start(flowbatch)
+    pipe.let(1)
+    while (shown := flowbatch.ok("show", job, "--json").json)["status"] != "FAILED":
+        assert again.poll() is None
+    assert shown["exit_code"] == 7
+    assert shown["attempts"] == 1
+    again.terminate()
+    assert flowbatch.end(again).code == 0

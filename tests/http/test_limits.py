@@ -83,6 +83,15 @@ async def test_half_a_request_holds_no_connection(tmp_path: Path) -> None:
         assert code(await say(rig, request(rig))) == 200
 
 
+async def test_who_says_nothing_holds_no_connection(tmp_path: Path) -> None:
+    async with a_server(tmp_path, limits=Limits(read_s=0.2)) as rig:
+        host, port = rig.url.removeprefix("http://").split(":")
+        with anyio.fail_after(10):
+            async with await anyio.connect_tcp(host, int(port)) as stream:
+                with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+                    await stream.receive()
+
+
 async def test_connections_are_bounded(tmp_path: Path) -> None:
     async with a_server(tmp_path, limits=Limits(connections=3)) as rig:
         host, port = rig.url.removeprefix("http://").split(":")
