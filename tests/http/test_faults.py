@@ -34,6 +34,7 @@ from flowbatch.serve import Listening, Serving, run, serving
 from flowbatch.settings import Settings, parse_settings
 from tests.http.rig import FAKE, Rig, a_server
 
+TINY: Final = Settings((Environment("default", "fake", Resources(1, 1)),), (Queue("default"),))  # nothing ever starts
 LOCAL: Final = Settings((Environment("default", "local", Resources(4000, 8192)),), (Queue("default"),))
 
 
@@ -98,7 +99,7 @@ def with_number(place: str, value: object) -> tuple[dict[str, Any], dict[str, An
 
 async def test_no_number_breaks_the_server_or_is_taken_for_another(tmp_path: Path) -> None:
     """F36: each is taken as what it says, or refused as AWS refuses it; what is taken can be stored and read."""
-    async with a_server(tmp_path, LOCAL) as rig:
+    async with a_server(tmp_path, TINY) as rig:
         cases: list[tuple[str, object]] = []
 
         @settings(
@@ -150,7 +151,7 @@ async def test_no_number_breaks_the_server_or_is_taken_for_another(tmp_path: Pat
             assert shown["jobId"] == job.id
             await post(rig, "/v1/terminatejob", json.dumps({"jobId": job.id, "reason": "x"}).encode())
         assert 5 <= taken < len(cases) // 2
-    async with a_server(tmp_path, LOCAL) as rig:  # and all of it can be read again
+    async with a_server(tmp_path, TINY) as rig:  # and all of it can be read again
         assert rig.running.service.state.definitions["n"].last > 1
 
 
