@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.session
 import pytest
 from botocore import xform_name
 from botocore.exceptions import ClientError
@@ -87,3 +88,23 @@ async def test_every_operation_is_served_or_says_that_it_is_of_sagemaker(tmp_pat
             "ListJobs": "Exactly one of jobQueue, arrayJobId and multiNodeJobId is needed",
         }  # fmt: skip
         assert len(served) + len(refusals) == 48
+
+
+async def test_the_examples_of_aws_are_taken(tmp_path: Path) -> None:
+    """Those of the service's own model: they make what the later ones use, and what they ask of others' things finds nothing."""
+    examples = botocore.session.get_session().get_component("data_loader").load_service_model("batch", "examples-1")
+    async with a_server(tmp_path) as rig:
+        batch = rig.client()
+        taken = set()
+        for name, each in sorted(examples["examples"].items()):
+            if (
+                name.startswith(("Cancel", "Create", "Describe", "List", "Register", "Terminate"))
+                and "Tags" not in name
+            ):
+                for example in each:
+                    await rig.call(getattr(batch, xform_name(name)), **example["input"])
+                taken.add(name)
+        assert {"CreateComputeEnvironment", "CreateJobQueue", "RegisterJobDefinition", "ListJobs"} <= taken
+        state = rig.running.service.state
+        assert any(place.spec.spot for place in state.environments.values())
+        assert any(len(queue.spec.environments) > 1 for queue in state.queues.values())
