@@ -191,7 +191,8 @@ class Server:
         if reply.stream is not None:
             self.streams += 1
             try:
-                return await reply.stream.send(raw, headers_of(reply, request_id))
+                secure = dict([HSTS]) if raw.secure else {}
+                return await reply.stream.send(raw, {**headers_of(reply, request_id), **secure})
             finally:
                 self.streams -= 1
         return respond(reply, request_id)

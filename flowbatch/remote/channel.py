@@ -18,6 +18,7 @@ from flowbatch.folder import short_socket_path
 SECONDS: Final = 30.0
 SILENCE_S: Final = 45.0  # of a stream that says every 15 s that it is still there
 PREFIX: Final = "/api/v1"
+READ_BYTES: Final = 65_536
 MESSAGE_BYTES: Final = 64 * 1024 * 1024  # of a stream
 
 
@@ -121,7 +122,7 @@ class Channel:
             answer = self._send(connection, "GET", target(steps, query), None, Accept="*/*")
             if answer.status != 200:
                 self._judge(answer, answer.read())
-            yield from answer
+            yield from lines_of(answer)
         except (OSError, http.client.HTTPException) as error:
             raise ConnectionLost(f"{self}: the connection was lost: {error}") from error
         finally:
@@ -171,10 +172,26 @@ class Channel:
         raise InputError(said if answer.status == 400 else f"{self}: {said}")
 
 
+def lines_of(answer: http.client.HTTPResponse) -> Iterator[bytes]:
+    """Without their newlines. The response's own `readline` takes an answer that was cut for one that has ended.
+    Raises OSError, HTTPException."""
+    rest = b""
+    while data := answer.read1(READ_BYTES):
+        if b"\n" in data:
+            *whole, rest = (rest + data).split(b"\n")
+            yield from whole
+        else:
+            rest += data
+        if len(rest) > MESSAGE_BYTES:
+            raise http.client.LineTooLong("answer")
+    if rest:
+        yield rest
+
+
 def messages(answer: http.client.HTTPResponse) -> Iterator[tuple[str, Any]]:
     kind, data = "message", b""
-    for line in iter(lambda: answer.readline(MESSAGE_BYTES), b""):
-        text = line.rstrip(b"\r\n")
+    for line in lines_of(answer):
+        text = line.rstrip(b"\r")
         name, _, value = text.partition(b": ")
         if name == b"event":
             kind = value.decode("ascii", "replace")

@@ -29,6 +29,7 @@ from flowbatch.model.jobspec import FakeScript, JobPlan, JobSpec, RunPlan
 from flowbatch.model.resources import Resources
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.model.stimuli import PutKey, SubmitRun
+from flowbatch.remote.channel import Channel, ConnectionLost
 from flowbatch.settings import parse_settings
 from tests.http.rig import FAKE, Rig, a_server
 
@@ -415,6 +416,27 @@ async def test_a_log_is_followed_over_its_rotation_to_the_attempts_end(tmp_path:
                 await seen[b"three"].wait()
             await ask(rig, "/terminate", {"address": "last"})
         assert got == [b"1 o one\n", b"2 o two\n", b"3 e three\n"]
+
+
+async def test_a_log_that_the_servers_end_breaks_off_does_not_look_whole(tmp_path: Path) -> None:
+    begun = anyio.Event()
+    lost: list[type[Exception]] = []
+
+    def read(channel: Channel) -> None:
+        try:
+            for line in channel.lines("jobs", SINGLE, "log", follow=True):
+                assert line == b"1 o one"
+                anyio.from_thread.run_sync(begun.set)
+        except ConnectionLost as error:
+            lost.append(type(error))
+
+    async with anyio.create_task_group() as tasks, a_server(tmp_path) as rig:
+        await submit(rig, (SINGLE, spec("one", duration_ms=FOR_EVER)))
+        log_of(rig, SINGLE).write_bytes(b"1 o one\n")
+        tasks.start_soon(anyio.to_thread.run_sync, read, Channel(rig.url, bearer(rig)))
+        with anyio.fail_after(20):
+            await begun.wait()
+    assert lost == [ConnectionLost]
 
 
 def log_of(rig: Rig, job: str) -> Path:

@@ -16,7 +16,7 @@ from flowbatch import tasklogs
 from flowbatch.http.calls import Call
 from flowbatch.http.failures import ClientFailure, Failure
 from flowbatch.http.native.routes import NotFound, Query, asked
-from flowbatch.http.native.streams import Raw, Stream
+from flowbatch.http.native.streams import BrokenOff, Raw, Stream
 from flowbatch.http.native.subjects import job_of
 from flowbatch.model.ids import ALONE, AttemptKey, log_name
 from flowbatch.store.results import JobView
@@ -145,6 +145,7 @@ async def followed(call: Call, job: JobView, key: AttemptKey, path: Path, given:
         looks += 1
         if not data:
             await anyio.sleep(LOOK_S)
+    raise BrokenOff
 
 
 def more(path: Path, seen: dict[int, int]) -> bytes:

@@ -23,6 +23,10 @@ KEEP_ALIVE: Final = b": still here\n\n"
 Pieces = AsyncIterator[bytes]
 
 
+class BrokenOff(Exception):
+    """There is more, and it will not come: the connection is cut, for an answer that ends well says that this was all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Raw:
     """An answer that is no JSON."""
@@ -59,6 +63,9 @@ class Stream:
             await response.write_eof()
         except TimeoutError:
             log.warning("listener_too_slow", address=raw.remote, path=raw.path)
+            if raw.transport is not None:
+                raw.transport.abort()
+        except BrokenOff:
             if raw.transport is not None:
                 raw.transport.abort()
         except (ConnectionError, web.HTTPException):
