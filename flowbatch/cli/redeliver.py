@@ -47,7 +47,7 @@ def redeliver(
         view = outbox.find(sink)
         if dead:
             verb, arguments = "revive_dead", dict[str, object](key=view.key)
-            count = len(outbox.refusals(view).dead)
+            count = len(outbox.dead_of(view))
         else:
             low, high = span_of(outbox, first, last, event)
             key = f"{view.key.partition('~')[0]}~{uuid4().hex[:6]}"

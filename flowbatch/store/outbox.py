@@ -112,6 +112,19 @@ class Outbox(Reader):
             [(first, last, Millis(at)) for first, last, at in self.rows(queries.GAPS, sink.key, ROWS_MAX)],
         )
 
+    def dead_of(self, sink: SinkView) -> list[Dead]:
+        """What was given up, and can be tried again one by one. Raises InputError where it is digests: their events make new ones."""
+        dead = self.refusals(sink).dead
+        if sink.notify.digest_ms is None or not dead:
+            return dead
+        ends = sorted({ack.seq for ack in self.delivered(sink)} | {each.seq for each in dead})
+        ranges = [(max((end for end in ends if end < each.seq), default=0) + 1, each.seq) for each in dead]
+        told = ", ".join(f"`--from {first} --to {last}`" for first, last in ranges[:5])
+        raise InputError(
+            f"{sink.name} was to get digests, which are given up as a whole; redeliver their events instead: {told}"
+            + (f" and {len(ranges) - 5} more, see `flowbatch deliveries --failed`" if len(ranges) > 5 else "")
+        )
+
     def instance(self) -> str:
         return str(self.rows(queries.INSTANCE_ID)[0][0])
 

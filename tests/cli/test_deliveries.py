@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 from flowbatch.app import open_app
 from flowbatch.folder import StateFolder
 from flowbatch.model.ids import Millis
+from flowbatch.model.notify import Dead, SinkProgress
+from flowbatch.model.stimuli import TellProgress
 from flowbatch.settings import defaults
 from tests.app.commands import Commands, commands
 
@@ -132,3 +135,40 @@ def test_what_is_collected_before_it_is_delivered_is_a_gap_that_is_told(tmp_path
         gaps = [event["detail"]["sink"] for event in told if event["flowbatch"]["kind"] == "delivery.gap"]
         assert {"down", "refuses", "summary"} <= set(gaps)
         assert len(gaps) < 10
+
+
+async def give_up(flowbatch: Commands, **numbers: int) -> None:
+    """As lanes do after 75 hours."""
+    async with open_app(StateFolder(flowbatch.state), defaults(), hold_open_runs=True) as app:
+        for key, seq in numbers.items():
+            dead = (Dead(seq, 10, app.engine.clock.now(), "422 no"),)
+            progress = SinkProgress(key, app.engine.clock.now(), seq, dead=dead)
+            await app.engine.ask(lambda ticket, told=progress: TellProgress(ticket, told, None))  # type: ignore[misc]
+
+
+def test_what_was_given_up_is_told_and_can_be_had_again(tmp_path: Path) -> None:
+    with commands(tmp_path) as flowbatch:
+        sinks = """
+  - {name: plain, to: {jsonl: events.jsonl}, events: ['run.*', 'delivery.*']}
+  - {name: summary, to: {exec: [cat]}, as: text, digest: 1s}
+"""
+        flowbatch.write("flowbatch.yaml", f"notify:{sinks}")
+        flowbatch.write("told.yaml", WORKFLOW.partition("notify:")[0])
+        assert flowbatch.call("run", "told.yaml").code == 1
+        [first, _] = lines(flowbatch)
+        anyio.run(partial(give_up, flowbatch, plain=first["flowbatch"]["seq"], summary=5))
+        failed = flowbatch.ok("deliveries", "--failed", "--json").json["failed"]
+        assert {(each["sink"], each["state"], each["tries"]) for each in failed} == {
+            ("plain", "dead", 10), ("summary", "dead", 10),
+        }  # fmt: skip
+        refused = flowbatch.call("redeliver", "--sink", "summary", "--dead")
+        assert (refused.code, "redeliver their events instead: `--from " in refused.err) == (2, True), refused
+        words = refused.err.partition("`")[2].partition("`")[0].split()
+        assert "was delivered" in flowbatch.ok("redeliver", "--sink", "summary", *words).out
+        assert "was delivered" in flowbatch.ok("redeliver", "--sink", "plain", "--dead").out
+        [_, _, *later] = lines(flowbatch)
+        told = [each for each in later if each["flowbatch"]["kind"] == "delivery.dead"]
+        assert {each["detail"]["sink"] for each in told} == {"summary"}, "its own is told to others"
+        assert first in later
+        failed = flowbatch.ok("deliveries", "--failed", "--json").json["failed"]
+        assert [(each["sink"], each["state"]) for each in failed] == [("summary", "dead")]

@@ -100,6 +100,11 @@ async def redeliver(call: Call) -> Any:
                 first = last = seq_of(outbox.instance(), given.event)
             except ValueError as error:
                 raise ClientFailure(f"event: {error}") from None
+        if given.dead:
+            try:
+                outbox.dead_of(view)
+            except InputError as error:
+                raise ClientFailure(str(error)) from None
     if given.dead == (first is not None):
         raise ClientFailure("One of `dead`, `event` and `first` is needed, the last with or without `last`")
     if given.dead:
