@@ -221,7 +221,8 @@ class Lane:
             self._event.set()
 
     def idle(self) -> bool:
-        return self.window.idle()
+        """What its row says now, it may owe."""
+        return not self._again and self.window.idle()
 
     def owed(self) -> Owed:
         health = self.window.health

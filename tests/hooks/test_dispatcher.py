@@ -233,3 +233,15 @@ def test_a_batch_is_cut_where_a_request_is_full() -> None:
     assert [event.seq for some, _ in made for event in some] == list(range(1, 41))
     assert all(sum(map(len, bodies)) + len(bodies) + 1 <= BATCH_BYTES for _, bodies in made)
     assert len(made) == 4
+
+
+async def test_who_is_to_begin_anew_may_owe_something() -> None:
+    """A dead message that was revived is in the store, and nobody has read it yet."""
+    async with receiver() as server:
+        log = Log(Notify("a", url=server.url("ok"), filter=EVERY), events=children(3))
+        async with running(log) as dispatcher:
+            await log.until(lambda: log.cursor("a") == 3)
+            while dispatcher.owed():
+                await dispatcher.changed.wait()
+            dispatcher.reload()
+            assert [each.key for each in dispatcher.owed()] == ["a"]
