@@ -59,6 +59,7 @@ class Tunnel:
             with anyio.move_on_after(CONNECT_S):
                 while self._process is not None and self._process.poll() is None:
                     if self.socket.exists():
+                        self._next_try = 0.0  # one that stood and breaks is made again at once
                         return
                     await anyio.sleep(LOOK_S)
         raise self._failed()
