@@ -6,9 +6,10 @@ import json
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import anyio
 import pytest
@@ -237,6 +238,43 @@ async def test_what_passed_while_no_server_ran(
         assert rig.shelf("a.yaml")[0] == seen
         await rig.look("2026-05-01T19:00")
         assert len(rig.runs()) == count + 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("day", "hours", "night"),
+    [("2026-03-29", 23, ["01:00"]), ("2026-06-01", 24, ["00:30"]), ("2026-10-25", 25, ["00:30"])],
+)
+async def test_a_day_of_schedules(tmp_path: Path, clock: HandClock, day: str, hours: int, night: list[str]) -> None:
+    """In Prague, the days on which its clocks are set among them, and a restart at noon: each time runs once, and when it should.
+
+    `night`: when 02:30 there comes, in UTC. On the day without it the run comes with the hour that follows; on the day with two of them, with
+    the first.
+    """
+    local = "schedule: {cron: '%s', tz: Europe/Prague, overlap: allow}\n"
+    files = {"hourly": "5 * * * *", "night": "30 2 * * *", "quarters": "*/15 8-9 * * *", "noon": "0 12 * * *"}
+    begin = datetime.fromisoformat(f"{day}T00:00").replace(tzinfo=ZoneInfo("Europe/Prague")).astimezone(UTC)
+    clock.time = Millis(int(begin.timestamp() * 1000) - 1)
+    ran: list[tuple[str, str]] = []
+    lives = [range(0, 12 * 60, 10), range(12 * 60, hours * 60, 10)]
+    for life_no, minutes in enumerate(lives):
+        async with life(tmp_path, clock) as rig:
+            if life_no == 0:
+                for name, cron in files.items():
+                    rig.put(f"{name}.yaml", local % cron + QUICK)
+            await rig.look()
+            known = len(rig.runs())
+            for minute in minutes:
+                time = begin + timedelta(minutes=minute)
+                clock.time = Millis(int(time.timestamp() * 1000))
+                await rig.library.poll()
+                names = rig.runs()
+                ran += [(name, time.strftime("%H:%M")) for name in names[known:]]
+                known = len(names)
+    counts = {name: [each for each, _ in ran].count(name) for name in files}
+    assert counts == {"hourly": hours, "night": 1, "quarters": 8, "noon": 1}
+    assert [time for name, time in ran if name == "night"] == night
+    assert [time for name, time in ran if name == "noon"] == ["11:00" if hours == 25 else "10:00"]
 
 
 async def test_a_schedule_that_would_overlap_itself(tmp_path: Path, clock: HandClock) -> None:
