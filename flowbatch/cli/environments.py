@@ -168,9 +168,13 @@ def add(
     from flowbatch.settings import machine
 
     with no_plugins():
+        from flowbatch.model.places import HERE
         from flowbatch.spec.endpoints import endpoint_of
         from flowbatch.spec.quantities import size_mib, vcpus_milli
         from flowbatch.spec.values import name_of
+    where = HERE if endpoint is None else read("--endpoint", endpoint_of, endpoint)
+    if memory is None and where != HERE:
+        raise InputError(f"--memory: how much {node} offers is needed, for it is elsewhere ({where})")
     size = machine().memory_mib if memory is None else read("--memory", size_mib, number_or_text(memory))
     arguments = {
         "environment": environment,
@@ -178,7 +182,7 @@ def add(
         "vcpus_milli": read("--vcpus", vcpus_milli, number_or_text(vcpus)),
         "memory_mib": size,
         "gpus": gpus,
-        "endpoint": None if endpoint is None else read("--endpoint", endpoint_of, endpoint),
+        "endpoint": where,
     }
     return changed(place, "add_node", arguments, f"{environment} has node {node}.", as_json)
 

@@ -36,7 +36,9 @@ class NodeModel(Strict):
     """A piece of capacity of an unmanaged environment; a task must fit one node."""
 
     vcpus: VcpusMilli = Field(description="vCPUs it offers.")
-    memory: SizeMib | None = Field(None, description="Memory it offers; 85 % of this machine's unless given.")
+    memory: SizeMib | None = Field(
+        None, description="Memory it offers; 85 % of this machine's unless given, which it must be elsewhere."
+    )
     gpus: int = Field(0, ge=0, le=1024, description="GPUs it offers; none unless given.")
     endpoint: Endpoint = Field(
         HERE,

@@ -71,6 +71,9 @@ def judge_environment(name: str, model: EnvironmentModel, findings: Findings, *,
             elif model.backend not in ("docker", "fake"):
                 text = "only containers run on another Engine: the environment must have `backend: docker`"
                 findings.problem(where, text)
+            elif node.memory is None:
+                text = "'memory' is needed: how much a machine elsewhere has is not known here"
+                findings.problem((*path, "nodes", each), text)
         if model.spot:
             findings.problem((*path, "spot"), "is for managed environments", at_key=True)
         return

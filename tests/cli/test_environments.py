@@ -153,8 +153,12 @@ def test_nodes_come_and_go(call: Call) -> None:
         ("environments nodes add paid n --vcpus 1", "environment paid is MANAGED: it has no nodes of its own"),
         ("environments nodes add farm n --vcpus 0", "--vcpus: "),
         (
-            "environments nodes add farm n --vcpus 1 --endpoint tcp://h:1",
+            "environments nodes add farm n --vcpus 1 --memory 1GiB --endpoint tcp://h:1",
             "environment farm: node n is elsewhere (tcp://h:1), and only containers run there: the environment must have `backend: docker`",
+        ),
+        (
+            "environments nodes add farm n --vcpus 1 --endpoint tcp://h:1",
+            "--memory: how much n offers is needed, for it is elsewhere (tcp://h:1)",
         ),
         (
             "environments nodes add farm n --vcpus 1 --endpoint tcp://h",

@@ -83,6 +83,14 @@ def test_wrong_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: 
         ("environments: {big: {vcpus: -1}}", "vcpus"),
         ("enviroments: {}", "environments"),
         ("queues: {bulk: {environments: [none]}}", "none"),
+        (
+            "environments: {f: {type: unmanaged, nodes: {n: {vcpus: 1, memory: 1GiB, endpoint: 'ssh://h'}}}}",
+            "must have `backend: docker`",
+        ),
+        (
+            "environments: {f: {backend: docker, type: unmanaged, nodes: {n: {vcpus: 1, endpoint: 'ssh://h'}}}}",
+            "'memory' is needed",
+        ),
         ("retention: 1h", "24h"),
         ("jobs: {a: {script: x}}", "jobs"),
         ("notify: [{to: nowhere}]", "is no URL"),
