@@ -9,9 +9,11 @@ import pytest
 from anyio.abc import ByteStream, SocketAttribute
 
 from flowbatch.backends.docker.api import Api
+from flowbatch.backends.docker.backend import DockerBackend
 from flowbatch.backends.docker.checks import look
 from flowbatch.backends.docker.endpoints import Endpoint, endpoint_of
 from flowbatch.backends.docker.tunnel import Tunnel
+from flowbatch.clock import SystemClock
 from flowbatch.errors import BackendUnavailable
 
 
@@ -108,3 +110,25 @@ async def test_what_answers_and_is_no_engine(status: int, kind: str, body: bytes
         with pytest.raises(BackendUnavailable, match="what answers there is no Docker Engine"):
             await look(f"tcp://127.0.0.1:{port}", None)
         tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 3, 5, 8])
+async def test_whenever_we_are_told_to_end_what_was_opened_is_closed(tmp_path: Path, steps: int) -> None:
+    """Also between the finding of the Engine and the first word to it."""
+    made: list[Api] = []
+
+    def make() -> Api:
+        made.append(Api(f"unix://{tmp_path}/nobody.sock"))
+        return made[-1]
+
+    backend = DockerBackend(tmp_path / "docker", tmp_path, SystemClock(), log_cap_bytes=1, api=make)
+    backend.need()
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(backend.run, lambda facts: None)
+        with anyio.fail_after(10):
+            while not made:
+                await anyio.lowlevel.checkpoint()
+        for _ in range(steps):
+            await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    assert [api._clients for api in made] == [[]]

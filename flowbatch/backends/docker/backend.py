@@ -203,14 +203,21 @@ class DockerBackend:
         task_status.started()
         await self._wanted.wait()
         await anyio.to_thread.run_sync(import_module, "flowbatch.backends.docker.session")  # half a second
-        from flowbatch.backends.docker.session import Session, opened
+        from flowbatch.backends.docker.session import opened
 
-        api = await self._find()
+        async with opened(
+            await self._find()
+        ) as api:  # with nothing in between: what is open is closed, whenever we are told to end
+            await self._work(api)
+
+    async def _work(self, api: Api) -> None:
+        from flowbatch.backends.docker.session import Session
+
         instance = await anyio.to_thread.run_sync(instance_of, self._folder)
         if self._endpoint is not None:
             (self._folder / ENDPOINT).write_text(self._endpoint + "\n", encoding="utf-8")
         self._mark.touch()
-        async with opened(api), anyio.create_task_group() as tasks:
+        async with anyio.create_task_group() as tasks:
             session = Session(
                 api,
                 instance,
