@@ -1,8 +1,6 @@
 """One WebSocket for a client, and what it has subscribed to: the event log, or runs as they go.
 
-The client says `{"do": "subscribe", "id": 1, "to": "events", "since": 120}`, `{"do": "subscribe", "id": 2, "to": "run", "run": "last"}` or
-`{"do": "unsubscribe", "id": 1}`. The server answers `{"id": 1, "type": "subscribed"}`, then `{"id": 1, "type": "message", "data": …}` as often as there
-is something, at last `{"id": 1, "type": "closed", "reason": …}`; `{"id": 1, "type": "error", "message": …}` where it refuses. A subscription makes its next
+What is said over it stands at `open_socket`. A subscription makes its next
 message once the one before has been taken: a slow client holds one of each, and is sent away when it takes none for a while.
 """
 
@@ -45,8 +43,14 @@ class Said(Shape):
 
 
 async def open_socket(call: Call) -> Socket:
-    """A WebSocket for all that a client wants to be told of. Each subscription needs the action of what it is to:
-    flowbatch:ListEvents, flowbatch:FollowRun."""
+    """A WebSocket for all that a client wants to be told of.
+
+    The client says `{"do": "subscribe", "id": 1, "to": "events", "since": 120}` (with a `run` of its events alone), or
+    `{"do": "subscribe", "id": 2, "to": "run", "run": "last"}`, and `{"do": "unsubscribe", "id": 1}`. It is told `{"id": 1, "type": "subscribed"}`,
+    then `{"id": 1, "type": "message", "data": …}` with what the streams of /events and /runs/{run}/follow have, at last
+    `{"id": 1, "type": "closed", "reason": …}`; or `{"id": 1, "type": "error", "message": …}`. Each subscription needs the action of that stream:
+    flowbatch:ListEvents, flowbatch:FollowRun.
+    """
     call.allow()
     if call.request.headers.get("upgrade", "").lower() != "websocket":
         raise ClientFailure("Here is a WebSocket: the request must be an upgrade to one")
