@@ -62,7 +62,7 @@ class Service:
                 return why
         self._warnings.last = ""
         try:
-            done = self._apprise.notify(body=body, title=title, body_format="text")
+            done = bool(self._apprise.notify(body=body, title=title, body_format="text"))
         except TypeError:
             done = False  # what apprise raises for a service that it cannot load
         return "" if done else plain(self._warnings.last or "the service refused it", 200)

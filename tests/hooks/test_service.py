@@ -1,8 +1,7 @@
-"""Apprise's services. Where apprise is not installed the real sending is skipped, and what is said then is tested."""
+"""Apprise's services, and what is said where apprise is not installed."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from collections.abc import Sequence
@@ -20,8 +19,6 @@ from flowbatch.hooks.targets import Unready
 from tests.hooks.receiver import LOOP, receiver
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what apprise is built on
-INSTALLED = importlib.util.find_spec("apprise") is not None
-real = pytest.mark.skipif(not INSTALLED, reason="apprise is not installed")
 MESSAGE = Message("evt_1", b"film/render FAILED\nexit 3: no\nflowbatch show 1a2b3c4d/render", "text/plain")
 HERE = [ip_network(LOOP)]
 
@@ -42,7 +39,6 @@ def test_it_says_how_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
         Service("json://localhost", [])
 
 
-@real
 async def test_a_service_takes_title_and_text() -> None:
     async with receiver() as server:
         answer = await sent(f"json://{LOOP}:{port_of(server.url('ok'))}/ok", HERE)
@@ -52,7 +48,6 @@ async def test_a_service_takes_title_and_text() -> None:
     assert (told["title"], told["message"]) == ("film/render FAILED", "exit 3: no\nflowbatch show 1a2b3c4d/render")
 
 
-@real
 @pytest.mark.parametrize("path", ["status/500", "redirect", "gone"])
 async def test_a_refusal_says_why(path: str, capfd: pytest.CaptureFixture[str]) -> None:
     async with receiver() as server:
@@ -63,7 +58,6 @@ async def test_a_refusal_says_why(path: str, capfd: pytest.CaptureFixture[str]) 
     assert capfd.readouterr() == ("", "")
 
 
-@real
 @pytest.mark.parametrize(
     "url",
     ["json://localhost", "xml://10.0.0.1:8080", "mailto://u:p@example.com?smtp=169.254.169.254",
@@ -75,7 +69,6 @@ async def test_no_service_inside_is_reached(url: str) -> None:
     assert "is not a public address; `allow_networks` of the settings may name it" in answer.error
 
 
-@real
 def test_what_apprise_does_not_know_shows_no_secret() -> None:
     with pytest.raises(Unready, match=r"^nowhere://…: apprise does not know such a URL$"):
         Service("nowhere://secret@host/secret", [])
