@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 import re
+import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -259,11 +260,17 @@ class Changing(Exception):
 
 def write(folder: int, name: str, text: str) -> None:
     """In one step: a reader sees the old text or the new one."""
-    temporary = f".{name}.new"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(temporary, flags, 0o644, dir_fd=folder), "w", encoding="utf-8") as file:
-        file.write(text)
-    os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    # Under a name that nobody can have guessed: a pipe or a second name of another file may lie under any other.
+    temporary = f".{name[:100]}.{secrets.token_hex(8)}.new"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, 0o644, dir_fd=folder)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError:
+        os.unlink(temporary, dir_fd=folder)
+        raise
 
 
 def looked(status: os.stat_result) -> Look:

@@ -7,7 +7,8 @@ two polls, a content runs exactly once, and a time of a schedule too.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import InitVar, dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -85,6 +86,7 @@ class Library:
     rows: InitVar[Iterable[ShelfRow]] = ()
     pace: Bucket | None = None  # what comes faster waits its turn
     turn: anyio.Lock = field(init=False, default_factory=anyio.Lock)  # one at a time looks, or starts
+    complaints: dict[str, str] = field(init=False, default_factory=dict)  # of what could not be written, by name
     waiting: dict[str, Found] = field(init=False, default_factory=dict)  # by name; of the drop box with `inbox/`
     shelves: dict[str, Shelf] = field(init=False)
     drops: dict[str, ShelfRow] = field(init=False)  # files of the drop box whose runs go on
@@ -153,7 +155,8 @@ class Library:
                 await self._accept(found)
         if self.inbox is not None:
             for row in list(self.drops.values()):
-                await self._deliver(self.inbox, row)
+                with self._beside(row.name):
+                    await self._deliver(self.inbox, row)
         for shelf in self.shelves.values():
             if shelf.plan is not None and shelf.plan.schedule is not None and not shelf.row.gone:
                 await self._fire(shelf, shelf.plan.schedule)
@@ -180,9 +183,22 @@ class Library:
     def _may_start(self) -> bool:
         return self.pace is None or self.pace.take(self.clock.now())
 
+    @contextmanager
+    def _beside(self, name: str) -> Iterator[None]:
+        """What cannot be written beside one file, whatever somebody put in its place, is said once, and holds up no other."""
+        try:
+            yield
+        except OSError as error:
+            if self.complaints.get(name) != str(error):
+                self.complaints[name] = str(error)
+                log.error("library_not_written", workflow=name, error=str(error))
+        else:
+            self.complaints.pop(name, None)
+
     def _refuse(self, name: str, content: bytes, error: FlowbatchError) -> None:
         """Told beside the file, and written down as a call that failed."""
-        self.folder.write_errors(name, f"{error}\n")
+        with self._beside(name):
+            self.folder.write_errors(name, f"{error}\n")
         self.desk.refuse(name, content, error)
         log.warning("library_refused", workflow=name, error=str(error))
 
@@ -210,7 +226,8 @@ class Library:
         shelf = self.shelves.get(found.name)
         known = shelf is not None and shelf.row.digest == found.digest
         if shelf is not None and known and not shelf.row.gone:
-            self.folder.clear_errors(found.name)
+            with self._beside(found.name):
+                self.folder.clear_errors(found.name)
             return
         try:
             plan = await anyio.to_thread.run_sync(self._compiled, found.name, found.content)
@@ -228,13 +245,15 @@ class Library:
             return
         for each in plan.warnings:
             log.warning("library_warning", workflow=found.name, warning=str(each))
-        self.folder.clear_errors(found.name)
+        with self._beside(found.name):
+            self.folder.clear_errors(found.name)
         first_look = shelf is not None and shelf.first_look and row.seen_at == shelf.row.seen_at
         self.shelves[found.name] = Shelf(row, plan, first_look)
 
     async def _remove(self, name: str) -> None:
         """Ends the schedule, not the runs. The row stays: the same content put back is not run again."""
-        self.folder.clear_errors(name)
+        with self._beside(name):
+            self.folder.clear_errors(name)
         shelf = self.shelves.get(name)
         if shelf is not None and not shelf.row.gone:
             await self._shelve(shelf, gone=True)
@@ -277,7 +296,8 @@ class Library:
             row = shelf.row._replace(seen_at=time, run=plan.run.id)
             await self.desk.submit(plan, row)
         except FlowbatchError as error:
-            self.folder.write_errors(name, f"the run of its schedule could not start:\n{error}\n")
+            with self._beside(name):
+                self.folder.write_errors(name, f"the run of its schedule could not start:\n{error}\n")
             self.desk.refuse(name, shelf.row.content.encode(), error)
             log.error("schedule_start_refused", workflow=name, time=time, error=str(error))
             await self._shelve(shelf, seen_at=time)
@@ -293,11 +313,13 @@ class Library:
                     self.waiting[INBOX + news.name] = news
                 case Refused():
                     self.waiting.pop(INBOX + news.name, None)
-                    inbox.write_errors(news.name, f"{news.name}: {news.why}\n")
+                    with self._beside(INBOX + news.name):
+                        inbox.write_errors(news.name, f"{news.name}: {news.why}\n")
                     self.desk.refuse(INBOX + news.name, b"", InputError(news.why))
                 case Gone():
                     self.waiting.pop(INBOX + news.name, None)
-                    inbox.clear_errors(news.name)
+                    with self._beside(INBOX + news.name):
+                        inbox.clear_errors(news.name)
 
     async def _drop(self, inbox: WatchedFolder, found: Found) -> None:
         """Runs now, whatever it says of a schedule."""
@@ -311,8 +333,9 @@ class Library:
             await self.desk.submit(plan, row)
         except FlowbatchError as error:
             self.desk.refuse(name, found.content, error)
-            moved = inbox.move(found.name, FAILED)
-            inbox.write_below(FAILED, moved + ERRORS_SUFFIX, f"{error}\n")
+            with self._beside(name):
+                moved = inbox.move(found.name, FAILED)
+                inbox.write_below(FAILED, moved + ERRORS_SUFFIX, f"{error}\n")
         else:
             self.drops[name] = row
 

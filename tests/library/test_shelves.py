@@ -240,6 +240,31 @@ async def test_what_passed_while_no_server_ran(
         assert len(rig.runs()) == count + 1
 
 
+async def test_what_somebody_put_in_the_place_of_errors_and_results_holds_up_no_other_file(
+    tmp_path: Path, clock: HandClock
+) -> None:
+    async with life(tmp_path, clock) as rig:
+        (rig.path / "a.yaml.errors.txt").mkdir()
+        os.mkfifo(rig.path / ".b.yaml.errors.txt.new")
+        (rig.path / "inbox" / "done").symlink_to(tmp_path)
+        (rig.path / "inbox" / "failed").symlink_to(tmp_path)
+        for name in ("a.yaml", "b.yaml", "inbox/c.yaml"):
+            rig.put(name, WRONG)
+        rig.put("inbox/d.yaml", QUICK)
+        rig.put("z.yaml", QUICK)
+        with anyio.fail_after(20):
+            await rig.look()
+            await rig.until_ended(2)
+            await rig.look()
+        assert sorted(rig.runs()) == ["d", "z"]
+        assert "scrpt" in (rig.path / "b.yaml.errors.txt").read_text()
+        assert sorted(rig.library.complaints) == ["a.yaml", "inbox/c.yaml", "inbox/d.yaml"]
+        assert not [name for name in os.listdir(tmp_path) if name.endswith(".json")]
+        (rig.path / "inbox" / "done").unlink()
+        await rig.look()
+        assert (rig.path / "inbox" / "done" / "d.yaml.result.json").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("day", "hours", "night"),
