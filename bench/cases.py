@@ -204,6 +204,14 @@ def behind_a_dead_receiver(report: Report) -> None:
     report.add("the same: memory while it drains", "<= 30 MB more", f"{most:.0f} MB", most, held=most <= 30)
 
 
+def worlds(report: Report) -> None:
+    found = module("sim_worlds", 1_000)
+    assert found["median_tasks"] >= 30, found
+    assert found["median_faults"] >= 3, found
+    rate = found["worlds_per_s"]
+    report.add("simulated worlds, every law after every step", ">= 200/s", f"{rate:,.0f}/s", rate, held=rate >= 200)
+
+
 def command_line(report: Report) -> None:
     flowbatch = str(Path(sys.executable).parent / "flowbatch")
 
@@ -234,6 +242,7 @@ ALL: dict[str, Callable[[Report], None]] = {
     "lists": lists,
     "fakes": fakes,
     "gangs": gangs,
+    "worlds": worlds,
     "hooks": hooks,
     "containers": containers,
     "sleepers": sleepers,

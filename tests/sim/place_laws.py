@@ -118,6 +118,8 @@ class PlaceLaws:
         group = reservations(state, now).get(HOST)
         if self.host is None or group is None or (group, group.blocked_since) != self.holder:
             return
+        if any(self.had_waited_as_long(live, group) and live.resources != group.key.shape for live in fresh):
+            return  # it may have held the reservation before, with a share of another size
         others = [live for live in fresh if not self.may_have_held(live, group)]
         free = self.host.minus(self.held_of_host()).plus(
             sum_of(live.resources for live in fresh if live not in others)
@@ -131,6 +133,9 @@ class PlaceLaws:
         have held it within the turn; where shares take turns, a job that comes may be the one that has waited longest."""
         if live.environment.spec.spot or live.resources == group.key.shape or live.queue.fair is not None:
             return True
+        return self.had_waited_as_long(live, group)
+
+    def had_waited_as_long(self, live: Live, group: Group) -> bool:
         since = self.waited.get((live.queue.spec.name, live.resources))
         return since is not None and since <= (group.blocked_since or 0)
 

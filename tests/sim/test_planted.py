@@ -129,7 +129,7 @@ BUGS = {
         submission.enter, "        if job.status.terminal:", "        job.unmet = count_unmet(job)\n        if job.status.terminal:", 150
     ),
     "draining is forgotten by the census": Bug(
-        recovery.miss, "(state.draining or held)", "False", 600
+        recovery.miss, "(state.draining or held)", "False", 900
     ),
     "all nodes are launched with the main one": Bug(
         members.first_moves, "enter(crew, crew.layout.main, moves)",
@@ -213,7 +213,7 @@ BUGS = {
     "a limit's clock is set back by a crash": Bug(
         state.State.add_queue, "queue.stuck = self.past_heads.pop(queue.spec.name, None)", "pass", 300
     ),
-    "a cancelled job is tried again": Bug(lifecycle.decide, "job.cancelled or job.terminated", "False", 600),
+    "a cancelled job is tried again": Bug(lifecycle.decide, "job.cancelled or job.terminated", "False", 1500),
     "tokens are not given back": Bug(
         lifecycle.release, "state.tokens.give_back(job.spec.tokens)", "pass"
     ),
