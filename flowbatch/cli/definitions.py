@@ -21,12 +21,20 @@ if TYPE_CHECKING:
 FILE_BYTES: Final = 1024 * 1024
 
 
-@click.group()
-def definitions() -> None:
-    """Job definitions: what `uses` of a workflow file, or a submitted job, is made from.
+@click.group(invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="A JSON list.")
+@click.pass_context
+def definitions(context: click.Context, as_json: bool) -> int:
+    """Job definitions: what `uses` of a workflow file, or a submitted job, is made from. Alone, it lists them.
 
     Those of a workflow file are registered as WORKFLOW--NAME when it runs; an unchanged one gets no new revision.
     """
+    if context.invoked_subcommand is not None:
+        if as_json:
+            verb = context.invoked_subcommand
+            raise InputError(f"definitions --json: give it after the verb, as in `definitions {verb} --json`")
+        return 0
+    return list_definitions(context.obj, every=False, as_json=as_json)
 
 
 @definitions.command("list")
@@ -35,6 +43,10 @@ def definitions() -> None:
 @click.pass_obj
 def list_(place: Place, every: bool, as_json: bool) -> int:
     """List definitions: of each name the latest ACTIVE revision."""
+    return list_definitions(place, every=every, as_json=as_json)
+
+
+def list_definitions(place: Place, *, every: bool, as_json: bool) -> int:
     with place.reader() as reader:
         if as_json:
             print_json_list(summary(row) for row in reader.definitions(every=every))

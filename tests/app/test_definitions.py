@@ -33,6 +33,9 @@ def test_a_run_registers_what_its_file_defines(flowbatch: Commands) -> None:
     assert flowbatch.ok("show", "last/a", "--json").json["spec"]["definition"] == "film--base:1"
     film.write_text(FILM.replace("hi", "ho"), encoding="utf-8")
     flowbatch.ok("run", film)
+    assert flowbatch.ok("definitions").out == flowbatch.ok("definitions", "list").out
+    assert flowbatch.ok("definitions", "--json").json == flowbatch.ok("definitions", "list", "--json").json
+    assert flowbatch.call("definitions", "--json", "list").code == 2
     assert [line.split()[0] for line in flowbatch.ok("definitions", "list").out.splitlines()[1:]] == [
         "film--b:1",
         "film--base:2",
