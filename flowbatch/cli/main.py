@@ -61,7 +61,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
 # What a server of --server can be asked.
 REMOTE: Final = frozenset(
     {
-        "run", "runs", "jobs", "show", "logs", "why", "cancel", "terminate", "retry", "resume", "events", "queues",
+        "run", "submit", "runs", "jobs", "show", "logs", "why", "cancel", "terminate", "retry", "resume", "events", "queues",
         "environments", "schedules", "deliveries", "redeliver", "notify", "check", "graph", "schema", "completion", "export",
     }
 )  # fmt: skip

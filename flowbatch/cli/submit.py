@@ -20,6 +20,7 @@ from flowbatch.errors import InputError, WorkflowInvalid
 if TYPE_CHECKING:
     from flowbatch.model.jobspec import JobPlan, Need
     from flowbatch.model.rows import EndedJob
+    from flowbatch.remote.channel import Channel
 
 NAME_MAX: Final = 128
 FILE: Final = "submit"  # what stands for the file in messages
@@ -49,12 +50,14 @@ def submit(place: Place, /, command: Sequence[str], needs: Sequence[str], as_jso
     """Queue one job and print its id.
 
     It runs in this folder of yours, as soon as its queue's environments have room: with the engine that runs here now, or the next
-    `flowbatch serve`.
+    `flowbatch serve`. With --server it runs there, and what it names lies there.
     """
     from flowbatch import logs
     from flowbatch.cli.output import print_json
 
     logs.configure()
+    if place.channel is not None:
+        return submit_elsewhere(place, place.channel, command, needs, as_json, given)
     plan = plan_of(place, command, given)
     plan = replace(plan, spec=replace(plan.spec, needs=needs_of(place, needs)))
     held = place.folder.holder() is not None
@@ -70,26 +73,17 @@ def submit(place: Place, /, command: Sequence[str], needs: Sequence[str], as_jso
 
 def plan_of(place: Place, command: Sequence[str], given: dict[str, Any]) -> JobPlan:
     """By the very rules of a workflow file, with one job in it. Raises InputError."""
-    from flowbatch.cli.load import guard, is_text, no_plugins, read_source, stored
+    from flowbatch.cli.load import guard, no_plugins, read_source, stored
 
-    name = given["name"] or re.sub(r"[^A-Za-z0-9_-]+", "-", Path(command[0]).name).strip("-")[:NAME_MAX] or "job"
-    words = ("queue", "array", "vcpus", "memory", "gpus", "image", "attempts", "timeout")
-    layer: dict[str, Any] = {word: given[word] for word in words if given[word] is not None}
-    layer["command"] = list(command)
-    if given["variables"]:
-        layer["env"] = variables_of(given["variables"])
-    if "vcpus" in layer:
-        layer["vcpus"] = number_of("--vcpus", layer["vcpus"])
-    for word in (*command, *given["variables"], name):
-        if not is_text(word):
-            raise InputError(f"{os.fsencode(word)!r}: not UTF-8; a job's words must be")
+    name, layer = said(command, given)
     with no_plugins():
         from flowbatch.spec.compile import parse, plan
+        from flowbatch.spec.single import single_problems, single_text
     environments, queues = place.places
     folder = os.getcwd()
     try:
         made = plan(
-            parse(json.dumps({"jobs": {name: layer}}, ensure_ascii=False).replace("${{", "$\\u007b{").encode(), FILE),
+            parse(single_text(name, layer), FILE),
             params={},
             run_id=str(uuid4()),
             new_id=lambda: str(uuid4()),
@@ -104,11 +98,48 @@ def plan_of(place: Place, command: Sequence[str], given: dict[str, Any]) -> JobP
             registry=lambda name, revision: stored(place, name, revision),
         )
     except WorkflowInvalid as error:
-        texts = [f"--{problem.path.removeprefix(f'jobs.{name}.')}: {problem.message}" for problem in error.problems]
-        raise InputError("\n".join(texts)) from None
+        raise InputError("\n".join(f"--{each}" for each in single_problems(error, name))) from None
     for warning in made.warnings:
         click.echo(f"{warning.message} (warning)", err=True)
     return made.run.jobs[0]
+
+
+def said(command: Sequence[str], given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The job's name, and what a workflow file would say of it. Raises InputError."""
+    from flowbatch.cli.load import is_text
+
+    name = given["name"] or re.sub(r"[^A-Za-z0-9_-]+", "-", Path(command[0]).name).strip("-")[:NAME_MAX] or "job"
+    words = ("queue", "array", "vcpus", "memory", "gpus", "image", "attempts", "timeout")
+    layer: dict[str, Any] = {word: given[word] for word in words if given[word] is not None}
+    layer["command"] = list(command)
+    if given["variables"]:
+        layer["env"] = variables_of(given["variables"])
+    if "vcpus" in layer:
+        layer["vcpus"] = number_of("--vcpus", layer["vcpus"])
+    for word in (*command, *given["variables"], name):
+        if not is_text(word):
+            raise InputError(f"{os.fsencode(word)!r}: not UTF-8; a job's words must be")
+    return name, layer
+
+
+def submit_elsewhere(
+    place: Place, channel: Channel, command: Sequence[str], needs: Sequence[str], as_json: bool, given: dict[str, Any]
+) -> int:
+    """To the server of --server, whose settings alone say what containers may."""
+    from flowbatch.cli.output import print_json
+
+    if given["allow"]:
+        raise InputError("--allow: what containers may on a server, its settings say; leave it out with --server")
+    name, layer = said(command, given)
+    needed = [{"job": each.job, "index": each.index} for each in needs_of(place, needs)]
+    answer = channel.post("jobs", body={"name": name, **layer, "needs": needed})
+    for warning in answer.pop("warnings"):
+        click.echo(f"{warning} (warning)", err=True)
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(answer["job"])
+    return 0
 
 
 def variables_of(words: Sequence[str]) -> dict[str, str]:
@@ -135,7 +166,7 @@ def needs_of(place: Place, addresses: Sequence[str]) -> tuple[Need, ...]:
 
     found = []
     for address in addresses:
-        with place.reader() as reader:
+        with place.records() as reader:
             named = reader.resolve(address)
         if named.job is None:
             raise InputError(f"--needs {address}: a job is needed, and this is a run; RUN/JOB names one of its jobs")

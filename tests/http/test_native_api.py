@@ -593,6 +593,7 @@ NEEDED: Final[dict[str, Any]] = {
     "Cancel": {"address": "last"},
     "Terminate": {"address": "last"},
     "Retry": {"address": "last"},
+    "SubmitJob": {"name": "one", "command": ["true"]},
     "SubmitRun": {"workflow": "jobs: {a: {script: 'true'}}"},
     "Redeliver": {"sink": "hook", "dead": True},
 }

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import anyio.to_thread
 import pytest
 
+from flowbatch.cli.context import Place
 from flowbatch.cli.main import run
+from flowbatch.cli.watching import compiler
+from flowbatch.http import keys
 from flowbatch.model.ids import AttemptKey, JobId, log_name
 from flowbatch.model.jobspec import FakeScript
 from tests.http.rig import Rig, a_server
@@ -35,6 +39,13 @@ class Both:
             out, err = out.replace(f"flowbatch {option}", "flowbatch"), err.replace(f"flowbatch {option}", "flowbatch")
         kept = [line for line in err.splitlines() if not line.startswith("Children of arrays")]  # of our own settings
         return code, out, "\n".join(kept)
+
+    def by(self, folder: Path, name: str, key: tuple[str, str]) -> list[str]:
+        """The options of one with another key: its id and secret."""
+        file = folder / f"{name}.key"
+        file.write_text(keys.token(key[0].removeprefix(keys.PREFIX), key[1]), encoding="ascii")
+        file.chmod(0o600)
+        return [*self.there[:2], "--key-file", str(file)]
 
     async def same(self, *words: str) -> str:
         here, there = await self.told(self.here, *words), await self.told(self.there, *words)
@@ -97,6 +108,46 @@ async def test_what_is_changed_through_a_server(tmp_path: Path, capsys: pytest.C
         await ended(rig, OPEN)
         code, out, _ = await both.told(both.there, "retry", f"{OPEN}/long:failed")
         assert (code, out) == (0, "Reopened in the running engine: long\n")
+
+
+async def test_a_job_is_submitted_to_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = Place(str(tmp_path / "state"), None)
+    async with a_server(tmp_path, compiling=partial(compiler, place)) as rig:
+        await history(rig)
+        both = Both(rig, capsys)
+        words = ["--name", "blur", "--array", "2", "--vcpus", "0.5", "--env", "A=${{ x }}", "--needs", f"{RUN}/one"]
+        code, out, err = await both.told(both.there, "submit", *words, "--needs", f"{OPEN}/long:3", "--", "cp", "$A")
+        assert (code, err) == (0, "")
+        job = out.strip()
+        held = rig.running.service.state.jobs[JobId(job)]
+        assert (held.spec.key, held.spec.size, held.spec.programs[0].command) == ("blur", 2, ("cp", "$A"))
+        assert ("A", "${{ x }}") in held.spec.programs[0].env
+        assert [(need.job, need.index) for need in held.spec.needs] == [
+            (SINGLE, None),
+            ("cccccccc-2222-4333-8444-555555555555", 3),
+        ]
+        assert json.loads(await both.same("show", job, "--json"))["id"] == job
+        code, out, _ = await both.told(both.there, "submit", "--json", "--needs", job, "--", "true")
+        told = json.loads(out)
+        assert (code, told["name"], told["queue"], set(told)) == (0, "true", "default", {"job", "name", "queue"})
+        for given, said in (
+            (["--vcpus", "1000"], "vcpus: "),
+            (["--queue", "none"], "none"),
+            (["--allow", "privileged"], "its settings say"),
+            (["--needs", RUN], "this is a run"),
+            (["--timeout", "soon"], "timeout: "),
+        ):
+            code, out, err = await both.told(both.there, "submit", *given, "--", "true")
+            assert (code, out, said in err) == (2, "", True), err
+        everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+        deny = {"Effect": "Deny", "Action": "batch:SubmitJob", "Resource": "*"}
+        hidden = {"Effect": "Deny", "Action": "batch:DescribeJobs", "Resource": "*"}
+        before = len(rig.running.service.state.jobs)
+        for name, rule, said in (("no", deny, "perform: batch:SubmitJob"), ("blind", hidden, f"Job {job} not found")):
+            there = both.by(tmp_path, name, await rig.key(name, everything, rule))
+            code, out, err = await both.told(there, "submit", "--needs", job, "--", "true")
+            assert (code, out, said in err) == (2, "", True), err
+        assert len(rig.running.service.state.jobs) == before
 
 
 async def test_what_goes_wrong_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -318,6 +318,13 @@ class SubmittedSaid(Said):
     warnings: list[str]
 
 
+class QueuedSaid(Said):
+    job: str = Field(description="Its id.")
+    name: str
+    queue: str
+    warnings: list[str]
+
+
 class JobProgress(Said):
     id: str
     no: int

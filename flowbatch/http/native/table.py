@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from flowbatch.http.calls import Call
-from flowbatch.http.native import changing, document, logs, overviews, reading, running, shapes, socket
+from flowbatch.http.native import changing, document, logs, overviews, reading, running, shapes, single, socket
 from flowbatch.http.native.document import JSON, PACKED
 from flowbatch.http.native.routes import NativeRoute, Router, get, post
 from flowbatch.http.native.streams import EVENTS
@@ -49,6 +49,7 @@ ROUTES: Final[tuple[NativeRoute, ...]] = (
     get("/schedules", "ListSchedules", overviews.list_schedules),
     get("/deliveries", "ListDeliveries", overviews.list_deliveries, takes=overviews.Deliveries),
     post("/runs", "SubmitRun", running.submit_run, shapes.SubmittedSaid, takes=running.Submission),
+    post("/jobs", "SubmitJob", single.submit_single, shapes.QueuedSaid, takes=single.Single),
     post("/deliveries/redeliver", "Redeliver", overviews.redeliver, takes=overviews.Redelivery),
     get("/library", "ListLibrary", running.list_library),
     post("/library/{file}/start", "StartFile", running.start_file, shapes.SubmittedSaid, takes=running.Start),
