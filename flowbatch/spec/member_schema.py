@@ -9,6 +9,7 @@ from flowbatch.spec.container_schema import AwsVolumeModel, Ignored, OverridesMo
 from flowbatch.spec.program_schema import ProgramModel
 from flowbatch.spec.scalars import shown
 from flowbatch.spec.schema_parts import Strict
+from flowbatch.spec.token_schema import AwsDemandsModel, Quantity
 from flowbatch.spec.values import DurationMs, Listed, Name
 
 NODES_MAX = 1000
@@ -146,10 +147,7 @@ class EcsModel(Strict):
 class GroupModel(ProgramModel):
     """Nodes that are alike. What a group does not say, it takes from the job."""
 
-    LATER: ClassVar[dict[str, str]] = {
-        "eksProperties": "pods come with a later release",
-        "consumableResourceProperties": "tokens of a node group come with a later release; give the job `tokens`",
-    }
+    LATER: ClassVar[dict[str, str]] = {"eksProperties": "pods come with a later release"}
 
     range: Range | None = Field(None, description="Its nodes: 0:3, 4: (to the last), or 0; an inner range wins.")
     containers: list[PartModel] | None = Field(
@@ -161,6 +159,12 @@ class GroupModel(ProgramModel):
     container: PropertiesModel | None = Field(None, description="AWS's containerProperties of these nodes.")
     ecs_properties: EcsModel | None = Field(None, alias="ecsProperties", description="AWS's `containers`.")
     instance_types: Ignored = Field(None, alias="instanceTypes")
+    tokens: dict[Name, Quantity] | None = Field(
+        None, description="Consumable resources that each of these nodes adds to the job's: {licence: 1}."
+    )
+    consumable_resources: AwsDemandsModel | None = Field(
+        None, alias="consumableResourceProperties", description="AWS's spelling of `tokens`."
+    )
 
 
 def _nodes(value: object) -> object:
@@ -209,14 +213,12 @@ class EcsOverridesModel(Strict):
 
 
 class NodeOverrideModel(Strict):
-    LATER: ClassVar[dict[str, str]] = {
-        "eksPropertiesOverride": "pods come with a later release",
-        "consumableResourcePropertiesOverride": "tokens of a node group come with a later release",
-    }
+    LATER: ClassVar[dict[str, str]] = {"eksPropertiesOverride": "pods come with a later release"}
 
     target_nodes: Range = Field(alias="targetNodes", description="As the definition has it, letter by letter.")
     container_overrides: OverridesModel | None = Field(None, alias="containerOverrides")
     ecs_overrides: EcsOverridesModel | None = Field(None, alias="ecsPropertiesOverride")
+    consumable_resources: AwsDemandsModel | None = Field(None, alias="consumableResourcePropertiesOverride")
     instance_types: Ignored = Field(None, alias="instanceTypes")
 
 

@@ -27,6 +27,7 @@ from flowbatch.spec.member_schema import (
 )
 from flowbatch.spec.positions import Path
 from flowbatch.spec.schema import LayerModel
+from flowbatch.spec.token_schema import AwsDemandsModel
 
 WHOLE: Final = ":"
 
@@ -62,6 +63,7 @@ class GroupLayer:
     layer: Layer
     at: Path
     task: TaskLayer | None = None
+    tokens: dict[str, int] = field(default_factory=dict)  # of each of its nodes
 
 
 @dataclass(slots=True)
@@ -112,7 +114,21 @@ def group_of(model: GroupModel, at: Path, findings: Findings) -> GroupLayer:
     layer = layers.settle_program(model, at, findings)
     if model.container is not None:
         layers.settle_container(model.container, layer, model.model_fields_set, (*at, "container"), findings)
-    return GroupLayer(text or WHOLE, layer, at, task_of(model, at, findings))
+    tokens = model.tokens or {}
+    if model.consumable_resources is not None:
+        if model.tokens is not None:
+            said = "says the same as 'tokens'; give one of them"
+            findings.problem((*at, "consumableResourceProperties"), said, at_key=True)
+        tokens = demand_of(model.consumable_resources, (*at, "consumableResourceProperties"), findings)
+    return GroupLayer(text or WHOLE, layer, at, task_of(model, at, findings), tokens)
+
+
+def demand_of(model: AwsDemandsModel, at: Path, findings: Findings) -> dict[str, int]:
+    try:
+        return model.demand()
+    except ValueError as error:
+        findings.problem((*at, "consumableResourceList"), str(error))
+        return {}
 
 
 def task_of(holder: LayerModel | GroupModel, at: Path, findings: Findings) -> TaskLayer | None:
@@ -256,6 +272,16 @@ def spans(nodes: NodesLayer, findings: Findings) -> list[tuple[int, int, GroupLa
     return found
 
 
+def demand(layer: Layer, findings: Findings) -> dict[str, int]:
+    """The tokens that a task of the job holds: its own, and those of its nodes, which start and end together."""
+    found = dict(layer.tokens or {})
+    if layer.nodes is not None and any(group.tokens for group in layer.nodes.groups):
+        for first, last, group in spans(layer.nodes, findings):
+            for name, quantity in group.tokens.items():
+                found[name] = found.get(name, 0) + quantity * (last - first + 1)
+    return found
+
+
 # --- overrides
 
 
@@ -323,6 +349,9 @@ def override_nodes(layer: Layer, findings: Findings) -> None:
         if each.ecs_overrides is not None:
             task = over_task(group.task, each.ecs_overrides, (*where, "ecsPropertiesOverride"), findings)
             group = replace(group, task=task)
+        if each.consumable_resources is not None:
+            at_tokens = (*where, "consumableResourcePropertiesOverride")
+            group = replace(group, tokens=demand_of(each.consumable_resources, at_tokens, findings))
         groups[each.target_nodes] = group
     layer.nodes = NodesLayer(count, nodes.main, list(groups.values()), nodes.at)
 

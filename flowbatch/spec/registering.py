@@ -114,6 +114,8 @@ def nodes_body(layer: Layer, nodes: NodesLayer, around: Surroundings) -> Body:
             program = program_body(over, around)
             each["container"] = program.pop("containerProperties")
             each |= program
+        if group.tokens:
+            each["consumableResourceProperties"] = demand_object(group.tokens.items())
         groups.append(each)
     return {"numNodes": nodes.count, "mainNode": nodes.main, "nodeRangeProperties": groups}
 

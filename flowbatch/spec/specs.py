@@ -18,7 +18,7 @@ from flowbatch.spec.expressions import Value
 from flowbatch.spec.findings import Findings
 from flowbatch.spec.layers import Layer
 from flowbatch.spec.member_specs import members_of, principal_of, total_of
-from flowbatch.spec.members import programs
+from flowbatch.spec.members import demand, programs
 from flowbatch.spec.needs import Draft
 from flowbatch.spec.places import DEFAULT, Places, Surroundings
 from flowbatch.spec.policy import Guard, no_process, objections, resolved
@@ -94,6 +94,7 @@ class SpecMaker:
         secrets = layer.secrets or {}
         for name in secrets.values():
             self.used.setdefault(name, job.key)
+        held = dict(layer.tokens or {}) if members is None else demand(layer, self.findings)
         spec = JobSpec(
             key=job.key,
             queue=queue,
@@ -119,15 +120,21 @@ class SpecMaker:
             container=container,
             user=layer.user if container is None else None,
             fake=layer.fake,
-            tokens=tuple(sorted((layer.tokens or {}).items())),
+            tokens=tuple(sorted(held.items())),
             definition=job.definition,
             members=members,
         )
         self.judge_size(job, spec)
-        if layer.tokens and self.tokens is not None:
-            keys = ("tokens", "consumableResourcePropertiesOverride", "consumableResourceProperties")
+        if held and self.tokens is not None:
+            keys = (
+                "tokens",
+                "consumableResourcePropertiesOverride",
+                "consumableResourceProperties",
+                "nodes",
+                "nodeProperties",
+            )
             judge_demand(
-                layer.tokens,
+                held,
                 self.tokens,
                 self.own_tokens,
                 self.findings.positions.first(layer.paths(*keys)),

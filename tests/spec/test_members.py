@@ -329,3 +329,50 @@ def shown(group: NodeGroup) -> NodeGroup:
     """Without what says only of which definition and queue it is."""
     parts = tuple(replace(part, spec=replace(part.spec, workdir="")) for part in group.parts)
     return replace(group, parts=parts)
+
+
+def test_nodes_add_their_tokens_to_those_of_the_job() -> None:
+    short = """
+tokens: {licence: 9, link: 9}
+jobs:
+  a:
+    script: x
+    tokens: {licence: 1}
+    nodes: {count: 4, groups: [{range: 0, tokens: {licence: 2}}, {range: '1:', tokens: {link: 3}}]}
+"""
+    aws = """
+tokens: {licence: 9, link: 9}
+jobs:
+  a:
+    consumableResourceProperties: {consumableResourceList: [{consumableResource: licence, quantity: 1}]}
+    nodeProperties:
+      numNodes: 4
+      mainNode: 0
+      nodeRangeProperties:
+        - targetNodes: '0'
+          container: {command: [x]}
+          consumableResourceProperties: {consumableResourceList: [{consumableResource: licence, quantity: 2}]}
+        - targetNodes: '1:'
+          container: {command: [x]}
+          consumableResourceProperties: {consumableResourceList: [{consumableResource: link, quantity: 3}]}
+"""
+    assert specs(short)["a"].tokens == specs(aws)["a"].tokens == (("licence", 3), ("link", 9))
+    over = """
+    nodeOverrides:
+      nodePropertyOverrides:
+        - targetNodes: '1:'
+          consumableResourcePropertiesOverride: {consumableResourceList: [{consumableResource: link, quantity: 1}]}
+"""
+    assert specs(aws.rstrip() + over)["a"].tokens == (("licence", 3), ("link", 3))
+
+
+def test_more_tokens_than_there_are_for_all_nodes_are_refused() -> None:
+    [said] = problems(
+        "tokens: {link: 3}\njobs: {a: {script: x, nodes: {count: 4, groups: [{range: ':', tokens: {link: 1}}]}}}"
+    )
+    assert "needs 4 of tokens link, of which there are 3" in said
+    [said] = problems(
+        "tokens: {link: 9}\njobs: {a: {script: x, nodes: {count: 2, groups: [{range: ':', tokens: {link: 1}, "
+        "consumableResourceProperties: {consumableResourceList: []}}]}}}"
+    )
+    assert "says the same as 'tokens'" in said
