@@ -175,15 +175,17 @@ def add(
     where = HERE if endpoint is None else read("--endpoint", endpoint_of, endpoint)
     if memory is None and where != HERE:
         raise InputError(f"--memory: how much {node} offers is needed, for it is elsewhere ({where})")
-    size = machine().memory_mib if memory is None else read("--memory", size_mib, number_or_text(memory))
-    arguments = {
+    arguments: Found = {
         "environment": environment,
         "node": read("NODE", name_of, node),
         "vcpus_milli": read("--vcpus", vcpus_milli, number_or_text(vcpus)),
-        "memory_mib": size,
         "gpus": gpus,
         "endpoint": where,
     }
+    if memory is not None:
+        arguments["memory_mib"] = read("--memory", size_mib, number_or_text(memory))
+    elif place.server is None:  # a server looks at the machine that is its own
+        arguments["memory_mib"] = machine().memory_mib
     return changed(place, "add_node", arguments, f"{environment} has node {node}.", as_json)
 
 

@@ -32,7 +32,23 @@ def ask(channel: Channel, verb: str, arguments: Mapping[str, Any]) -> object:
                 return None
         case "environments":
             return channel.get("environments")
+        case "create_queue" | "create_environment":
+            return channel.post(f"{verb.partition('_')[2]}s", body=arguments)
+        case "update_queue" | "delete_queue" | "update_environment" | "delete_environment":
+            action, _, kind = verb.partition("_")
+            steps = (f"{kind}s", arguments[kind], *(["delete"] if action == "delete" else []))
+            return channel.post(*steps, body=without(arguments, kind))
+        case "add_node" | "drain_node" | "remove_node":
+            action = verb.partition("_")[0]
+            steps = ("environments", arguments["environment"], "nodes", arguments["node"])
+            more = () if action == "add" else (action,)
+            return channel.post(*steps, *more, body=without(arguments, "environment", "node"))
         case "redeliver" | "revive_dead":
             return channel.post("deliveries", "redeliver", body=dict(arguments))
         case _:
             raise InputError(f"a server of --server takes no {verb!r}; do it where its state folder is")
+
+
+def without(arguments: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """What is in the path is not in the body."""
+    return {key: value for key, value in arguments.items() if key not in names}

@@ -583,7 +583,15 @@ async def test_receivers_are_tried_out_looked_at_and_delivered_to_again(tmp_path
 
 
 def filled(route: NativeRoute) -> str:
-    found = {"run": RUN, "job": SINGLE, "queue": "default", "sink": "hook", "file": "w.yaml"}
+    found = {
+        "run": RUN,
+        "job": SINGLE,
+        "queue": "default",
+        "environment": "default",
+        "node": "n",
+        "sink": "hook",
+        "file": "w.yaml",
+    }
     steps = [found[step[1:-1]] if step.startswith("{") else step for step in route.steps]
     return "/".join(steps).removeprefix("/api/v1")
 
@@ -594,6 +602,9 @@ NEEDED: Final[dict[str, Any]] = {
     "Terminate": {"address": "last"},
     "Retry": {"address": "last"},
     "SubmitJob": {"name": "one", "command": ["true"]},
+    "CreateQueue": {"queue": "q", "said": {"environments": ["default"]}},
+    "CreateEnvironment": {"environment": "e", "said": {}},
+    "AddNode": {"vcpus_milli": 1000},
     "SubmitRun": {"workflow": "jobs: {a: {script: 'true'}}"},
     "Redeliver": {"sink": "hook", "dead": True},
 }

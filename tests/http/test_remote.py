@@ -150,6 +150,91 @@ async def test_a_job_is_submitted_to_a_server(tmp_path: Path, capsys: pytest.Cap
         assert len(rig.running.service.state.jobs) == before
 
 
+async def changed_alike(both: Both, *steps: tuple[str, int]) -> None:
+    """Each change, of one thing here and of another through the server: what is said of both is the same but for their names."""
+    for words, code in steps:
+        here = await both.told(both.here, *words.replace("THING", "hither").split())
+        there = await both.told(both.there, *words.replace("THING", "yonder").split())
+        assert [each.replace("yonder", "hither") for each in there[1:]] == list(here[1:]), words
+        assert (here[0], there[0]) == (code, code), (words, here)
+
+
+async def test_queues_and_environments_are_changed_alike_through_a_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with a_server(tmp_path) as rig:
+        both = Both(rig, capsys)
+        await changed_alike(
+            both,
+            ("environments create THING --max-vcpus 2 --memory 1GiB --spot --notice 5s", 0),
+            ("environments create THING", 2),
+            ("environments create THING-2 --memory lots", 2),
+            ("environments create THING-farm --unmanaged --json", 0),
+            ("environments update THING --max-vcpus 3 --scale-down 2m --json", 0),
+            ("environments update THING --on-demand --terminate-jobs", 0),
+            ("environments show THING --json", 0),
+            ("environments nodes add THING-farm n1 --vcpus 1.5", 0),
+            ("environments nodes add THING-farm n2 --vcpus 1 --memory 1GiB --endpoint tcp://192.0.2.1:2376", 2),
+            ("environments nodes add THING-farm n2 --vcpus 1 --memory 1GiB", 0),
+            ("environments nodes add THING n1 --vcpus 1", 2),
+            ("environments nodes drain THING-farm n2 --json", 0),
+            ("environments nodes remove THING-farm n2", 0),
+            ("environments nodes remove THING-farm n3", 2),
+            ("environments show THING-farm", 0),
+            ("queues create THING --environment THING --priority 7 --weight ann=0.5 --max-running 3", 0),
+            ("queues create THING --environment THING", 2),
+            ("queues create THING-2 --environment THING --max-running 0", 2),
+            ("queues create THING-2 --environment THING --scheduling-policy none", 2),
+            ("queues update THING --priority 9 --max-running 0 --environment default --environment THING", 0),
+            ("queues show THING", 0),
+            ("queues delete THING", 2),
+            ("queues disable THING", 0),
+            ("queues delete THING", 0),
+            ("environments disable THING", 0),
+            ("environments enable THING", 0),
+            ("environments delete THING", 2),
+            ("environments disable THING", 0),
+            ("environments delete THING", 0),
+        )
+        state = rig.running.service.state
+        assert set(state.environments) == {"default", "hither-farm", "yonder-farm"}
+        assert set(state.queues) == {"default"}
+
+
+async def test_who_changes_places_may_call_what_aws_calls_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    async with a_server(tmp_path) as rig:
+        both = Both(rig, capsys)
+        code, _, err = await both.told(both.there, "environments", "create", "farm", "--unmanaged")
+        assert (code, err) == (0, "")
+        cases = (
+            ("queues create q --environment default", "CreateJobQueue", "job-queue/q"),
+            ("queues create q --environment default", "CreateJobQueue", "compute-environment/default"),
+            ("queues update default --environment farm", "UpdateJobQueue", "compute-environment/farm"),
+            ("queues disable default", "UpdateJobQueue", "job-queue/default"),
+            ("queues delete default", "DeleteJobQueue", "job-queue/default"),
+            ("environments create e", "CreateComputeEnvironment", "compute-environment/e"),
+            ("environments disable default", "UpdateComputeEnvironment", "compute-environment/default"),
+            ("environments delete default", "DeleteComputeEnvironment", "compute-environment/default"),
+            ("environments nodes add farm n --vcpus 1", "UpdateComputeEnvironment", "compute-environment/farm"),
+            ("environments nodes drain farm n", "UpdateComputeEnvironment", "compute-environment/farm"),
+            ("environments nodes remove farm n", "UpdateComputeEnvironment", "compute-environment/farm"),
+        )
+        for number, (words, action, resource) in enumerate(cases):
+            arn = f"arn:aws:batch:us-east-1:000000000000:{resource}"
+            denied = {"Effect": "Deny", "Action": f"batch:{action}", "Resource": arn}
+            name = f"key{number}"
+            there = both.by(tmp_path, name, await rig.key(name, everything, denied))
+            code, out, err = await both.told(there, *words.split())
+            assert (code, out, f"perform: batch:{action} on resource: {arn} " in err) == (2, "", True), (words, err)
+        state = rig.running.service.state
+        assert (set(state.queues), set(state.environments)) == ({"default"}, {"default", "farm"})
+        assert state.queues["default"].spec.enabled
+        assert state.environments["default"].spec.enabled
+
+
 async def test_what_goes_wrong_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with a_server(tmp_path) as rig:
         both = Both(rig, capsys)
@@ -169,7 +254,6 @@ async def test_what_goes_wrong_is_said(tmp_path: Path, capsys: pytest.CaptureFix
             (["--server", rig.url, "--key-file", str(tmp_path / "none"), "runs"], 2, "No such file"),
             (["--server", rig.url, "gc"], 2, "works on a state folder here"),
             ([*both.there, "jobs", "nope"], 2, "no run has this id or workflow"),
-            ([*both.there, "queues", "update", "default", "--priority", "3"], 2, "where its state folder is"),
             ([*both.there, "resume"], 2, "a RUN is needed"),
         ):
             told = await both.told(words)

@@ -5,7 +5,19 @@ from __future__ import annotations
 from typing import Any, Final
 
 from flowbatch.http.calls import Call
-from flowbatch.http.native import changing, document, logs, overviews, reading, running, shapes, single, socket
+from flowbatch.http.native import (
+    changing,
+    document,
+    environment_changes,
+    logs,
+    overviews,
+    queue_changes,
+    reading,
+    running,
+    shapes,
+    single,
+    socket,
+)
 from flowbatch.http.native.document import JSON, PACKED
 from flowbatch.http.native.routes import NativeRoute, Router, get, post
 from flowbatch.http.native.streams import EVENTS
@@ -15,6 +27,20 @@ async def get_document(call: Call) -> Any:
     """This document."""
     call.allow()
     return document.whole()
+
+
+def environments() -> tuple[NativeRoute, ...]:
+    """Their changes, and those of their nodes."""
+    made, one, node = "/environments", "/environments/{environment}", "/environments/{environment}/nodes/{node}"
+    changes = environment_changes
+    return (
+        post(made, "CreateEnvironment", changes.create_environment, takes=changes.NewEnvironment),
+        post(one, "UpdateEnvironment", changes.update_environment, takes=changes.EnvironmentUpdate),
+        post(f"{one}/delete", "DeleteEnvironment", changes.delete_environment, takes=queue_changes.Deletion),
+        post(node, "AddNode", changes.add_node, takes=changes.NodeWords),
+        post(f"{node}/drain", "DrainNode", changes.drain_node, takes=queue_changes.Deletion),
+        post(f"{node}/remove", "RemoveNode", changes.remove_node, takes=queue_changes.Deletion),
+    )
 
 
 ROUTES: Final[tuple[NativeRoute, ...]] = (
@@ -50,6 +76,10 @@ ROUTES: Final[tuple[NativeRoute, ...]] = (
     get("/deliveries", "ListDeliveries", overviews.list_deliveries, takes=overviews.Deliveries),
     post("/runs", "SubmitRun", running.submit_run, shapes.SubmittedSaid, takes=running.Submission),
     post("/jobs", "SubmitJob", single.submit_single, shapes.QueuedSaid, takes=single.Single),
+    post("/queues", "CreateQueue", queue_changes.create_queue, takes=queue_changes.NewQueue),
+    post("/queues/{queue}", "UpdateQueue", queue_changes.update_queue, takes=queue_changes.QueueUpdate),
+    post("/queues/{queue}/delete", "DeleteQueue", queue_changes.delete_queue, takes=queue_changes.Deletion),
+    *environments(),
     post("/deliveries/redeliver", "Redeliver", overviews.redeliver, takes=overviews.Redelivery),
     get("/library", "ListLibrary", running.list_library),
     post("/library/{file}/start", "StartFile", running.start_file, shapes.SubmittedSaid, takes=running.Start),
