@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -32,6 +31,7 @@ from flowbatch.folder import StateFolder, short_socket_path
 from flowbatch.model.ids import RunId
 from flowbatch.model.jobspec import RunPlan
 from flowbatch.model.outcome import Outcome
+from flowbatch.model.record import record
 from flowbatch.model.status import RunStatus
 from flowbatch.notices import Notices
 from flowbatch.ports import Backend, Clock, Store
@@ -41,7 +41,7 @@ from flowbatch.store.writer import SqliteStore
 PASSED_ON: Final = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "TZ", "USER"})  # to the processes of others
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class App:
     """A running engine, and the ways to it."""
 

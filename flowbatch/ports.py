@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import anyio
@@ -56,7 +55,7 @@ class Store(Protocol):
     async def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Capabilities:
     durable_exit: bool  # ends survive the engine; a census after a crash knows them
     reports_oom: bool
@@ -85,7 +84,7 @@ class LaunchOrder:
     place: Place | None = None  # of a member among the others of its attempt
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Finding:
     """One line of `doctor`."""
 
@@ -133,7 +132,7 @@ class Backend(Protocol):
         handed over before the call (those still waiting inside count as alive)."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StoredSink:
     """Where a sink stands, on disk."""
 
@@ -145,7 +144,7 @@ class StoredSink:
     run_over: int | None  # of a run's sink: the number of the event that ended the run, where it has ended
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Page:
     """All that the log has of (after, to], at most `limit` events; `more`: it goes on behind `to`."""
 

@@ -11,7 +11,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -38,6 +38,7 @@ from flowbatch.http.service import Limits, Service
 from flowbatch.logs import Logger
 from flowbatch.model.access import KeyRow, PolicyRow
 from flowbatch.model.ids import RunId
+from flowbatch.model.record import record
 from flowbatch.model.stimuli import PutKey, PutPolicy, Resume
 from flowbatch.notices import try_out
 from flowbatch.settings import Settings, configuration, protecting
@@ -53,7 +54,7 @@ NEXT_START: Final = ("serve", "log_cap_bytes", "disk_free_mib")  # settings that
 FLUSH_S: Final = 3.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Listening:
     """Where the server is reached, and how far it trusts whoever reaches it."""
 
@@ -84,7 +85,7 @@ class Listening:
             )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Serving:
     """A server that runs."""
 
@@ -106,7 +107,7 @@ class Watched(Protocol):
     def files(self) -> list[dict[str, Any]]: ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Grounds:
     """What a library stands on. `settings`: those in force; `warden`: says what the files of a folder may."""
 

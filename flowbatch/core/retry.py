@@ -7,13 +7,12 @@ are left, does not count.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from flowbatch.model.ending import EndClass, Verdict
 from flowbatch.model.jobspec import Action, RetryPolicy, Rule
+from flowbatch.model.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Again:
     delay_ms: int = 0
     memory_factor: float = 1.0
@@ -21,7 +20,7 @@ class Again:
     free_loss: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GiveUp:
     pass
 

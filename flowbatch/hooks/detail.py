@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic_core import to_json
@@ -16,6 +15,7 @@ from pydantic_core import to_json
 from flowbatch.hooks.escaping import plain
 from flowbatch.model.events import EventKind, EventRow, JobFacts, LoggedEvent, kind_of
 from flowbatch.model.jobspec import Action, JobSpec, title_of
+from flowbatch.model.record import record
 from flowbatch.model.status import RunStatus, Status
 
 VERSION: Final = 1  # of the bodies; a change of theirs is a new one
@@ -65,7 +65,7 @@ def set_where_known(found: Json, **values: object) -> Json:
     return found
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pinned:
     """What never changes of a job, and the JSON of it: what an event adds stands behind it, or in the two places left open."""
 

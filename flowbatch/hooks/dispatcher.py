@@ -7,7 +7,6 @@ none of them the engine: a progress is a stimulus like any other, at most one of
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import anyio
@@ -25,6 +24,7 @@ from flowbatch.logs import Logger
 from flowbatch.model.events import LoggedEvent
 from flowbatch.model.ids import Millis
 from flowbatch.model.notify import Notify, SinkProgress, SinkStatus
+from flowbatch.model.record import record
 from flowbatch.model.rows import Writes
 from flowbatch.ports import Clock, EventLog, StoredSink
 
@@ -38,7 +38,7 @@ Record = Callable[[SinkProgress, int | None], Awaitable[bool]]  # durable on ret
 Make = Callable[[Notify], Awaitable[tuple[Target, Forms]]]  # raises Unready
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Owed:
     """What a sink has not delivered yet."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -18,6 +17,7 @@ from flowbatch.hooks.words import AMBER, GREEN, RED, Tally, Words, subject, wher
 from flowbatch.model.events import EventKind, EventRow, LoggedEvent, SinkChange, kind_of
 from flowbatch.model.ids import Millis
 from flowbatch.model.notify import Form
+from flowbatch.model.record import record
 
 JSON: Final = "application/json"
 CLOUDEVENT: Final = "application/cloudevents+json"
@@ -36,7 +36,7 @@ DETAIL_TYPES: Final = {
 COLOURS: Final = {GREEN: "Good", RED: "Attention", AMBER: "Warning"}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Message:
     """One request. `path` is added to the receiver's URL; `title` is for those who take it apart from the body."""
 

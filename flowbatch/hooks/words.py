@@ -9,6 +9,7 @@ from typing import Any, Final
 from flowbatch.hooks.detail import more_of
 from flowbatch.hooks.escaping import plain
 from flowbatch.model.events import EventKind, EventRow, LoggedEvent, kind_of
+from flowbatch.model.record import record
 from flowbatch.model.status import RunStatus, Status
 
 GROUPS_MAX: Final = 100  # failure groups that a digest tells apart
@@ -16,7 +17,7 @@ SHOWN: Final = 10
 GREEN, RED, GREY, AMBER = 0x2EB67D, 0xE01E5A, 0x808080, 0xECB22E
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Words:
     title: str
     lines: tuple[str, ...]

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from flowbatch.errors import InputError
+from flowbatch.model.record import record
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.ya?ml")
 SETTINGS: Final = "flowbatch.yaml"
@@ -35,7 +36,7 @@ class Look(NamedTuple):
     inode: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Found:
     """A file that is new, or has another content than when it was last told of."""
 
@@ -44,7 +45,7 @@ class Found:
     digest: str  # SHA-256 of the content, in hexadecimal
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Refused:
     """A file that is not taken as it is; told once, until it changes."""
 
@@ -52,7 +53,7 @@ class Refused:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Gone:
     name: str
 

@@ -5,9 +5,10 @@ User fields become a whitelist of the Engine's HostConfig keys; what a policy fo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from flowbatch.model.record import record
 
 HOLDER_IMAGE: Final = "flowbatch-holder:1"  # of what holds a network and does nothing; a backend makes it
 
@@ -25,7 +26,7 @@ class Cpu(StrEnum):
     QUOTA = "quota"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Mount:
     """A bind (absolute host path) or a named volume of the run."""
 
@@ -36,28 +37,28 @@ class Mount:
     keep: bool = False  # the volume outlives its run
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Tmpfs:
     target: str
     size_mib: int
     options: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ulimit:
     name: str
     soft: int
     hard: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Device:
     host: str
     target: str
     permissions: str = "rwm"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Log:
     """logConfiguration; `awslogs` means flowbatch's own log store."""
 
@@ -65,7 +66,7 @@ class Log:
     options: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Container:
     """The container of a job. None, and empty, mean the Engine's or the image's own."""
 

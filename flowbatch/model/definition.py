@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from flowbatch.model.ids import Millis
+from flowbatch.model.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Registration:
     """What is asked to be registered. Made by `spec.definitions` or, of a workflow file, by `spec.registering`.
 

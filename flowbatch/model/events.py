@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -84,7 +83,7 @@ def kind_of(row: EventRow) -> str:
     return KINDS[row.kind, row.status]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JobFacts:
     """What never changes of a job that an event tells of."""
 

@@ -5,7 +5,7 @@ Made by `spec.compile`, stored with the job as JSON, never changed afterwards.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from flowbatch.model.container import Container, Cpu
@@ -14,6 +14,7 @@ from flowbatch.model.ids import JobId, Millis, RunId
 from flowbatch.model.notify import Notify
 from flowbatch.model.places import SCALE_DOWN_MS, SPOT_NOTICE_MS, EnvironmentType, Node
 from flowbatch.model.queues import FairShare, TimeLimit
+from flowbatch.model.record import record
 from flowbatch.model.resources import Resources, sum_of
 from flowbatch.model.secret import SecretSource as SecretSource
 from flowbatch.model.tokens import Demand, Token
@@ -27,7 +28,7 @@ class When(StrEnum):
     DONE = "done"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Need:
     """An entry of dependsOn. `each` is N_TO_N: child i waits for child i of the needed job."""
 
@@ -42,7 +43,7 @@ class Action(StrEnum):
     EXIT = "EXIT"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rule:
     """An entry of evaluateOnExit; a pattern is whole, or a prefix when it ends in `*` (aws-batch.md §4)."""
 
@@ -53,7 +54,7 @@ class Rule:
     memory_factor: float | None = None  # ⊕ `memory: x2`
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RetryPolicy:
     attempts: int = 1  # the total, 1..10
     backoff_first_ms: int = 0
@@ -62,7 +63,7 @@ class RetryPolicy:
     lost_free: int = 0  # attempts lost with the host that do not count (⊕ `lost_attempts: {free: n}`)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FakeScript:
     """What the fake backend does with this job (`x-fake:` in a file); `by_index` and `by_attempt` override the rest."""
 
@@ -77,7 +78,7 @@ class FakeScript:
     by_index: dict[int, FakeScript] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JobSpec:
     """One job. `${{ }}` is expanded (but `${{ run.status }}` in `finally`), `Ref::` is not yet substituted."""
 
@@ -140,7 +141,7 @@ class Condition(StrEnum):
     SUCCESS = "SUCCESS"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class After:
     """An entry of a container's dependsOn."""
 
@@ -148,7 +149,7 @@ class After:
     condition: Condition = Condition.START
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Part:
     """One container of a task or of a node, or the process in its place. Of its spec, what concerns a whole job is not read."""
 
@@ -160,7 +161,7 @@ class Part:
     holder: bool = False  # does nothing but hold the network that its node's containers share; nobody sees it
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NodeGroup:
     """Nodes that are alike: both ends are included. A task that has several containers is one node."""
 
@@ -171,7 +172,7 @@ class NodeGroup:
     share_pid: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Members:
     """What an attempt consists of where it is more than one process or container (aws-batch.md §6.6, §8)."""
 
@@ -180,7 +181,7 @@ class Members:
     main: int = 0  # the node whose end is the job's
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Environment:
     """A compute environment. `capacity` is its maximum; of an UNMANAGED one it is nothing, and its nodes say what there is."""
 
@@ -247,7 +248,7 @@ class Environment:
         return any(shape.fits(room) for room in self.rooms())
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Queue:
     """A job queue. A higher priority is looked at first; environments are tried in order. One that is not enabled takes no
     submissions; what it has goes on to its end (aws-batch.md §9.1)."""
@@ -274,7 +275,7 @@ class Stage(StrEnum):
     FINALLY = "finally"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JobPlan:
     """A job about to be submitted. The id is made at the edge."""
 
@@ -283,7 +284,7 @@ class JobPlan:
     stage: Stage = Stage.MAIN
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunPlan:
     """A run about to be submitted: the workflow file, resolved. Needs name jobs of this plan (any order, no cycle)."""
 
@@ -302,7 +303,7 @@ class RunPlan:
     notify: tuple[Notify, ...] = ()  # sinks of this run alone
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunFacts:
     """What a task may know of its run."""
 

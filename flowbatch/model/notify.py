@@ -41,7 +41,7 @@ class Arrays(StrEnum):
     BOTH = "both"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Filter:
     """An event must pass all of it; an empty tuple asks nothing."""
 
@@ -53,7 +53,7 @@ class Filter:
     arrays: Arrays = Arrays.PARENTS
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Notify:
     """Exactly one of `url`, `secret`, `jsonl` and `command` is set."""
 
@@ -100,7 +100,7 @@ class SinkRow(NamedTuple):
     until: int | None = None  # a redelivery's last event; None: it has no end
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Parked:
     """A message that was refused while others of its sink pass, or one of the same job that waits behind it."""
 
@@ -110,7 +110,7 @@ class Parked:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Dead:
     """Given up; of a digest `seq` is its last."""
 
@@ -132,7 +132,7 @@ class Ack:
     at: Millis
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Trouble:
     """The receiver has been failing since then."""
 

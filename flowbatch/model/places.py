@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from flowbatch.model.record import record
 from flowbatch.model.resources import Resources
 
 SPOT_NOTICE_MS: Final = 120_000  # as EC2 gives it
@@ -31,7 +31,7 @@ class PlaceStatus(StrEnum):
     DELETED = "DELETED"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Node:
     """A piece of capacity that the user registered; a task must fit one."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
+
+from flowbatch.model.record import record
 
 WEIGHT_ONE: Final = 10_000  # weightFactor 1.0: weights are in ten-thousandths, as 0.0001 is the least there is
 DECAY_MS_MAX: Final = 604_800_000
@@ -12,7 +13,7 @@ RESERVATION_MAX: Final = 99
 IDENTIFIER: Final = "[A-Za-z0-9]{1,255}"  # shareIdentifier
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FairShare:
     """fairsharePolicy (aws-batch.md §9.4). A share that no entry names has weight 1.0."""
 
@@ -47,7 +48,7 @@ def reason_code(blocked: str) -> str:
 LIMITABLE: Final = tuple(reason_code(each) for each in (INSUFFICIENT_CAPACITY, MAX_RESOURCE, JOB_REQUIREMENT))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TimeLimit:
     """An entry of jobStateTimeLimitActions (aws-batch.md §9.5): state RUNNABLE and action CANCEL are all there is."""
 

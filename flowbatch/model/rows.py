@@ -258,7 +258,7 @@ class EndedJob:
     again: bool = False  # it is of a `finally` stage, and runs again with each retry of its run
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Loaded:
     """What a life begins with: every open run with all of its jobs, open jobs without a run, and their tasks that left `rest`."""
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from flowbatch.model.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SecretSource:
     """Where a secret's value comes from; exactly one is set. The value itself is never stored."""
 

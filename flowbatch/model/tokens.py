@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
 from flowbatch.model.ids import Millis
+from flowbatch.model.record import record
 
 Demand = tuple[tuple[str, int], ...]  # name and quantity of each, in the order of names; a task holds all of it or none
 
@@ -22,7 +22,7 @@ class TokenOperation(StrEnum):
     REMOVE = "REMOVE"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Token:
     """As settings or a workflow file declare one."""
 

@@ -6,11 +6,12 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from typing import Final
 
 from flowbatch.errors import Problem
+from flowbatch.model.record import record
 from flowbatch.spec.findings import Findings
 from flowbatch.spec.needs import Draft
 from flowbatch.spec.places import Surroundings
@@ -27,7 +28,7 @@ _SOURCES: Final = ("size", "lines", "glob", "items", "matrix")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SourceRequest:
     """Asks the caller to read an array's source: the lines of a file, or the sorted paths that a pattern matches."""
 
@@ -40,7 +41,7 @@ class SourceRequest:
 ReadSource = Callable[[SourceRequest], list[str]]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Children:
     size: int | None = None  # None: a single
     items: tuple[Item, ...] = ()

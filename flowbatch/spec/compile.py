@@ -9,13 +9,13 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from flowbatch.errors import Problem, WorkflowInvalid
 from flowbatch.model.definition import DefinitionRow
 from flowbatch.model.ids import JobId, RunId
 from flowbatch.model.jobspec import Environment, JobPlan, Queue, RunPlan, SecretSource
+from flowbatch.model.record import record
 from flowbatch.model.resources import Resources
 from flowbatch.model.tokens import Token
 from flowbatch.spec import parameters
@@ -46,7 +46,7 @@ __all__ = ["Document", "Plan", "SourceRequest", "parse", "plan"]
 _PLACES: Final = (("environments",), ("queues",))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Document:
     """A file that could be read; `plan` judges what it says."""
 
@@ -71,7 +71,7 @@ class Document:
         return in_order(findings.problems)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Plan:
     run: RunPlan
     warnings: list[Problem]

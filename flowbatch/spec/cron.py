@@ -7,7 +7,6 @@ all (in the latter case at the first moment after the gap); one with `*` in its 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import islice
@@ -17,6 +16,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cronsim import CronSim, CronSimError
 
 from flowbatch.model.ids import Millis
+from flowbatch.model.record import record
 
 MISSED_MAX: Final = 1_000  # runs made up for at once under `missed: all`
 FIELDS: Final = "minute hour day-of-month month day-of-week"
@@ -47,7 +47,7 @@ class Overlap(StrEnum):
     ALLOW = "allow"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Schedule:
     """Valid: made by `parse_schedule`."""
 
@@ -68,7 +68,7 @@ class Schedule:
         return datetime.fromtimestamp(at // 1000, UTC).astimezone(ZoneInfo(self.tz))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Due:
     """The times to run for now, in order, and how many are passed over."""
 

@@ -10,11 +10,11 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from flowbatch.errors import Problem, WorkflowInvalid
 from flowbatch.model.definition import DefinitionRow, Registration, revision_id
+from flowbatch.model.record import record
 from flowbatch.spec.container_values import container_user
 from flowbatch.spec.findings import Findings
 from flowbatch.spec.layers import Layer
@@ -34,7 +34,7 @@ _PROPERTIES: Final = ("containerProperties", "ecsProperties", "eksProperties", "
 Lookup = Callable[[str, int | None], DefinitionRow | None]  # name and revision, None: the latest ACTIVE
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reference:
     """`name`, `name:3`, or an ARN of either. Without a revision the latest ACTIVE one is meant."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from flowbatch.model.jobspec import Condition
+from flowbatch.model.record import record
 from flowbatch.spec import layers
 from flowbatch.spec.containers import ContainerLayer
 from flowbatch.spec.findings import Findings
@@ -32,7 +33,7 @@ from flowbatch.spec.token_schema import AwsDemandsModel
 WHOLE: Final = ":"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AfterLayer:
     container: str
     condition: Condition

@@ -8,6 +8,7 @@ from typing import Final
 
 from flowbatch.model.ids import JobId
 from flowbatch.model.jobspec import Need, Stage, When
+from flowbatch.model.record import record
 from flowbatch.spec.findings import Findings
 from flowbatch.spec.layers import Layer
 from flowbatch.spec.positions import Path
@@ -19,7 +20,7 @@ _SHOWN_MAX: Final = 12
 ID_GROUPS: Final = [8, 4, 4, 4, 12]  # hexadecimal digits of a job's id
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Edge:
     key: str
     when: When

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from flowbatch.model.container import Container, Mount
+from flowbatch.model.record import record
 from flowbatch.spec.images import full_name
 
 Resolve = Callable[[str], str]
@@ -24,7 +25,7 @@ KEPT_LOGS: Final = ("awslogs", "json-file", "local", "journald")  # what Docker 
 SAFE_NETWORKS: Final = ("bridge", "none")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Root:
     """A folder (or file) of this machine whose content may be mounted."""
 
@@ -32,7 +33,7 @@ class Root:
     readonly: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Policy:
     """Empty, it allows named volumes and nothing else of this machine."""
 
@@ -74,7 +75,7 @@ class Policy:
         return found
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rule:
     """What is allowed beside the rest to some: jobs in these queues, of these principals (`*` and `?`); none named: of all."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from flowbatch.model.record import record
 
 if TYPE_CHECKING:
     from flowbatch.spec.findings import Findings
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 OWNER: Final = "owner"  # the principal of whoever runs the server
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Folder:
     """`path`: absolute. `policies`: None allows everything."""
 
@@ -24,7 +25,7 @@ class Folder:
     runs_per_minute: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Serve:
     """As the file has it; what is None there has its default where it is used."""
 
@@ -39,7 +40,7 @@ class Serve:
     folders: tuple[Folder, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class House:
     """Whose house a file is in. `environments`: it may bring its own. `secrets`: those that there are, and there are no others."""
 

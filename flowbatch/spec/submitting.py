@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from flowbatch.errors import Problem
@@ -16,6 +16,7 @@ from flowbatch.model.container import Container
 from flowbatch.model.definition import DefinitionRow
 from flowbatch.model.ids import JobId
 from flowbatch.model.jobspec import JobSpec, SecretSource, Stage
+from flowbatch.model.record import record
 from flowbatch.spec import containers
 from flowbatch.spec.arrays import SINGLE
 from flowbatch.spec.definitions import stored_layer
@@ -43,7 +44,7 @@ class SubmissionRefused(Exception):
     """What is wrong with a submission, or with the definition that it names, in a sentence or several."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Base:
     """What a revision comes to by itself, but for the job's name and queue."""
 

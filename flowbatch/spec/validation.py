@@ -7,13 +7,14 @@ validated again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Generic, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from flowbatch.errors import Problem
+from flowbatch.model.record import record
 from flowbatch.spec.positions import Path, Positions, child
 from flowbatch.spec.scalars import shown
 from flowbatch.spec.yaml import PROBLEMS_MAX
@@ -25,7 +26,7 @@ _ROUNDS_MAX: Final = 12
 _COMPARED_MAX: Final = 100
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Validated(Generic[M]):
     """`model` holds what is valid, or is None where nothing could be kept."""
 

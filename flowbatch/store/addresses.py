@@ -10,10 +10,10 @@ Only the form is judged here; `lookup` says whether such a thing exists.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from flowbatch.errors import InputError
+from flowbatch.model.record import record
 
 UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 ADDRESS: Final = re.compile(
@@ -23,7 +23,7 @@ ADDRESS: Final = re.compile(
 FORM: Final = "RUN[/JOB[:INDEX|:A-B|:failed][@NODE][#ATTEMPT]]"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Address:
     run: str | None  # None: `job` is a UUID
     job: str | None = None

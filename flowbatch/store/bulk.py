@@ -15,10 +15,11 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 from typing import Final
+
+from flowbatch.model.record import record
 
 NULL: Final = float("nan")
 SMALL_INTS: Final = tuple(range(16))  # turns an IntEnum, or a bool, into the exact int
@@ -28,7 +29,7 @@ ROW: Final = re.compile(r"\((?:\?, )+\?\)")
 Value = int | str | float | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Bulk:
     """A statement with `VALUES (?, …)` and `LIMIT ?`, and the columns in it that hold enums or bools."""
 

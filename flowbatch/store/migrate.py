@@ -11,7 +11,6 @@ import re
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Final
 from urllib.parse import quote
 
 from flowbatch.errors import InternalError, StoreDamaged, StoreError, StoreTooNew
+from flowbatch.model.record import record
 from flowbatch.store import statements
 from flowbatch.store.faults import translated
 
@@ -26,7 +26,7 @@ APPLICATION_ID: Final = int.from_bytes(b"flow", "big")
 CHECKED_BYTES: Final = 4 << 20  # a store up to this size is checked whole before each life (20 ms)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Migration:
     number: int
     name: str

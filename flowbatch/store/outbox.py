@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from pydantic_core import from_json
@@ -11,6 +10,7 @@ from pydantic_core import from_json
 from flowbatch.errors import InputError
 from flowbatch.model.ids import Millis
 from flowbatch.model.notify import Ack, Dead, Notify, Parked, SinkStatus
+from flowbatch.model.record import record
 from flowbatch.store import queries
 from flowbatch.store.loading import Columns
 from flowbatch.store.reader import Reader
@@ -20,7 +20,7 @@ SINKS_MAX: Final = 10_000
 ROWS_MAX: Final = 10_000
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SinkView:
     key: str
     run: int | None  # RunRow.no
@@ -53,7 +53,7 @@ class SinkView:
         return f"{run[:8]}{slash}{name}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Refusals:
     """What a sink could not deliver."""
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from flowbatch.model.events import EventRow
 from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId, node_id
+from flowbatch.model.record import record
 from flowbatch.model.rows import JobRow, RunRow
 from flowbatch.model.status import RunStatus, Status
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunView:
     row: RunRow
     workflow: str
@@ -29,7 +28,7 @@ class RunView:
         return self.row.status
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JobView:
     row: JobRow
     name: str  # the job's key in the file
@@ -53,7 +52,7 @@ class JobView:
         return 1 if self.size is None else self.size
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TaskView:
     """A child of an array, or a single; one that still rests has its job's resting status."""
 
@@ -79,7 +78,7 @@ class TaskView:
         return self.job_id if self.index is None else f"{self.job_id}:{self.index}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AttemptView:
     key: AttemptKey
     environment: str | None
@@ -92,7 +91,7 @@ class AttemptView:
     image: str | None = None  # the very one that its container was made from
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MemberView:
     """A node or a container in one attempt; one that has no row waits, or never began."""
 
@@ -116,7 +115,7 @@ class MemberView:
         return self.key.job if self.node is None else node_id(self.key.job, self.node)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FailureGroup:
     """Tasks of one job that failed alike. `example` is the first that has an attempt to look at, if any has."""
 
@@ -130,7 +129,7 @@ class FailureGroup:
     example: AttemptKey | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Event:
     seq: int
     row: EventRow
@@ -139,7 +138,7 @@ class Event:
     job: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Found:
     """What an address means: it exists, and its indices lie within its job."""
 
@@ -169,7 +168,7 @@ class Found:
         return first if len(self.indices) == 1 and first == last else None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Totals:
     """The store in figures, for `doctor`."""
 
@@ -185,7 +184,7 @@ class Totals:
     events: int  # at most: some may have been collected
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Violation:
     """A law of the store that does not hold."""
 
