@@ -14,9 +14,9 @@ from flowbatch.cli.output import clean, print_json, print_json_list, print_table
 from flowbatch.errors import InputError
 
 if TYPE_CHECKING:
+    from flowbatch.cli.records import Records
     from flowbatch.model.definition import DefinitionRow
     from flowbatch.spec.definitions import Reference
-    from flowbatch.store.reader import Reader
 
 FILE_BYTES: Final = 1024 * 1024
 
@@ -47,7 +47,7 @@ def list_(place: Place, every: bool, as_json: bool) -> int:
 
 
 def list_definitions(place: Place, *, every: bool, as_json: bool) -> int:
-    with place.reader() as reader:
+    with place.records() as reader:
         if as_json:
             print_json_list(summary(row) for row in reader.definitions(every=every))
             return 0
@@ -67,7 +67,7 @@ def list_definitions(place: Place, *, every: bool, as_json: bool) -> int:
 def show(place: Place, name: str, as_json: bool) -> int:
     """Show a definition as it was registered; without REVISION the latest ACTIVE one."""
     wanted = reference(name)
-    with place.reader() as reader:
+    with place.records() as reader:
         row = found(reader, wanted)
         others = [each for each in reader.revisions(row.name, limit=20) if each.revision != row.revision]
     if as_json:
@@ -95,12 +95,16 @@ def register(place: Place, file: str, as_json: bool) -> int:
     from flowbatch.cli.engine import ask_or_open
     from flowbatch.cli.load import no_plugins
 
-    text = read(file)
-    with no_plugins():
-        from flowbatch.spec.definitions import read_registration
-    made = read_registration(text, "standard input" if file == "-" else file)
-    arguments = {"name": made.name, "body": made.body, "digest": made.digest, "tags": dict(made.tags)}
-    value = ask_or_open(place, "register_definition", arguments)
+    text, called = read(file), "standard input" if file == "-" else file
+    if place.channel is not None:
+        given = {"definition": text.decode("utf-8", "surrogateescape"), "file": called}
+        value = place.channel.post("definitions", body=given)
+    else:
+        with no_plugins():
+            from flowbatch.spec.definitions import read_registration
+        made = read_registration(text, called)
+        arguments = {"name": made.name, "body": made.body, "digest": made.digest, "tags": dict(made.tags)}
+        value = ask_or_open(place, "register_definition", arguments)
     if as_json:
         print_json(value)
     else:
@@ -121,7 +125,7 @@ def deregister(place: Place, name: str, as_json: bool) -> int:
         raise InputError(
             f"{name}: which revision? Write {name}:REVISION; `flowbatch definitions show {name}` lists them"
         )
-    with place.reader() as reader:
+    with place.records() as reader:
         found(reader, wanted)
     value = ask_or_open(place, "deregister_definition", {"name": wanted.name, "revision": wanted.revision})
     if as_json:
@@ -154,7 +158,7 @@ def reference(name: str) -> Reference:
         raise InputError(str(error)) from None
 
 
-def found(reader: Reader, wanted: Reference) -> DefinitionRow:
+def found(reader: Records, wanted: Reference) -> DefinitionRow:
     """The revision, or of a name the latest ACTIVE one, else its last."""
     rows = reader.revisions(wanted.name) if wanted.revision is None else []
     row = next((each for each in rows if each.active), rows[0] if rows else None)

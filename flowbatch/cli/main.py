@@ -62,7 +62,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
 REMOTE: Final = frozenset(
     {
         "run", "submit", "runs", "jobs", "show", "logs", "why", "cancel", "terminate", "retry", "resume", "events", "queues",
-        "environments", "schedules", "deliveries", "redeliver", "notify", "check", "graph", "schema", "completion", "export",
+        "environments", "definitions", "tokens", "schedules", "deliveries", "redeliver", "notify", "check", "graph", "schema", "completion", "export",
     }
 )  # fmt: skip
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from flowbatch.cli.context import Place
 from flowbatch.cli.output import clean, print_json, print_json_list, print_table
 from flowbatch.errors import InputError
-
-if TYPE_CHECKING:
-    from flowbatch.model.tokens import TokenRow
 
 
 @click.group()
@@ -125,24 +122,14 @@ def change(place: Place, verb: str, arguments: dict[str, Any], as_json: bool) ->
 
 def listed(place: Place) -> list[dict[str, Any]]:
     """By the store: what is in use is what live attempts hold, also while no engine runs."""
+    if place.channel is not None:
+        found: list[dict[str, Any]] = place.channel.get("tokens")["tokens"]
+        return found
+    from flowbatch.model.tokens import figures
+
     with place.reader() as reader, reader.snapshot():
         used = reader.tokens_in_use()
         return [figures(row, used.get(row.name, 0)) for row in reader.tokens()]
-
-
-def figures(row: TokenRow, used: int) -> dict[str, Any]:
-    from flowbatch.model.tokens import TokenKind
-
-    in_use = used if row.kind is TokenKind.REPLENISHABLE else 0
-    return {
-        "name": row.name,
-        "type": row.kind.name,
-        "total": row.total,
-        "in_use": in_use,
-        "available": max(row.total - in_use, 0),
-        "tags": dict(row.tags),
-        "created_at": row.created_at,
-    }
 
 
 def tell(found: dict[str, Any]) -> None:

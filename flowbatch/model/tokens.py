@@ -49,3 +49,17 @@ class TokenRow(NamedTuple):
     run: int | None  # RunRow.no of the run whose file declares it
     tags: tuple[tuple[str, str], ...]
     created_at: Millis
+
+
+def figures(row: TokenRow, used: int) -> dict[str, object]:
+    """As people are shown it. `used`: what live attempts ask for."""
+    in_use = used if row.kind is TokenKind.REPLENISHABLE else 0
+    return {
+        "name": row.name,
+        "type": row.kind.name,
+        "total": row.total,
+        "in_use": in_use,
+        "available": max(row.total - in_use, 0),
+        "tags": dict(row.tags),
+        "created_at": row.created_at,
+    }

@@ -11,6 +11,7 @@ from typing import Final, Self
 from flowbatch.http.native.shapes import (
     AttemptsSaid,
     ChildrenSaid,
+    DefinitionsSaid,
     EventsSaid,
     FoundSaid,
     JobSaid,
@@ -19,6 +20,7 @@ from flowbatch.http.native.shapes import (
     RunSaid,
     RunsSaid,
 )
+from flowbatch.model.definition import DefinitionRow, revision_id
 from flowbatch.model.jobspec import JobPlan, RunPlan
 from flowbatch.model.status import Status
 from flowbatch.remote.channel import Channel, NotThere
@@ -125,6 +127,29 @@ class RemoteReader:
         name = None if run is None else run.id
         said = self._channel.get("events", since=after, limit=min(limit, PAGE), run=name)
         return [each.view() for each in EventsSaid.model_validate(said).events]
+
+    # --- job definitions
+
+    def definitions(self, *, every: bool = False) -> Iterator[DefinitionRow]:
+        """Read a page at a time."""
+        after: str | None = None
+        while True:
+            asked = self._channel.get("definitions", every=every, after=after, limit=PAGE)
+            page = DefinitionsSaid.model_validate(asked)
+            yield from (each.view() for each in page.definitions)
+            after = page.next
+            if after is None:
+                return
+
+    def revisions(self, name: str, *, limit: int = PAGE) -> list[DefinitionRow]:
+        said = DefinitionsSaid.model_validate(self._channel.get("definitions", name, limit=limit))
+        return [each.view() for each in said.definitions]
+
+    def revision(self, name: str, revision: int) -> DefinitionRow | None:
+        return next(iter(self.revisions(revision_id(name, revision), limit=1)), None)
+
+    def definition_names(self) -> list[str]:
+        return list(dict.fromkeys(row.name for row in self.definitions(every=True)))
 
     def last_seq(self) -> int:
         return EventsSaid.model_validate(self._channel.get("events", since=0, limit=1)).last

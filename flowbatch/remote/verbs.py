@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowbatch.errors import InputError
+from flowbatch.model.definition import revision_id
 from flowbatch.remote.channel import Channel, NotThere
 
 
@@ -43,6 +44,15 @@ def ask(channel: Channel, verb: str, arguments: Mapping[str, Any]) -> object:
             steps = ("environments", arguments["environment"], "nodes", arguments["node"])
             more = () if action == "add" else (action,)
             return channel.post(*steps, *more, body=without(arguments, "environment", "node"))
+        case "create_token":
+            return channel.post("tokens", body=arguments)
+        case "update_token":
+            return channel.post("tokens", arguments["name"], body=without(arguments, "name"))
+        case "delete_token":
+            return channel.post("tokens", arguments["name"], "delete", body={})
+        case "deregister_definition":
+            which = revision_id(arguments["name"], arguments["revision"])
+            return channel.post("definitions", which, "deregister", body={})
         case "redeliver" | "revive_dead":
             return channel.post("deliveries", "redeliver", body=dict(arguments))
         case _:

@@ -198,9 +198,9 @@ class Reader(Session):
 
     # --- job definitions
 
-    def definitions(self, *, every: bool = False) -> Iterator[DefinitionRow]:
-        """By name: the latest ACTIVE revision of each, or every revision there is. Read a window at a time."""
-        last: tuple[str, int] = ("", 0)
+    def definitions(self, *, every: bool = False, after: tuple[str, int] = ("", 0)) -> Iterator[DefinitionRow]:
+        """By name: the latest ACTIVE revision of each, or every revision there is, behind one of them. Read a window at a time."""
+        last = after
         while True:
             if every:
                 rows = self.rows(queries.ALL_REVISIONS, *last, WINDOW)

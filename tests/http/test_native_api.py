@@ -589,6 +589,8 @@ def filled(route: NativeRoute) -> str:
         "queue": "default",
         "environment": "default",
         "node": "n",
+        "token": "t",
+        "definition": "d:1",
         "sink": "hook",
         "file": "w.yaml",
     }
@@ -604,6 +606,9 @@ NEEDED: Final[dict[str, Any]] = {
     "SubmitJob": {"name": "one", "command": ["true"]},
     "CreateQueue": {"queue": "q", "said": {"environments": ["default"]}},
     "CreateEnvironment": {"environment": "e", "said": {}},
+    "CreateToken": {"name": "t", "total": 1},
+    "UpdateToken": {"operation": "ADD", "quantity": 1},
+    "RegisterDefinition": {"definition": "{jobDefinitionName: d, type: container, containerProperties: {image: a}}"},
     "AddNode": {"vcpus_milli": 1000},
     "SubmitRun": {"workflow": "jobs: {a: {script: 'true'}}"},
     "Redeliver": {"sink": "hook", "dead": True},

@@ -6,6 +6,7 @@ import json
 import os
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
 import pytest
@@ -16,8 +17,10 @@ from flowbatch.cli.watching import compiler
 from flowbatch.http import keys
 from flowbatch.model.ids import AttemptKey, JobId, log_name
 from flowbatch.model.jobspec import FakeScript
+from flowbatch.remote import reader
+from flowbatch.remote.channel import Channel
 from tests.http.rig import Rig, a_server
-from tests.http.test_native_api import ARRAY, FOR_EVER, RUN, SINGLE, ended, spec, submit
+from tests.http.test_native_api import ARRAY, FOR_EVER, RUN, SINGLE, bearer, ended, spec, submit
 
 OPEN = "99999999-2222-4333-8444-555555555555"
 
@@ -233,6 +236,120 @@ async def test_who_changes_places_may_call_what_aws_calls_it(
         assert (set(state.queues), set(state.environments)) == ({"default"}, {"default", "farm"})
         assert state.queues["default"].spec.enabled
         assert state.environments["default"].spec.enabled
+
+
+async def test_tokens_are_changed_alike_through_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with a_server(tmp_path) as rig:
+        both = Both(rig, capsys)
+        await changed_alike(
+            both,
+            ("tokens list", 0),
+            ("tokens create THING 3 --tag team=x", 0),
+            ("tokens create THING 3", 2),
+            ("tokens create THING-2 7 --non-replenishable --json", 0),
+            ("tokens update THING --add 2", 0),
+            ("tokens update THING --remove 9", 2),
+            ("tokens update THING --set 4 --json", 0),
+            ("tokens show THING", 0),
+            ("tokens delete THING-2", 0),
+        )
+        assert [each["name"] for each in json.loads(await both.same("tokens", "list", "--json"))] == [
+            "hither",
+            "yonder",
+        ]
+        await both.same("tokens", "list")
+        await both.same("tokens", "show", "yonder", "--json")
+        here, there = [await both.told(which, "tokens", "show", "yonde") for which in (both.here, both.there)]
+        assert here == there
+        assert "did you mean 'yonder'?" in here[2]
+        held = rig.running.service.state.tokens.held
+        assert {name: token.total for name, token in held.items()} == {"hither": 4, "yonder": 4}
+        await refused(rig, both, tmp_path, TOKEN_CALLS, "consumable-resource")
+        assert {name: token.total for name, token in held.items()} == {"hither": 4, "yonder": 4}
+
+
+TOKEN_CALLS = (
+    ("tokens create c 1", "batch:CreateConsumableResource", "c"),
+    ("tokens create c 1 --tag team=x", "batch:TagResource", "c"),
+    ("tokens update yonder --add 1", "batch:UpdateConsumableResource", "yonder"),
+    ("tokens delete yonder", "batch:DeleteConsumableResource", "yonder"),
+)
+DEFINITION_CALLS = (
+    ("definitions register FILE", "batch:RegisterJobDefinition", "blur"),
+    ("definitions register FILE", "batch:TagResource", "blur"),
+    ("definitions deregister blur:2", "batch:DeregisterJobDefinition", "blur:2"),
+)
+
+
+async def refused(rig: Rig, both: Both, folder: Path, calls: tuple[tuple[str, str, str], ...], kind: str) -> None:
+    """Who may do everything but that call of AWS on that resource."""
+    everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    for number, (words, action, name) in enumerate(calls):
+        arn = f"arn:aws:batch:us-east-1:000000000000:{kind}/{name}"
+        key = await rig.key(f"key{number}", everything, {"Effect": "Deny", "Action": action, "Resource": arn})
+        there = both.by(folder, f"key{number}", key)
+        code, out, err = await both.told(there, *words.replace("FILE", str(folder / "blur.yaml")).split())
+        assert (code, out, f"perform: {action} on resource: {arn} " in err) == (2, "", True), (words, err)
+
+
+BLUR = """
+jobDefinitionName: blur
+type: container
+tags: {team: x}
+containerProperties: {image: 'busybox:1', command: [echo, hello]}
+"""
+
+
+async def test_definitions_are_those_of_the_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "blur.yaml"
+    async with a_server(tmp_path) as rig:
+        both = Both(rig, capsys)
+        await both.same("definitions")
+        for number, words in ((1, "hello"), (2, "there")):
+            file.write_text(BLUR.replace("hello", words), encoding="utf-8")
+            told = await both.told(both.there, "definitions", "register", str(file))
+            assert told == (0, f"Registered blur:{number}.\n", "")
+        await rig.define("other")
+        for words in (
+            "definitions", "definitions list --all", "definitions list --all --json", "definitions show blur",
+            "definitions show blur:1 --json",
+        ):  # fmt: skip
+            assert "blur" in await both.same(*words.split())
+        told = await both.told(both.there, "definitions", "deregister", "blur:1", "--json")
+        assert (told[0], json.loads(told[1])) == (0, {"changed": True, "latest": 2})
+        await both.same("definitions", "deregister", "blur:1")
+        await both.same("definitions", "show", "blur:1")
+        file.write_text("jobDefinitionName: blur\ntype: pod\n", encoding="utf-8")
+        for words in ("show blurr", "show blur:9", "deregister blur", "deregister blur:9", f"register {file}"):
+            here, there = [await both.told(way, "definitions", *words.split()) for way in (both.here, both.there)]
+            assert (here[0], here[2]) == (2, there[2]) or words.startswith("register"), words
+            assert there[0] == 2
+        assert f"{file}:2:7: type: " in there[2]
+        file.write_text(BLUR, encoding="utf-8")
+        await refused(rig, both, tmp_path, DEFINITION_CALLS, "job-definition")
+        everything: dict[str, Any] = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+        image = {"Action": "batch:RegisterJobDefinition", "Condition": {"StringLike": {"batch:Image": "busybox*"}}}
+        key = await rig.key("image", everything, {**everything, "Effect": "Deny", **image})
+        code, _, err = await both.told(both.by(tmp_path, "image", key), "definitions", "register", str(file))
+        assert (code, "explicit deny" in err) == (2, True), err
+        rows = rig.running.service.reader.definitions(every=True)
+        assert [(row.id, row.active) for row in rows] == [("blur:1", False), ("blur:2", True), ("other:1", True)]
+
+
+async def test_definitions_come_in_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "PAGE", 2)
+    async with a_server(tmp_path) as rig:
+        for number, name in enumerate(("a", "b", "a", "c", "a"), 1):
+            await rig.define(name, {"duration": f"{number}s"})
+
+        def read(every: bool) -> list[str]:
+            with reader.RemoteReader(Channel(rig.url, bearer(rig))) as records:
+                return [row.id for row in records.definitions(every=every)]
+
+        for every in (False, True):
+            known = [row.id for row in rig.running.service.reader.definitions(every=every)]
+            assert await anyio.to_thread.run_sync(read, every) == known
+            assert len(known) > 2
 
 
 async def test_what_goes_wrong_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

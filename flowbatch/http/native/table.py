@@ -7,6 +7,7 @@ from typing import Any, Final
 from flowbatch.http.calls import Call
 from flowbatch.http.native import (
     changing,
+    definitions,
     document,
     environment_changes,
     logs,
@@ -17,6 +18,7 @@ from flowbatch.http.native import (
     shapes,
     single,
     socket,
+    tokens,
 )
 from flowbatch.http.native.document import JSON, PACKED
 from flowbatch.http.native.routes import NativeRoute, Router, get, post
@@ -80,6 +82,31 @@ ROUTES: Final[tuple[NativeRoute, ...]] = (
     post("/queues/{queue}", "UpdateQueue", queue_changes.update_queue, takes=queue_changes.QueueUpdate),
     post("/queues/{queue}/delete", "DeleteQueue", queue_changes.delete_queue, takes=queue_changes.Deletion),
     *environments(),
+    get("/tokens", "ListTokens", tokens.list_tokens),
+    post("/tokens", "CreateToken", tokens.create_token, takes=tokens.NewToken),
+    post("/tokens/{token}", "UpdateToken", tokens.update_token, takes=tokens.TokenUpdate),
+    post("/tokens/{token}/delete", "DeleteToken", tokens.delete_token, takes=queue_changes.Deletion),
+    get(
+        "/definitions",
+        "ListDefinitions",
+        definitions.list_definitions,
+        shapes.DefinitionsSaid,
+        takes=definitions.Definitions,
+    ),
+    get(
+        "/definitions/{definition}",
+        "GetDefinition",
+        definitions.get_definition,
+        shapes.DefinitionsSaid,
+        takes=definitions.Revisions,
+    ),
+    post("/definitions", "RegisterDefinition", definitions.register_definition, takes=definitions.Definition),
+    post(
+        "/definitions/{definition}/deregister",
+        "DeregisterDefinition",
+        definitions.deregister_definition,
+        takes=queue_changes.Deletion,
+    ),
     post("/deliveries/redeliver", "Redeliver", overviews.redeliver, takes=overviews.Redelivery),
     get("/library", "ListLibrary", running.list_library),
     post("/library/{file}/start", "StartFile", running.start_file, shapes.SubmittedSaid, takes=running.Start),
