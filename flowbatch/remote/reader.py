@@ -8,10 +8,10 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Final, Self
 
+from flowbatch.http.native.definition_shapes import DefinitionsSaid
 from flowbatch.http.native.shapes import (
     AttemptsSaid,
     ChildrenSaid,
-    DefinitionsSaid,
     EventsSaid,
     FoundSaid,
     JobSaid,

@@ -14,9 +14,9 @@ from flowbatch.http.calls import Call, context_of_request
 from flowbatch.http.effective import contexts_of_body
 from flowbatch.http.failures import ClientFailure
 from flowbatch.http.native.changing import asked_of_engine
+from flowbatch.http.native.definition_shapes import DefinitionSaid, DefinitionsSaid
 from flowbatch.http.native.queue_changes import Deletion
 from flowbatch.http.native.routes import Query, asked, variable
-from flowbatch.http.native.shapes import DefinitionSaid, DefinitionsSaid
 from flowbatch.http.operations.shapes import Shape, check_tags
 from flowbatch.spec.definitions import Reference, read_registration
 

@@ -5,12 +5,10 @@ A shape is made of what the readers give (`of`), and a client makes that of it a
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
-from pydantic_core import from_json, to_json
 
-from flowbatch.model.definition import DefinitionRow
 from flowbatch.model.ending import Halt
 from flowbatch.model.events import KINDS, EventKind, EventRow, kind_of
 from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId
@@ -318,46 +316,6 @@ class WhySaid(Said):
 class SubmittedSaid(Said):
     run: str
     warnings: list[str]
-
-
-class DefinitionSaid(Said):
-    name: str
-    revision: int
-    status: Literal["ACTIVE", "INACTIVE"]
-    registered_at: Time
-    deregistered_at: Time | None
-    tags: dict[str, str]
-    definition: dict[str, Any] = Field(description="As it was registered, without its name and tags.")
-
-    @classmethod
-    def of(cls, row: DefinitionRow) -> DefinitionSaid:
-        return cls(
-            name=row.name,
-            revision=row.revision,
-            status="ACTIVE" if row.active else "INACTIVE",
-            registered_at=row.registered_at,
-            deregistered_at=row.deregistered_at,
-            tags=dict(row.tags),
-            definition=from_json(row.body),
-        )
-
-    def view(self) -> DefinitionRow:
-        """Without its digest, which only the engine compares."""
-        return DefinitionRow(
-            self.name,
-            self.revision,
-            self.status == "ACTIVE",
-            to_json(self.definition).decode(),
-            "",
-            tuple(self.tags.items()),
-            Millis(self.registered_at),
-            millis(self.deregistered_at),
-        )
-
-
-class DefinitionsSaid(Said):
-    definitions: list[DefinitionSaid]
-    next: str | None = Field(description="`after` of the next page; null: there is none.")
 
 
 class QueuedSaid(Said):

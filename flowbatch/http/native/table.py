@@ -20,6 +20,7 @@ from flowbatch.http.native import (
     socket,
     tokens,
 )
+from flowbatch.http.native.definition_shapes import DefinitionsSaid
 from flowbatch.http.native.document import JSON, PACKED
 from flowbatch.http.native.routes import NativeRoute, Router, get, post
 from flowbatch.http.native.streams import EVENTS
@@ -90,14 +91,14 @@ ROUTES: Final[tuple[NativeRoute, ...]] = (
         "/definitions",
         "ListDefinitions",
         definitions.list_definitions,
-        shapes.DefinitionsSaid,
+        DefinitionsSaid,
         takes=definitions.Definitions,
     ),
     get(
         "/definitions/{definition}",
         "GetDefinition",
         definitions.get_definition,
-        shapes.DefinitionsSaid,
+        DefinitionsSaid,
         takes=definitions.Revisions,
     ),
     post("/definitions", "RegisterDefinition", definitions.register_definition, takes=definitions.Definition),
