@@ -4,12 +4,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from flowbatch.model.jobspec import JobSpec
 
 Context = dict[str, Sequence[str]]
+FLAT: Final = (
+    "image",
+    "user",
+    "privileged",
+    "logConfiguration",
+    "log",
+)  # which a definition may have outside containerProperties
 
 
 def contexts_of_spec(spec: JobSpec) -> list[Context]:
@@ -32,15 +39,16 @@ def context_of_program(spec: JobSpec) -> Context:
 
 
 def contexts_of_body(body: Mapping[str, Any]) -> list[Context]:
-    """Of what is registered, in AWS's spelling; an object that is not understood counts for nothing, and is refused elsewhere."""
+    """Of what is registered, in AWS's spelling or that of a workflow file; an object that is not understood counts for nothing, and is refused elsewhere."""
     return [context_of_box(box) for box in boxes(body)] or [{}]
 
 
 def boxes(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """containerProperties, and those of every node range, task and container below it."""
+    """containerProperties with what a workflow file says beside them, and those of every node range, task and container below it."""
     own = body.get("containerProperties")
-    if isinstance(own, Mapping):
-        yield own
+    flat = {key: body[key] for key in FLAT if key in body}
+    if isinstance(own, Mapping) or flat:
+        yield {**flat, **(own if isinstance(own, Mapping) else {})}
     nodes = body.get("nodeProperties")
     for group in items(nodes, "nodeRangeProperties"):
         box = group.get("container")
@@ -65,9 +73,10 @@ def context_of_box(box: Mapping[str, Any]) -> Context:
     for key, condition in (("image", "batch:image"), ("user", "batch:user")):
         if isinstance(box.get(key), str):
             found[condition] = (box[key],)
-    log = box.get("logConfiguration")
-    if isinstance(log, Mapping) and isinstance(log.get("logDriver"), str):
-        found["batch:logdriver"] = (log["logDriver"],)
+    log = box.get("logConfiguration", box.get("log"))
+    driver = log.get("logDriver", log.get("driver")) if isinstance(log, Mapping) else None
+    if isinstance(log, Mapping) and isinstance(driver, str):
+        found["batch:logdriver"] = (driver,)
         options = log.get("options")
         for option in ("group", "region", "stream-prefix", "create-group"):
             value = options.get(f"awslogs-{option}") if isinstance(options, Mapping) else None

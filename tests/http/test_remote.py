@@ -321,17 +321,21 @@ async def test_definitions_are_those_of_the_server(tmp_path: Path, capsys: pytes
         await both.same("definitions", "show", "blur:1")
         file.write_text("jobDefinitionName: blur\ntype: pod\n", encoding="utf-8")
         for words in ("show blurr", "show blur:9", "deregister blur", "deregister blur:9", f"register {file}"):
-            here, there = [await both.told(way, "definitions", *words.split()) for way in (both.here, both.there)]
-            assert (here[0], here[2]) == (2, there[2]) or words.startswith("register"), words
-            assert there[0] == 2
-        assert f"{file}:2:7: type: " in there[2]
+            one, other = [await both.told(way, "definitions", *words.split()) for way in (both.here, both.there)]
+            assert (one[0], one[2].removeprefix("flowbatch: ")) == (2, other[2].removeprefix("flowbatch: ")), words
+            assert other[0] == 2
+        assert f"{file}:2:7: type: " in other[2]
         file.write_text(BLUR, encoding="utf-8")
         await refused(rig, both, tmp_path, DEFINITION_CALLS, "job-definition")
         everything: dict[str, Any] = {"Effect": "Allow", "Action": "*", "Resource": "*"}
         image = {"Action": "batch:RegisterJobDefinition", "Condition": {"StringLike": {"batch:Image": "busybox*"}}}
+        flat = "jobDefinitionName: flat\ntype: container\nimage: 'busybox:1'\ncommand: [echo]\n"
+        file.with_name("flat.yaml").write_text(flat, encoding="utf-8")
         key = await rig.key("image", everything, {**everything, "Effect": "Deny", **image})
-        code, _, err = await both.told(both.by(tmp_path, "image", key), "definitions", "register", str(file))
-        assert (code, "explicit deny" in err) == (2, True), err
+        there = both.by(tmp_path, "image", key)
+        for each in (file, file.with_name("flat.yaml")):  # wherever the image stands
+            code, _, err = await both.told(there, "definitions", "register", str(each))
+            assert (code, "explicit deny" in err) == (2, True), err
         rows = rig.running.service.reader.definitions(every=True)
         assert [(row.id, row.active) for row in rows] == [("blur:1", False), ("blur:2", True), ("other:1", True)]
 
