@@ -76,6 +76,19 @@ async def test_d18_an_end_after_a_restart_of_the_machine_is_a_loss_whatever_its_
 
 
 @with_world
+async def test_a_stop_that_comes_before_the_container_is_found_is_not_lost(world: DockerWorld) -> None:
+    """A timeout that passed while no engine looked is due in the first turn of the next."""
+    order = world.script("trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done")
+    world.backend.launch([order])
+    await world.settled(order.key)
+    await world.next_life()
+    world.backend.stop(order.key, 60_000, Halt.TIMEOUT)
+    [seen] = await world.backend.census()
+    assert seen.evidence is None
+    assert (await world.facts.exited(order.key)).evidence == Evidence(7)
+
+
+@with_world
 async def test_a_log_goes_on_where_another_life_left_it(world: DockerWorld) -> None:
     order = world.script("echo one; echo two >&2; echo ready; while [ ! -e /tmp/go ]; do sleep 0.05; done; echo last")
     world.backend.launch([order])

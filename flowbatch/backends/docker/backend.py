@@ -58,6 +58,7 @@ class DockerBackend:
         self._endpoint = endpoint
         self._api = api  # instead of one for the endpoint
         self._attempts: dict[AttemptKey, Attempt] = {}
+        self._early: dict[AttemptKey, int] = {}  # stops, by their grace, of what an engine before us left and is not found yet
         self._wanted = anyio.Event()
         self._session: Session | None = None
         self._ready = anyio.Event()
@@ -137,7 +138,10 @@ class DockerBackend:
 
     def stop(self, key: AttemptKey, grace_ms: int, why: Halt) -> None:
         attempt = self._attempts.get(key)
-        if attempt is None or attempt.fact is not None:
+        if attempt is None:
+            self._early[key] = min(grace_ms, self._early.get(key, grace_ms))
+            return
+        if attempt.fact is not None:
             return
         attempt.grace_ms = grace_ms if attempt.grace_ms is None else min(grace_ms, attempt.grace_ms)
         if attempt.waiting is not None:
@@ -184,6 +188,7 @@ class DockerBackend:
             await self._ready.wait()
             session = self._session
             if session is not None and await session.take_stock():
+                self._early.clear()  # there is nothing that these could be about
                 break
         return [observation(attempt) for attempt in self._attempts.values() if not attempt.forget]
 
@@ -284,8 +289,10 @@ class DockerBackend:
         return attempt
 
     def _found(self, key: AttemptKey) -> Attempt:
-        """A container of an engine before us."""
-        return self._make(key, AttemptLog(str(self._logs / log_name(key.id)), self._log_cap_bytes))
+        """A container of an engine before us. A timeout that passed while no engine looked is due before we have found it."""
+        attempt = self._make(key, AttemptLog(str(self._logs / log_name(key.id)), self._log_cap_bytes))
+        attempt.grace_ms = self._early.pop(key, None)
+        return attempt
 
 
 def observation(attempt: Attempt) -> Observation:

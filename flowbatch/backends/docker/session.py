@@ -70,6 +70,7 @@ class Session:
         self.events = Events(api, self.health, clock, instance, attempts, attend)
         self.rounds = Rounds(api, self.health, instance, attempts, attend)
         self._clock = clock
+        self._attend = attend
         self._attempts = attempts
         self._tasks = tasks
         self._found = found
@@ -151,6 +152,8 @@ class Session:
         attempt.image = image
         attempt.told = True
         if not look.over:
+            if attempt.grace_ms is not None:
+                self._attend(attempt)
             return
         attempt.busy = True  # until its end is known, nobody else acts upon it
         try:
