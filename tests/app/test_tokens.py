@@ -7,6 +7,8 @@ from contextlib import closing
 
 import pytest
 
+from flowbatch.folder import StateFolder
+from flowbatch.store import migrate
 from tests.app.commands import Commands
 
 pytestmark = pytest.mark.slow
@@ -83,10 +85,11 @@ def test_wrong_words(flowbatch: Commands) -> None:
 
 def test_a_store_of_an_earlier_version_is_only_looked_at_where_a_file_asks(flowbatch: Commands) -> None:
     """It is brought up to date by the run itself."""
-    flowbatch.ok("tokens", "create", "licence", "2")
-    with closing(sqlite3.connect(flowbatch.state / "flowbatch.db")) as db:
-        db.execute("DROP TABLE token")
-        db.execute("PRAGMA user_version = 10")
+    folder = StateFolder(flowbatch.state)
+    folder.create()
+    with closing(sqlite3.connect(folder.database, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        migrate.apply(db, migrate.migrations()[:10])
     plain = flowbatch.write("plain.yaml", "jobs: {a: {script: 'true'}}")
     flowbatch.ok("check", plain)
     flowbatch.ok("run", plain)

@@ -58,7 +58,9 @@ class DockerBackend:
         self._endpoint = endpoint
         self._api = api  # instead of one for the endpoint
         self._attempts: dict[AttemptKey, Attempt] = {}
-        self._early: dict[AttemptKey, int] = {}  # stops, by their grace, of what an engine before us left and is not found yet
+        self._early: dict[
+            AttemptKey, int
+        ] = {}  # stops, by their grace, of what an engine before us left and is not found yet
         self._wanted = anyio.Event()
         self._session: Session | None = None
         self._ready = anyio.Event()
