@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 import click
 
 from flowbatch.cli.output import COLOURS, clean
 from flowbatch.model.jobspec import JobPlan, JobSpec, Need, Stage, When
+from flowbatch.model.record import record
 
 MARKS: Final = {
     None: "●", "SUCCEEDED": "✓", "FAILED": "✗", "RUNNING": "▶", "STARTING": "▶", "RUNNABLE": "◌", "PENDING": "○",
@@ -32,7 +33,7 @@ _JOINS: Final = {  # (first of its line, goes on below) → the mark where a lan
 _PLAIN: Final = str.maketrans("●✓✗▶◌○─═┄├╰┼┴╞╘╪╧│×←…", "*+x>o.-=~|`+^|`+^|x<~")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Edge:
     source: str
     when: str = When.SUCCESS
@@ -46,7 +47,7 @@ class Edge:
         return ", ".join(words)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Node:
     """A job as it is drawn; `status` is there where it belongs to a run."""
 

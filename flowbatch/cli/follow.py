@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -17,12 +16,13 @@ from flowbatch.cli.printer import give_up_output
 from flowbatch.cli.progress import make_view
 from flowbatch.cli.summary import has_failures, print_summary, run_object
 from flowbatch.core.state import Run
+from flowbatch.model.record import record
 from flowbatch.model.status import RunStatus
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Followed:
     """How it went; `tell` says it, once no engine waits for whoever reads."""
 

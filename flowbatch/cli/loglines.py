@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from flowbatch.cli.output import clean, json_text, on_terminal
+from flowbatch.model.record import record
 
 if TYPE_CHECKING:
     from flowbatch.tasklogs import LogLine
@@ -20,7 +20,7 @@ _COLOURS: Final = re.compile("(\x1b\\[[0-9;:]{0,64}m)")
 _STREAMS: Final = {"o": "stdout", "e": "stderr"}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Look:
     """How lines are printed, by the options of `logs`."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from flowbatch import tasklogs
 from flowbatch.model.ids import ALONE, AttemptKey, log_name
+from flowbatch.model.record import record
 from flowbatch.tasklogs import LogLine
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class LogSource(Protocol):
         """Where it lies on this machine."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LogFiles:
     folder: Path
 
@@ -59,7 +59,7 @@ class LogFiles:
         return str(self._file(key))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LogsOfServer:
     channel: Channel
 

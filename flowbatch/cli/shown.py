@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from flowbatch.model.events import EventRow
+from flowbatch.model.record import record
 from flowbatch.model.status import RunStatus, Status
 
 
@@ -83,7 +83,7 @@ class ChildNews(Protocol):
     def status_reason(self) -> str | None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class News:
     """What has changed since the last time."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from flowbatch.http.failures import ClientFailure
+from flowbatch.model.record import record
 
 NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 JOB_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
@@ -20,13 +20,13 @@ KINDS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Arn:
     kind: str
     name: str  # of a definition NAME or NAME:REVISION; of a job its id, a child's or node's too
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Account:
     """Whose resources these are, as ARNs say it."""
 

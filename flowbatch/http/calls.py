@@ -15,6 +15,7 @@ from flowbatch.http.failures import AccessDenied, ClientFailure, Failure
 from flowbatch.http.policies import Decision, Policy, Target, authorize
 from flowbatch.model.access import AuditRow
 from flowbatch.model.ids import Millis
+from flowbatch.model.record import record
 from flowbatch.model.stimuli import Audited, Stimulus
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ WALL: Final = WallClock()
 Answer = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Request:
     """As it came, whole. Header names are in lower case, `path` and `query` undecoded."""
 
@@ -38,7 +39,7 @@ class Request:
     address: str | None  # of the caller; None: over the unix socket
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Principal:
     """Who somebody is, and what policies say about them."""
 
@@ -163,7 +164,7 @@ def on_loopback(address: str | None) -> bool:
     return address is None or ipaddress.ip_address(address).is_loopback
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Route:
     """An operation: what it is called, which action it needs, and the function that does it."""
 

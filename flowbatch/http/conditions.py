@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from flowbatch.http.globs import arn_matches, matches
+from flowbatch.model.record import record
 
 Context = Mapping[str, Sequence[str]]  # the key in lower case → its values; a key that the request lacks is not there
 
@@ -78,7 +78,7 @@ NEGATED: Final[dict[str, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Condition:
     """One operator over one key: `{"StringEquals": {"aws:ResourceTag/team": ["a", "b"]}}`."""
 

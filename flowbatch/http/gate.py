@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
+
+from flowbatch.model.record import record
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 FOREIGN_SITES: Final = frozenset({"cross-site", "same-site"})
 JSON_TYPES: Final = frozenset({"application/json", "application/x-amz-json-1.1", "application/x-amz-json-1.0"})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Refusal:
     status: int
     code: str  # AWS's name where it has one
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Gate:
     """`addresses`: those that are listened on, as literals. `names`: what else the server is called, in lower case."""
 

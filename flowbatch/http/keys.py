@@ -11,12 +11,12 @@ import hmac
 import os
 import secrets
 import zlib
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 from flowbatch.errors import InputError
+from flowbatch.model.record import record
 
 PREFIX: Final = "fbk_"
 ID_CHARACTERS: Final = 12
@@ -25,7 +25,7 @@ CRC_CHARACTERS: Final = 8
 MASTER_BYTES: Final = 32
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Token:
     """A bearer token, taken apart; whether its secret is right is another question."""
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from flowbatch.http.conditions import Condition, Context, parse_condition
 from flowbatch.http.globs import arn_matches, matches
+from flowbatch.model.record import record
 
 VERSIONS: Final = ("2012-10-17", "2008-10-17")
 POLICY_BYTES: Final = 10_240  # as IAM's managed policies, with room
@@ -22,7 +22,7 @@ class PolicyInvalid(ValueError):
     """What is wrong with a policy's text, and where in it."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Statement:
     id: str  # its Sid, else the policy's name and its place there
     allow: bool
@@ -43,7 +43,7 @@ class Statement:
         return all(each.holds(context) for each in self.conditions)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Policy:
     name: str
     statements: tuple[Statement, ...]
@@ -59,7 +59,7 @@ def looks_at_tags(policies: Iterable[Policy]) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Decision:
     allowed: bool
     statement: str | None  # the one that decided; None: none did, which denies
@@ -71,7 +71,7 @@ class Decision:
         return "with an explicit deny" if self.statement is not None else "because no identity-based policy allows it"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Target:
     """A resource that an action touches: its ARN, or `*` where the action has none, and what conditions may ask of it."""
 

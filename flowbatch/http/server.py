@@ -11,7 +11,7 @@ import ssl
 import uuid
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
@@ -31,6 +31,7 @@ from flowbatch.http.native.streams import Raw, Stream
 from flowbatch.http.service import READS_FLUSHED_MS, Service
 from flowbatch.logs import Logger
 from flowbatch.model.bucket import Bucket
+from flowbatch.model.record import record
 from flowbatch.model.stimuli import Audit
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ UNMODELLED: Final = ("x-content-type-options", "nosniff")
 Plain = Callable[[], Awaitable[tuple[str, bytes]]]  # a page without authentication: its type and its body
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reply:
     status: int
     body: bytes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -18,6 +17,7 @@ from flowbatch.http.failures import ClientFailure
 from flowbatch.http.native.live import HoldUps, Live, nothing
 from flowbatch.http.pages import Pages
 from flowbatch.model.jobspec import JobPlan, JobSpec
+from flowbatch.model.record import record
 from flowbatch.spec.definitions import Reference
 from flowbatch.spec.places import Surroundings
 from flowbatch.spec.policy import Guard, Policy
@@ -40,7 +40,7 @@ PLANS_MAX: Final = 5000
 READS_FLUSHED_MS: Final = 200
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Limits:
     """None: none. `strict`: AWS's own limits hold, as for its API they do unless the settings say otherwise."""
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, unquote
+
+from flowbatch.model.record import record
 
 ALGORITHM: Final = "AWS4-HMAC-SHA256"
 SKEW_S: Final = 300
@@ -29,7 +30,7 @@ class SignatureRefused(Exception):
         super().__init__(message)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Signed:
     """A request as it came. `path` and `query` are undecoded, header names are in lower case."""
 
@@ -40,7 +41,7 @@ class Signed:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Claim:
     """What an Authorization header says."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from flowbatch.http.calls import Call, Request, Route
 from flowbatch.http.failures import ClientFailure, Failure
 from flowbatch.http.operations.shapes import S, Shape, read
+from flowbatch.model.record import record
 
 PREFIX: Final = "/api/v1"
 FIELDS_MAX: Final = 32  # of a query
@@ -30,7 +31,7 @@ class NotFound(Failure):
     code = "NotFoundException"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NativeRoute(Route):
     """`given` of its calls has the path's variables, the query's fields and the body's. The shapes are for the document too."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -12,6 +12,7 @@ from aiohttp import web
 from pydantic_core import to_json
 
 from flowbatch.logs import Logger
+from flowbatch.model.record import record
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -27,7 +28,7 @@ class BrokenOff(Exception):
     """There is more, and it will not come: the connection is cut, for an answer that ends well says that this was all."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Raw:
     """An answer that is no JSON."""
 
@@ -37,7 +38,7 @@ class Raw:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stream:
     """An answer whose pieces come as they come. `slow_s`: how long one may stay unread before the connection is cut."""
 
@@ -82,7 +83,7 @@ async def close(pieces: Pieces) -> None:
         await end()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Message:
     """One of a subscription. `number`: where to go on from."""
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from flowbatch.http.arns import Account
 from flowbatch.http.failures import ClientFailure
 from flowbatch.model.ids import JobId
+from flowbatch.model.record import record
 
 _ID: Final = re.compile(
     r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(?:([:#])([0-9]{1,5}))?", re.ASCII
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JobName:
     """`index`: a child's; `node`: a node's."""
 
