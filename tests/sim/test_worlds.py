@@ -14,7 +14,7 @@ MENDED = (
     3_005_101, 10_074, 4_000_466, 4_001_538,
 )  # fmt: skip
 QUICK, EACH = 24, 6
-BATCHES, WORLDS = 40, 100
+BATCHES, WORLDS = 25, 100
 
 
 def play(seed: int) -> World:
