@@ -25,6 +25,7 @@ from flowbatch.spec.definitions import Lookup
 from flowbatch.spec.drafts import draft
 from flowbatch.spec.expressions import Scope, Value, expand
 from flowbatch.spec.findings import Findings
+from flowbatch.spec.members import needs_tokens
 from flowbatch.spec.needs import Draft, kept
 from flowbatch.spec.notify import NotifyMaker
 from flowbatch.spec.places import Places, Surroundings, judge_places
@@ -160,7 +161,7 @@ def plan(
     volumes = model.volumes or {}
     own_tokens = tokens_of(model.tokens)
     sure = not any(path[:1] == ("tokens",) for path in checked.broken)
-    shared = tokens() if any(job.layer.tokens for job in jobs) else ()
+    shared = tokens() if any(needs_tokens(job.layer) for job in jobs) else ()
     known_tokens = {token.name: token for token in shared} | own_tokens if sure else None
     maker = SpecMaker(
         ids,

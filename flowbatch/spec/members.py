@@ -273,10 +273,14 @@ def spans(nodes: NodesLayer, findings: Findings) -> list[tuple[int, int, GroupLa
     return found
 
 
+def needs_tokens(layer: Layer) -> bool:
+    return bool(layer.tokens) or (layer.nodes is not None and any(group.tokens for group in layer.nodes.groups))
+
+
 def demand(layer: Layer, findings: Findings) -> dict[str, int]:
     """The tokens that a task of the job holds: its own, and those of its nodes, which start and end together."""
     found = dict(layer.tokens or {})
-    if layer.nodes is not None and any(group.tokens for group in layer.nodes.groups):
+    if layer.nodes is not None and needs_tokens(layer):
         for first, last, group in spans(layer.nodes, findings):
             for name, quantity in group.tokens.items():
                 found[name] = found.get(name, 0) + quantity * (last - first + 1)

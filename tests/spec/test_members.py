@@ -13,6 +13,7 @@ from flowbatch.model.ids import Millis
 from flowbatch.model.jobspec import After, Condition, Environment, JobSpec, NodeGroup
 from flowbatch.model.places import EnvironmentType, Node
 from flowbatch.model.resources import Resources
+from flowbatch.model.tokens import Token
 from tests.spec.building import compiled, problems, spec, specs, wrong
 
 
@@ -376,3 +377,9 @@ def test_more_tokens_than_there_are_for_all_nodes_are_refused() -> None:
         "consumableResourceProperties: {consumableResourceList: []}}]}}}"
     )
     assert "says the same as 'tokens'" in said
+
+
+def test_tokens_that_all_runs_share_are_asked_for_where_a_node_group_alone_needs_some() -> None:
+    text = "jobs: {a: {script: x, nodes: {count: 2, groups: [{range: ':', tokens: {licence: 2}}]}}}"
+    assert specs(text, tokens=(Token("licence", 9),))["a"].tokens == (("licence", 4),)
+    assert "unknown tokens 'licence'" in problems(text)[0]
