@@ -22,7 +22,7 @@ from flowbatch.spec import parameters
 from flowbatch.spec.arrays import ReadSource, Sizer, SourceRequest
 from flowbatch.spec.containers import warn_of_unused
 from flowbatch.spec.definitions import Lookup
-from flowbatch.spec.drafts import draft
+from flowbatch.spec.drafts import Drafts, draft
 from flowbatch.spec.expressions import Scope, Value, expand
 from flowbatch.spec.findings import Findings
 from flowbatch.spec.members import needs_tokens
@@ -30,7 +30,7 @@ from flowbatch.spec.needs import Draft, kept
 from flowbatch.spec.notify import NotifyMaker
 from flowbatch.spec.places import Places, Surroundings, judge_places
 from flowbatch.spec.policy import Guard
-from flowbatch.spec.positions import Positions, in_order
+from flowbatch.spec.positions import Path, Positions, in_order
 from flowbatch.spec.registering import registrations
 from flowbatch.spec.schema import ParamModel, SecretModel, WorkflowModel
 from flowbatch.spec.serving import House, judge_guest, judge_pasted
@@ -134,50 +134,20 @@ def plan(
     `registry`: the definitions that are stored. `register`: the plan carries the file's own, to be stored with the run.
     """
     findings = Findings(document.positions)
-    values, checked = _filled(document, params, run_id, findings, house)
-    model = checked.model
-    if model is None:
-        raise WorkflowInvalid(in_order(findings.problems))
-    secrets: Mapping[str, SecretModel] = model.secrets or {}
-    if house is not None:
-        judge_guest(model, house, findings)
-        secrets = house.secrets
-    drafts = draft(checked, findings, document.name, registry, secrets)
-    keep = kept(drafts.main, only, drafts.final, findings) if only else set(drafts.main)
-    before = len(findings.problems)
-    judge_places(model.environments or {}, model.queues or {}, _names(document, available), findings)
-    if model.schedule is not None and model.start is not None:
-        findings.problem(
-            ("start",), "a workflow with a schedule starts by that; give one of schedule and start", at_key=True
-        )
-    trusted = len(findings.problems) == before and not any(path[:1] in _PLACES for path in checked.broken)
-    guest = house is not None and not house.environments
-    own = ({}, {}) if guest else (model.environments or {}, model.queues or {})
-    places = Places.of(*own, available, queues, host)
-    jobs = [*(job for job in drafts.main.values() if job.key in keep), *drafts.final.values()]
+    merged = _merged(document, params, run_id, only, registry, house, findings)
+    model, values, secrets, drafts, jobs = merged.model, merged.values, merged.secrets, merged.drafts, merged.jobs
+    places, trusted = _places(document, merged, available, queues, host, house, findings)
     ids = {job.key: JobId(new_id()) for job in jobs}
     around = Surroundings(folder, home, root)
     sizer = Sizer(around, read_source, findings)
     volumes = model.volumes or {}
     own_tokens = tokens_of(model.tokens)
-    sure = not any(path[:1] == ("tokens",) for path in checked.broken)
-    shared = tokens() if any(needs_tokens(job.layer) for job in jobs) else ()
-    known_tokens = {token.name: token for token in shared} | own_tokens if sure else None
     maker = SpecMaker(
-        ids,
-        secrets,
-        values,
-        volumes,
-        places if trusted else None,
-        around,
-        findings,
-        guard,
-        (known_tokens, own_tokens),
-    )
+        ids, secrets, values, volumes, places if trusted else None, around, findings, guard,
+        (_known_tokens(merged, tokens, own_tokens), own_tokens),
+    )  # fmt: skip
     warn_of_unused(volumes, (*drafts.main.values(), *drafts.final.values()), findings)
-    specs = {
-        job.key: maker.spec(job, sizer.size(job)) for job in drafts.order if job.key in keep or job.key in drafts.final
-    }
+    specs = {job.key: maker.spec(job, sizer.size(job)) for job in drafts.order if job.key in ids}
     maker.judge_whole()
     told = NotifyMaker(secrets, around, findings)
     notify = told.sinks(model.notify or ())
@@ -210,6 +180,74 @@ def plan(
         tuple(jobs),
         tuple(sorted({*maker.used, *told.used})),
     )
+
+
+@record
+class _Merged:
+    """A file with its parameters filled in and its layers merged: what it says, before its jobs are made of that."""
+
+    model: WorkflowModel
+    broken: frozenset[Path]  # what was left out of the model
+    values: dict[str, Value]  # of the parameters
+    secrets: Mapping[str, SecretModel]
+    drafts: Drafts
+    jobs: list[Draft]  # those that are to run, in the order of the file
+
+
+def _merged(
+    document: Document,
+    params: Mapping[str, str],
+    run_id: str,
+    only: tuple[str, ...],
+    registry: Lookup,
+    house: House | None,
+    findings: Findings,
+) -> _Merged:
+    """Raises WorkflowInvalid where nothing of the file can be judged further."""
+    values, checked = _filled(document, params, run_id, findings, house)
+    model = checked.model
+    if model is None:
+        raise WorkflowInvalid(in_order(findings.problems))
+    secrets: Mapping[str, SecretModel] = model.secrets or {}
+    if house is not None:
+        judge_guest(model, house, findings)
+        secrets = house.secrets
+    drafts = draft(checked, findings, document.name, registry, secrets)
+    keep = kept(drafts.main, only, drafts.final, findings) if only else set(drafts.main)
+    jobs = [*(job for job in drafts.main.values() if job.key in keep), *drafts.final.values()]
+    if model.schedule is not None and model.start is not None:
+        findings.problem(
+            ("start",), "a workflow with a schedule starts by that; give one of schedule and start", at_key=True
+        )
+    return _Merged(model, checked.broken, values, secrets, drafts, jobs)
+
+
+def _places(
+    document: Document,
+    merged: _Merged,
+    available: tuple[Environment, ...],
+    queues: tuple[Queue, ...],
+    host: Resources | None,
+    house: House | None,
+    findings: Findings,
+) -> tuple[Places, bool]:
+    """Where the jobs may run; and whether that is sure enough to hold jobs against it."""
+    written = (merged.model.environments or {}, merged.model.queues or {})
+    before = len(findings.problems)
+    judge_places(*written, _names(document, available), findings)
+    sure = len(findings.problems) == before and not any(path[:1] in _PLACES for path in merged.broken)
+    guest = house is not None and not house.environments
+    own = ({}, {}) if guest else written
+    return Places.of(*own, available, queues, host), sure
+
+
+def _known_tokens(
+    merged: _Merged, shared: Callable[[], Iterable[Token]], own: dict[str, Token]
+) -> dict[str, Token] | None:
+    """None: the file's own cannot be read, so that no name is wrong for certain."""
+    needed = shared() if any(needs_tokens(job.layer) for job in merged.jobs) else ()
+    sure = not any(path[:1] == ("tokens",) for path in merged.broken)
+    return {token.name: token for token in needed} | own if sure else None
 
 
 def _schedule(model: WorkflowModel) -> Schedule | None:
