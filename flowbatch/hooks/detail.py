@@ -10,12 +10,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from pydantic_core import to_json
-
 from flowbatch.hooks.escaping import plain
 from flowbatch.model.events import EventKind, EventRow, JobFacts, LoggedEvent, kind_of
 from flowbatch.model.jobspec import Action, JobSpec, title_of
-from flowbatch.model.record import record
 from flowbatch.model.status import RunStatus, Status
 
 VERSION: Final = 1  # of the bodies; a change of theirs is a new one
@@ -65,40 +62,13 @@ def set_where_known(found: Json, **values: object) -> Json:
     return found
 
 
-@record
-class Pinned:
-    """What never changes of a job, and the JSON of it: what an event adds stands behind it, or in the two places left open."""
-
-    detail: Json
-    before: bytes  # `{"jobName":…,"container":`
-    container: bytes
-    between: bytes  # `,"propagateTags":…,"tags":{"resourceArn":`
-    tags: bytes  # behind that value: the tags and the end of theirs
-    behind: bytes  # `,"platformCapabilities":…,`
-
-    @classmethod
-    def of(cls, job: JobFacts) -> Pinned:
-        detail = pinned_detail(job)
-        names = list(detail)
-        container, tags = names.index("container"), names.index("tags")
-        before, between, behind = (
-            to_json({name: detail[name] for name in some})[:-1]
-            for some in (names[:container], names[container + 1 : tags], names[tags + 1 :])
-        )
-        own = to_json(detail["tags"])
-        return cls(
-            detail, before + b',"container":', to_json(detail["container"]), b"," + between[1:] + b',"tags":{"resourceArn":',
-            b"," + own[1:] if detail["tags"] else b"}", b"," + behind[1:] + b",",
-        )  # fmt: skip
-
-
 class Details:
     """Keeps what never changes of a job: thousands of events of one array share it."""
 
     KEPT: Final = 256
 
     def __init__(self) -> None:
-        self._pinned: dict[str, Pinned] = {}
+        self._pinned: dict[str, Json] = {}
 
     def of(self, event: LoggedEvent) -> Json:
         row = event.row
@@ -110,28 +80,18 @@ class Details:
             status = Status(row.status).name
             return set_where_known({"status": status}, statusReason=reason_text(row.status_reason), index=row.idx)
         pinned, more, end = self._pinned_of(event.job), changing(event.job, row), ended(row)
-        found = pinned.detail | more
+        found = pinned | more
         if end:
-            found["container"] = {**pinned.detail["container"], **end}
-        found["tags"] = {"resourceArn": more["jobArn"], **pinned.detail["tags"]}
+            found["container"] = {**pinned["container"], **end}
+        found["tags"] = {"resourceArn": more["jobArn"], **pinned["tags"]}
         return found
 
-    def encoded(self, event: LoggedEvent) -> bytes:
-        """The JSON of `of`, to the byte, and quicker."""
-        job = event.job
-        if job is None or "resourceArn" in dict(job.spec.tags):
-            return to_json(self.of(event))
-        pinned, more, end = self._pinned_of(job), changing(job, event.row), ended(event.row)
-        container = pinned.container if not end else pinned.container[:-1] + b"," + to_json(end)[1:]
-        arn_ = to_json(more["jobArn"])
-        return b"".join((pinned.before, container, pinned.between, arn_, pinned.tags, pinned.behind, to_json(more)[1:]))
-
-    def _pinned_of(self, job: JobFacts) -> Pinned:
+    def _pinned_of(self, job: JobFacts) -> Json:
         found = self._pinned.get(job.id)
         if found is None:
             if len(self._pinned) >= self.KEPT:
                 del self._pinned[next(iter(self._pinned))]
-            found = self._pinned[job.id] = Pinned.of(job)
+            found = self._pinned[job.id] = pinned_detail(job)
         return found
 
 

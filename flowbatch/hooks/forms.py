@@ -13,6 +13,7 @@ from pydantic_core import to_json
 from flowbatch.hooks import escaping
 from flowbatch.hooks.detail import BODY_BYTES, VERSION, Details, Json, job_id, resources, shortened
 from flowbatch.hooks.identity import batch_id, digest_id, event_id
+from flowbatch.hooks.moulds import Moulds
 from flowbatch.hooks.words import AMBER, GREEN, RED, Tally, Words, subject, where, words_of
 from flowbatch.model.events import EventKind, EventRow, LoggedEvent, SinkChange, kind_of
 from flowbatch.model.ids import Millis
@@ -56,13 +57,15 @@ class Forms:
         self.form = form
         self._key = key
         self._details = Details()
+        self._moulds = Moulds(self._encoded, self._spelled)
+        self._pages = form.pager
 
     def id_of(self, event: LoggedEvent) -> str:
         return event_id(self.instance, event.seq, event.row.at)
 
     def speaks(self, event: LoggedEvent) -> bool:
         """Whether the form has anything to say to it."""
-        return not self.form.pager or kind_of(event.row).partition(".")[2] in PAGED
+        return not self._pages or kind_of(event.row).partition(".")[2] in PAGED
 
     def message(self, event: LoggedEvent) -> Message | None:
         """None where the form has nothing to say to such an event: a pager to one that neither fails nor succeeds."""
@@ -112,23 +115,29 @@ class Forms:
 
     def encoded(self, event: LoggedEvent) -> bytes:
         """The body of eventbridge and cloudevents, at most BODY_BYTES long."""
-        row = event.row
+        return self._moulds.body(event)
+
+    def _encoded(self, event: LoggedEvent) -> bytes:
+        row, detail = event.row, self._details.of(event)
         what = DETAIL_TYPES.get(row.kind, "Batch Job State Change")
-        around = to_json(
-            self._enveloped(
-                self.id_of(event), kind_of(row), what, resources(event), event.seq, row.at, None, subject(event)
+
+        def body(detail: Json) -> bytes:
+            return to_json(
+                self._enveloped(
+                    self.id_of(event), kind_of(row), what, resources(event), event.seq, row.at, detail, subject(event)
+                )
             )
-        )
-        detail = self._details.encoded(event)
-        size = len(around) - len(b"null") + len(detail)
-        if size > BODY_BYTES:
-            detail = to_json(shortened(self._details.of(event), size))
-        # No string has these bytes in it: JSON puts a backslash before its quotes.
-        place = b'"data":' if self.form is Form.CLOUDEVENTS else b'"detail":'
-        return around.replace(place + b"null", place + detail, 1)
+
+        made = body(detail)
+        return made if len(made) <= BODY_BYTES else body(shortened(detail, len(made)))
+
+    def _spelled(self, seq: int, at: Millis) -> tuple[object, ...]:
+        """An event's id, time and number as its body has them."""
+        cloud = self.form is Form.CLOUDEVENTS
+        return event_id(self.instance, seq, at), moment(at, milliseconds=cloud), f"{seq:020d}" if cloud else seq
 
     def _enveloped(
-        self, identity: str, kind: str, what: str, arns: list[str], seq: int, at: int, detail: Json | None, about: str
+        self, identity: str, kind: str, what: str, arns: list[str], seq: int, at: int, detail: Json, about: str
     ) -> Json:
         if self.form is Form.CLOUDEVENTS:
             return {

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowbatch.hooks.detail import BODY_BYTES, Details
+from flowbatch.hooks.detail import BODY_BYTES
 from flowbatch.hooks.event_schema import event_schema
 from flowbatch.hooks.forms import FIRING_MS, Forms
 from flowbatch.hooks.identity import batch_id, digest_id, event_id, seq_of
 from flowbatch.hooks.words import GROUPS_MAX, Tally
-from flowbatch.model.events import EventKind, LoggedEvent
+from flowbatch.model.events import LoggedEvent
 from flowbatch.model.notify import Form
 from flowbatch.model.secret import SecretSource
 from flowbatch.model.status import RunStatus, Status
@@ -47,22 +47,6 @@ def test_the_schema_is_not_stale() -> None:
 @pytest.mark.parametrize("event", EVENTS, ids=str)
 def test_bodies_satisfy_the_schema(form: Form, event: LoggedEvent) -> None:
     VALIDATOR.validate(body(form, event))
-
-
-@pytest.mark.parametrize("form", [Form.EVENTBRIDGE, Form.CLOUDEVENTS])
-@pytest.mark.parametrize("tags", [(), (("team", 'a"b'),), (("resourceArn", "x"), ("a", "b"))], ids=str)
-@pytest.mark.parametrize(
-    "ended", [{}, {"exit_code": 0}, {"exit_code": 1, "reason": '"detail":null,"data":null'}], ids=str
-)
-def test_what_is_put_together_of_pieces_is_the_whole(form: Form, tags: Any, ended: dict[str, Any]) -> None:
-    forms, job = Forms(INSTANCE, form), told.spec('r"detail":null', size=3, tags=tags, timeout_ms=5000)
-    for status in Status:
-        for kind, idx in ((EventKind.JOB, None), (EventKind.CHILD, 2), (EventKind.NODE, 1), (EventKind.QUEUE, None)):
-            event = told.event(kind, status, job=job, idx=idx, attempt=1, status_reason="x", **ended)
-            envelope = json.loads(forms.encoded(event))
-            detail = envelope["data" if form is Form.CLOUDEVENTS else "detail"]
-            whole = Details().of(event)
-            assert (detail, list(detail)) == (whole, list(whole))
 
 
 def test_the_schema_can_fail() -> None:
