@@ -6,12 +6,13 @@ import asyncio
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -196,14 +197,18 @@ async def drain(count: int) -> dict[str, float]:
                 lane.window.health.next_at = Millis(0)
                 lane.woken()
                 begun = time.perf_counter()
-                await until_told(app, "hook", count)
+                await until_idle(lane)
                 seconds = time.perf_counter() - begun
             peak = rss_mib() - before
-        with Outbox(Path(folder) / "state" / "flowbatch.db") as outbox:
+        path = Path(folder) / "state" / "flowbatch.db"
+        with Outbox(path) as outbox:
             [sink] = outbox.sinks()
+        with closing(sqlite3.connect(path)) as db:
+            (logged,) = db.execute("SELECT count(*) FROM event").fetchone()
+        assert logged >= count, logged
         return {
-            "per_s": count / seconds, "seconds": seconds, "grown_mib": grown, "peak_grown_mib": peak,
-            "delivered": float(sink.delivered),
+            "per_s": logged / seconds, "seconds": seconds, "grown_mib": grown, "peak_grown_mib": peak,
+            "delivered": float(sink.delivered), "logged": float(logged), "lag": float(sink.lag),
         }  # fmt: skip
 
 
