@@ -104,8 +104,10 @@ def sleepers(report: Report) -> None:
     report.add("1,000 containers asleep: engine CPU", "<= 2 %", f"{share:.2%}", share, held=share <= 0.02)
     was = f"{rss * 1.048576:.0f} MB, {found['sockets']:.0f} sockets"
     report.add("the same: RSS", "<= 120 MB", was, rss, held=rss * 1.048576 <= 120 and found["sockets"] <= 50)
-    seconds = module("container_sleepers", 200)["recovery_s"]
-    report.add("recovery with 200 running containers", "<= 2 s", f"{seconds:.2f} s", seconds, held=seconds <= 2)
+    found = module("container_sleepers", 200)
+    seconds = found["recovery_s"]
+    was = f"{seconds:.2f} s, {found['recovery_cpu_s']:.2f} s of CPU"
+    report.add("recovery with 200 running containers", "<= 2 s", was, seconds, held=seconds <= 2)
 
 
 def queues(report: Report) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.to_thread
+import pytest
 
 from flowbatch.backends.docker.api import Api
-from flowbatch.backends.docker.watching import LIST_EVERY_S
+from flowbatch.backends.docker.watching import INSPECT_EVERY_S, LIST_EVERY_S
 from flowbatch.model.ending import Evidence, Halt
 from flowbatch.model.stimuli import Exited, LaunchFailed, Started
 from tests.docker.engine import Raw
@@ -202,3 +204,40 @@ async def test_times_of_another_machine_come_out_as_ours(tmp_path: Path, raw: Ra
         started, ended = await world.facts.started(order.key), await world.facts.exited(order.key)
         heard = world.facts.clock.now()
         assert sent - 3_000 <= started.at <= ended.at <= heard + 3_000
+
+
+class Counting(Api):
+    def __init__(self, raw: Raw, *, near: bool) -> None:
+        super().__init__(f"unix://{raw.path}")
+        self.near = near
+        self.inspections = 0
+
+    def lives(self, container: str, pid: int) -> bool:
+        return self.near and super().lives(container, pid)
+
+    async def inspect(self, container: str) -> dict[str, Any]:
+        self.inspections += 1
+        return await super().inspect(container)
+
+
+@pytest.mark.parametrize("near", [True, False], ids=["its process is seen", "its process is not seen"])
+async def test_what_merely_runs_is_inspected_only_where_its_process_cannot_be_seen(
+    tmp_path: Path, raw: Raw, near: bool
+) -> None:
+    """After a minute without news; and what has ended is not seen among the processes."""
+    api = Counting(raw, near=near)
+    async with docker_world(tmp_path, raw, api=lambda: api) as world:
+        order = world.command(("sleep", "600"))
+        world.backend.launch([order])
+        await world.facts.started(order.key)
+        session, attempt = world.backend._session, world.backend._attempts[order.key]
+        assert session is not None
+        begun, attempt.looked_at = api.inspections, anyio.current_time() - INSPECT_EVERY_S
+        await session.rounds.once()
+        while anyio.current_time() - attempt.looked_at > INSPECT_EVERY_S / 2:
+            await anyio.lowlevel.checkpoint()
+        assert api.inspections - begun == (0 if near else 1)
+        assert not api.lives(attempt.id, os.getpid()), "another's process was taken for its own"
+        world.backend.stop(order.key, 0, Halt.TERMINATE)
+        await world.facts.exited(order.key)
+        assert not api.lives(attempt.id, attempt.pid)

@@ -13,7 +13,7 @@ import anyio.to_thread
 from flowbatch.backends.docker.api import Api
 from flowbatch.backends.docker.attempts import Attempt
 from flowbatch.backends.docker.health import Health
-from flowbatch.backends.docker.logs import PAUSE_MAX_S, READINGS, AttemptLog, keep_reading
+from flowbatch.backends.docker.logs import PAUSE_MAX_S, READINGS, AttemptLog, Readings
 from flowbatch.model.ending import Halt
 from flowbatch.model.ids import AttemptKey, Millis
 from flowbatch.tasklogs import is_cut
@@ -96,6 +96,8 @@ async def test_who_reads_along_does_not_wait_for_a_silent_one(world: DockerWorld
     attempt = world.backend._attempts[order.key]
     attempt.log.due = anyio.current_time() + PAUSE_MAX_S  # as after minutes of silence
     attempt.log.pause = PAUSE_MAX_S
+    assert world.backend._session is not None
+    world.backend._session.readings.put(attempt)
     exec_in(world, order, ["touch", "/tmp/go"])
     with anyio.fail_after(30):
         while not (Path(order.log).exists() and lines(order)):  # noqa: ASYNC240
@@ -118,20 +120,21 @@ async def test_the_few_are_read_often_and_the_many_share(tmp_path: Path) -> None
         asked.clear()
 
         async def main() -> None:
-            running = []
+            readings, running = Readings(), []
             for idx in range(count):
                 attempt = Attempt(AttemptKey(JOB, idx, 1), "", AttemptLog(str(tmp_path / f"{count}-{idx}"), CAP))
                 attempt.id, attempt.started_at = str(idx), Millis(1)
                 running.append(attempt)
+                readings.put(attempt)
             api = Silent()
             health = Health(api, LoopClock(), lambda: None)
             health._failures = 0
             with anyio.move_on_after(600):
                 async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(keep_reading, api, health, running)
+                    tasks.start_soon(readings.run, api, health)
                     while True:
                         if watched is not None:
-                            running[watched].log.watch()
+                            readings.watch(running[watched])
                         await anyio.sleep(2)
 
         play(main)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Final, TypeVar
 
@@ -22,7 +22,7 @@ from aiodocker.exceptions import DockerContextError, DockerError
 from flowbatch.backends.docker.endpoints import endpoint_of
 from flowbatch.backends.docker.ends import Boot
 from flowbatch.backends.docker.errors import EngineError, Kind, kind_of
-from flowbatch.backends.docker.host import boot_of, daemon_started_at
+from flowbatch.backends.docker.host import boot_of, daemon_started_at, lives
 from flowbatch.backends.docker.tunnel import Tunnel
 from flowbatch.errors import BackendUnavailable
 from flowbatch.model.ids import Millis
@@ -125,6 +125,10 @@ class Api:
     def daemon_started_at(self) -> Millis | None:
         return daemon_started_at(self.socket_path)
 
+    def lives(self, container: str, pid: int) -> bool:
+        """A look at this machine's processes, a hundredth of the work of an inspection. False where they do not say: ask the Engine."""
+        return self.socket_path is not None and pid > 0 and lives(container, pid)
+
     # --- calls
 
     async def ping(self) -> None:
@@ -162,9 +166,10 @@ class Api:
         answer = decoded(await self._send("GET", f"images/{image}/json"), dict)
         return [name for name in answer.get("RepoDigests") or () if "<none>" not in name]
 
-    async def containers(self, label: str) -> list[dict[str, Any]]:
-        """All that carry the label, ended ones too. The list may be stale, a hint at best (D25)."""
-        params = {"all": "1", "filters": json.dumps({"label": [label]})}
+    async def containers(self, label: str, states: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """All that carry the label, ended ones too, or those in one of these states. The list may be stale, a hint at best (D25)."""
+        filters = {"label": [label], "status": list(states)} if states else {"label": [label]}
+        params = {"all": "1", "filters": json.dumps(filters)}
         answer: list[dict[str, Any]] = decoded(await self._send("GET", "containers/json", params), list)
         return answer
 

@@ -25,6 +25,7 @@ class Attempt:
     started_at: Millis | None = None
     stop_signal: str = "SIGTERM"
     address: str = ""
+    pid: int = 0  # of its first process, as the Engine's machine counts
     image: str = ""  # the very one that its container was made from
     fact: LaunchFailed | Exited | None = None  # how it ended, as told
     told: bool = False  # that it has started
@@ -57,6 +58,7 @@ class Attempt:
         self.started_at = look.started_at
         self.stop_signal = look.stop_signal
         self.address = look.address
+        self.pid = look.pid
         self.looked_at = now
 
     def nudge(self) -> None:

@@ -171,8 +171,8 @@ class DockerBackend:
 
     def watch_log(self, key: AttemptKey) -> None:
         attempt = self._attempts.get(key)
-        if attempt is not None:
-            attempt.log.watch()
+        if attempt is not None and self._session is not None:
+            self._session.readings.watch(attempt)
 
     def hold_ups(self) -> list[tuple[str, str]]:
         """What more than one attempt may wait for: (what, how far that is), in words that follow "waits for"."""

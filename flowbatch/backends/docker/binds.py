@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
 
+from flowbatch.backends.docker.host import lives
 from flowbatch.model.container import Container
 from flowbatch.spec.policy import moved
 
@@ -82,12 +83,9 @@ def pin(container: Container) -> Pins:
 def swapped(pins: Pins, pid: int, container: str) -> str | None:
     """Which mount of the process is none of those that were pinned, in one sentence. None where all are, and where nobody here can see:
     it has ended, or is of another machine's numbers, as behind a virtual one's socket."""
-    if not pins.found or not pid:
+    if not pins.found or not lives(container, pid):
         return None
     try:
-        with open(f"/proc/{pid}/cgroup", encoding="utf-8") as file:
-            if container not in file.read():
-                return None
         mounted = Counter(mounts_of(pid))
     except OSError:
         return None

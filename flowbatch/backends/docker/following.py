@@ -40,6 +40,7 @@ class Follower:
         clock: Clock,
         boot: Boot,
         report: Callable[[Fact], None],
+        runs: Callable[[Attempt], None],
         gone: Callable[[Attempt], None],
     ) -> None:
         self._api = api
@@ -49,6 +50,7 @@ class Follower:
         self._clock = clock
         self._boot = boot
         self._report = report
+        self._runs = runs
         self._gone = gone
 
     async def attend(self, attempt: Attempt) -> None:
@@ -102,6 +104,7 @@ class Follower:
                 await self._kill_foul(attempt)
             elif attempt.started_at is not None:
                 attempt.told = True
+                self._runs(attempt)
                 self._report(Started(attempt.key, attempt.started_at, outcome.id, attempt.address, attempt.image))
         attempt.order = None
 

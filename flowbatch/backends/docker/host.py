@@ -1,4 +1,4 @@
-"""The machine that the Engine runs on, where it is this one: when it booted, and since when its daemon runs."""
+"""The machine that the Engine runs on, where it is this one: when it booted, since when its daemon runs, whether a container's process lives."""
 
 from __future__ import annotations
 
@@ -45,6 +45,16 @@ def daemon_started_at(socket_path: str | None) -> Millis | None:
         return Millis(boot_seconds() * 1000 + int(fields[19]) * 1000 // os.sysconf("SC_CLK_TCK"))
     except (OSError, ValueError, IndexError):
         return None
+
+
+def lives(container: str, pid: int) -> bool:
+    """Whether a container's first process, by its number there, is among this machine's: the container runs as long as that does. False
+    also where nobody here can know: the Engine runs on another machine, be it a virtual one, or we run in a container ourselves."""
+    try:
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8") as file:
+            return container in file.read()
+    except OSError:
+        return False
 
 
 def listener(socket_path: str) -> int:

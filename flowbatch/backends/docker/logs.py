@@ -7,6 +7,7 @@ Engine finds from the end of its file, and only where these are not all that is 
 
 from __future__ import annotations
 
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,8 +17,6 @@ from flowbatch.backends.docker.errors import EngineError, Kind
 from flowbatch.backends.docker.frames import Intake, KeptLog, Position, resume
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from flowbatch.backends.docker.api import Api
     from flowbatch.backends.docker.attempts import Attempt
     from flowbatch.backends.docker.health import Health
@@ -36,7 +35,7 @@ BEGINNING: Final = 4096
 class AttemptLog:
     """`position` is None until the file that an earlier engine may have left was looked at."""
 
-    __slots__ = ("due", "file", "lock", "pause", "position", "watched_until")
+    __slots__ = ("due", "file", "lock", "pause", "position", "turn", "watched_until")
 
     def __init__(self, path: str, cap_bytes: int) -> None:
         self.file = KeptLog(path, cap_bytes)
@@ -45,6 +44,12 @@ class AttemptLog:
         self.due = anyio.current_time() + ROUND_S
         self.pause = ROUND_S
         self.watched_until = 0.0
+        self.turn = 0
+
+    @property
+    def watched(self) -> bool:
+        """When it is due, as far as is known now."""
+        return self.watched_until >= self.due
 
     def watch(self) -> None:
         """Somebody reads along: what its task says should be there soon, however silent it was."""
@@ -127,22 +132,51 @@ def _params(position: Position) -> dict[str, str]:
     return params
 
 
-async def keep_reading(api: Api, health: Health, running: Iterable[Attempt]) -> None:
-    """For ever: some readings a round, of what is due; silence makes the pauses longer. `running` is asked anew each round."""
-    while True:
-        await anyio.sleep(ROUND_S)
-        await health.settled()
-        now = anyio.current_time()
-        every = list(running)
-        pause_max = min(PAUSE_MAX_S, max(PAUSE_MIN_S, len(every) / READINGS))
-        due = sorted((each for each in every if each.log.due <= now), key=_first)[:READINGS]
-        for attempt in due:
-            await _read_one(api, attempt, pause_max)
+class Readings:
+    """Whose log is read next: first those that somebody reads along, then the others, each by when it is due. An attempt stands in line
+    once, where it was put last; one that has ended leaves when its turn comes. So a round costs the same however many run."""
 
+    def __init__(self) -> None:
+        self._watched: list[tuple[float, int, Attempt]] = []  # heaps
+        self._others: list[tuple[float, int, Attempt]] = []
+        self._turns = 0
 
-def _first(attempt: Attempt) -> tuple[bool, float]:
-    """What is read along, then what waits longest."""
-    return attempt.log.watched_until < attempt.log.due, attempt.log.due
+    def put(self, attempt: Attempt) -> None:
+        log, self._turns = attempt.log, self._turns + 1
+        log.turn = self._turns
+        heappush(self._watched if log.watched else self._others, (log.due, log.turn, attempt))
+
+    def watch(self, attempt: Attempt) -> None:
+        before = attempt.log.watched
+        attempt.log.watch()
+        if attempt.running and attempt.log.watched and not before:
+            self.put(attempt)
+
+    def take(self, now: float) -> Attempt | None:
+        for line in (self._watched, self._others):
+            while line and line[0][0] <= now:
+                _, turn, attempt = heappop(line)
+                if attempt.running and attempt.log.turn == turn:
+                    return attempt
+        return None
+
+    @property
+    def pause_max(self) -> float:
+        """Of a silent one: no longer than until all have had their turn, nor than anybody would wait."""
+        return min(PAUSE_MAX_S, max(PAUSE_MIN_S, (len(self._watched) + len(self._others)) / READINGS))
+
+    async def run(self, api: Api, health: Health) -> None:
+        """For ever: some readings a round, of what is due; silence makes the pauses longer."""
+        while True:
+            await anyio.sleep(ROUND_S)
+            await health.settled()
+            now = anyio.current_time()
+            for _ in range(READINGS):
+                attempt = self.take(now)
+                if attempt is None:
+                    break
+                await _read_one(api, attempt, self.pause_max)
+                self.put(attempt)
 
 
 async def _read_one(api: Api, attempt: Attempt, pause_max: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -19,7 +19,7 @@ from flowbatch.backends.docker.errors import EngineError, Kind
 from flowbatch.backends.docker.following import Follower
 from flowbatch.backends.docker.health import Health
 from flowbatch.backends.docker.launching import Launcher
-from flowbatch.backends.docker.logs import keep_reading
+from flowbatch.backends.docker.logs import Readings
 from flowbatch.backends.docker.networks import Networks
 from flowbatch.backends.docker.pulls import Puller, Tell
 from flowbatch.backends.docker.watching import Events, Rounds, listed_key
@@ -37,16 +37,6 @@ async def opened(api: Api) -> AsyncIterator[Api]:
         yield api
     finally:
         await api.close()
-
-
-class Running:
-    """The attempts that run, asked anew each time."""
-
-    def __init__(self, attempts: dict[AttemptKey, Attempt]) -> None:
-        self._attempts = attempts
-
-    def __iter__(self) -> Iterator[Attempt]:
-        return (attempt for attempt in list(self._attempts.values()) if attempt.running)
 
 
 class Session:
@@ -68,6 +58,7 @@ class Session:
         self.instance = instance
         self.health = Health(api, clock, self._returned)
         self.events = Events(api, self.health, clock, instance, attempts, attend)
+        self.readings = Readings()
         self.rounds = Rounds(api, self.health, instance, attempts, attend)
         self._clock = clock
         self._attend = attend
@@ -83,13 +74,15 @@ class Session:
         self.networks = Networks(api, instance)
         puller = Puller(api, self.health, self.disk, tasks, tell_pull)
         launcher = Launcher(api, self.health, self.disk, puller, self.networks, instance, self._boot)
-        self.follower = Follower(api, self.health, launcher, Digests(api), clock, self._boot, report, self._gone)
+        self.follower = Follower(
+            api, self.health, launcher, Digests(api), clock, self._boot, report, self.readings.put, self._gone
+        )
 
     def start(self) -> None:
         self._tasks.start_soon(self.health.run, name="docker: health")
         self._tasks.start_soon(self.events.run, name="docker: events")
         self._tasks.start_soon(self.rounds.run, name="docker: rounds")
-        self._tasks.start_soon(keep_reading, self.api, self.health, Running(self._attempts), name="docker: logs")
+        self._tasks.start_soon(self.readings.run, self.api, self.health, name="docker: logs")
 
     def _returned(self) -> None:
         if self._met:
@@ -152,6 +145,7 @@ class Session:
         attempt.image = image
         attempt.told = True
         if not look.over:
+            self.readings.put(attempt)
             if attempt.grace_ms is not None:
                 self._attend(attempt)
             return

@@ -1,7 +1,8 @@
 """Events as hints, lists and inspections as the truth: each only says which attempts are to be looked at.
 
-The stream of events ends, stands still and forgets (D21 to D23); the list may be stale for ever on a full disk (D25). So a list
-every ten seconds, and each that runs inspected about every minute, whatever it says.
+The stream of events ends, stands still and forgets (D21 to D23); the list may be stale for ever on a full disk (D25). So a list of
+what does not run every ten seconds, and about every minute, whatever that says, a look at each that should: at its process where this
+machine shows it, else by an inspection. A thousand that merely sleep cost neither long lists nor inspections.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ INSPECTIONS: Final = 200  # a round at most: a thousand are seen to in 50 s
 PAUSE_FIRST_S: Final = 0.1
 PAUSE_LAST_S: Final = 5.0
 SEEN_MAX: Final = 512  # events remembered around a reconnect; the Engine keeps 256
-ALIVE: Final = ("running", "paused", "restarting")
+OVER: Final = ("created", "removing", "exited", "dead")
 
 Attempts = Mapping[AttemptKey, Attempt]
 Attend = Callable[[Attempt], None]
@@ -130,7 +131,7 @@ def look_at(attempt: Attempt, attend: Attend) -> None:
 
 
 class Rounds:
-    """The list every ten seconds, and at once after the daemon came back."""
+    """The list every ten seconds, and a look at everything at once after the daemon came back."""
 
     def __init__(self, api: Api, health: Health, instance: str, attempts: Attempts, attend: Attend) -> None:
         self._api = api
@@ -163,9 +164,7 @@ class Rounds:
     async def once(self) -> None:
         asked = anyio.current_time()
         every, self._all = self._all, False
-        listed = {
-            item["Id"]: item["State"] for item in await self._api.containers(f"{names.INSTANCE}={self._instance}")
-        }
+        over = {item["Id"] for item in await self._api.containers(f"{names.INSTANCE}={self._instance}", OVER)}
         stale = []
         for attempt in list(self._attempts.values()):
             if attempt.later:
@@ -173,13 +172,16 @@ class Rounds:
                 self._attend(attempt)
             if not attempt.running or attempt.looked_at > asked:
                 continue
-            if every or listed.get(attempt.id) not in ALIVE:
+            if every or attempt.id in over:
                 look_at(attempt, self._attend)
             elif attempt.looked_at < asked - INSPECT_EVERY_S + LIST_EVERY_S:
                 stale.append(attempt)
         stale.sort(key=lambda attempt: attempt.looked_at)
         for attempt in stale[:INSPECTIONS]:
-            look_at(attempt, self._attend)
+            if self._api.lives(attempt.id, attempt.pid):
+                attempt.looked_at = asked
+            else:
+                look_at(attempt, self._attend)
 
 
 def listed_key(instance: str, item: Mapping[str, Any]) -> AttemptKey | None:

@@ -50,6 +50,7 @@ class Box:
     started: float | None = None
     finished: float | None = None
     starts: int = 0
+    pid: int = 0
     ended_by: str = ""  # itself | us | daemon | host
     removing_until: float | None = None
     said: list[tuple[float, str]] = field(default_factory=list)
@@ -70,6 +71,7 @@ class FakeEngine:
         self.live_restore = False
         self.full = False
         self.stale = False  # its list shows what was, for ever (D25)
+        self.near = True  # its machine's processes can be looked at
         self.boot = 1
         self.booted = clock()
         self.started_at = clock()
@@ -77,6 +79,7 @@ class FakeEngine:
         self.events: list[dict[str, Any]] = []
         self.listeners: list[Callable[[dict[str, Any]], None]] = []
         self.count = 0
+        self.pids = 0
         self.forced = 0
         self.slow_removals = 0.4
 
@@ -94,7 +97,7 @@ class FakeEngine:
             case ("GET", "volumes", _):
                 return {"Volumes": []}
             case ("GET", "containers", "") if name == "json":
-                return [self.listed(box) for box in self.boxes.values()]
+                return self.listed_in(json.loads(params["filters"]).get("status"))
             case ("POST", "containers", "") if name == "create":
                 return self.create(params["name"], json.loads(data or "{}"))
             case ("GET", "containers", "json"):
@@ -117,6 +120,14 @@ class FakeEngine:
         state = box.shown if self.stale else box.status
         return {"Id": box.id, "Names": [f"/{box.name}"], "Labels": box.labels, "State": state}
 
+    def listed_in(self, states: list[str] | None) -> list[dict[str, Any]]:
+        every = [self.listed(box) for box in self.boxes.values()]
+        return [item for item in every if states is None or item["State"] in states]
+
+    def lives(self, container: str, pid: int) -> bool:
+        box = self.boxes.get(container)
+        return self.near and box is not None and box.status == "running" and box.pid == pid
+
     def inspected(self, box: Box) -> dict[str, Any]:
         return {
             "Id": box.id,
@@ -128,6 +139,7 @@ class FakeEngine:
                 "Error": box.error,
                 "StartedAt": stamp(box.started),
                 "FinishedAt": stamp(box.finished),
+                "Pid": box.pid if box.status == "running" else 0,
             },
             "Config": {"Labels": box.labels},
         }
@@ -157,6 +169,8 @@ class FakeEngine:
             box.code, box.error = box.script.start_error, "exec failed: no such file or directory"
             raise Refusal(400, box.error)
         box.starts += 1  # also one that had ended (D09)
+        self.pids += 1
+        box.pid = self.pids
         now = self.clock()
         box.status = box.shown = "running"
         box.started, box.finished = now, None

@@ -40,6 +40,9 @@ BUGS = {
     "what holds our name is ours": (7_007, Bug(Launcher._adopt, "!= attempt.key", "== 0")),
     "events alone tell of an end": (7_009, Bug(Rounds.once, "look_at(attempt, self._attend)", "pass")),
     "the list is believed": (7_101, Bug(Rounds.once, "for attempt in stale[:INSPECTIONS]:", "for attempt in ():")),
+    "a process is taken to live": (7_036, Bug(
+        Rounds.once, "if self._api.lives(attempt.id, attempt.pid):", "if attempt.pid:",
+    )),
     "a kill is a kill, whoever did it": (7_010, Bug(ends.evidence, "not stopped and code in KILLS", "False")),
     "the machine's restart is not seen": (7_013, Bug(ends.evidence, "marked != boot.id", "False")),
     "what was created and not started is adopted as running": (7_040, Bug(

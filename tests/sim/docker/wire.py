@@ -237,5 +237,8 @@ class WireApi(Api):
         engine = self._wire.engine
         return Boot(f"boot-{engine.boot}", Millis(int(engine.booted * 1000)))
 
+    def lives(self, container: str, pid: int) -> bool:
+        return self._wire.engine.lives(container, pid)
+
     def daemon_started_at(self) -> Millis | None:
         return Millis(int(self._wire.engine.started_at * 1000))

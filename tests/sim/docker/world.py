@@ -76,6 +76,7 @@ class World:
         self.ends_at = anyio.current_time() + PATIENCE_S
         self.engine = FakeEngine(self.rng, anyio.current_time, self._at)
         self.engine.live_restore = self.rng.random() < 0.4
+        self.engine.near = self.seed % 2 == 0
         self.rough = self.rng.choice((0.0, 0.02, 0.1, 0.25))
         self.wire = Wire(self.engine, self.rng, self.rough)
         self.instance = instance_of(self.folder / "docker")
