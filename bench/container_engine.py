@@ -20,6 +20,7 @@ from tests.docker.engine import Raw, ensure_engine
 MEMORY = Path("/dev/shm")
 CGROUPS = Path("/sys/fs/cgroup")
 GONE_S = 30.0
+BRIDGE = ("--bridge=", "--ip-forward=false", "--ip-masq=false")  # containers get a network as they usually have
 
 
 @contextmanager
@@ -29,7 +30,7 @@ def an_engine() -> Iterator[Raw]:
         yield ensure_engine()
         return
     with TemporaryDirectory(prefix="fbd-", dir=MEMORY) as folder:
-        daemon = Daemon(Path(folder))
+        daemon = Daemon(Path(folder), *BRIDGE)
         before = os.environ.get("DOCKER_HOST")
         try:
             daemon.begin()

@@ -1,6 +1,6 @@
 """COUNT no-op containers as an array, WIDE at a time, durable; and the raw Engine API with the same options. Prints JSON.
 
-`raw COUNT WIDE`: create, start, wait, remove over plain HTTP by WIDE threads, without anything of flowbatch but the body.
+`raw SOCKET COUNT WIDE`: create, start, wait, remove over plain HTTP by WIDE threads, without anything of flowbatch but the body.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from flowbatch.model.status import RunStatus
 from flowbatch.model.stimuli import SubmitRun
 from flowbatch.ports import LaunchOrder
 from flowbatch.settings import Settings
-from tests.docker.engine import IMAGE, Connection, ensure_engine
+from tests.docker.engine import IMAGE, Connection
 
 CONTAINER = Container(IMAGE)
 ONE = Resources(1000)
@@ -64,7 +64,7 @@ async def measure(count: int, wide: int) -> dict[str, float]:
     return {"per_s": count / seconds, "cpu_share": cpu / seconds, "cpu_ms_each": cpu * 1000 / count}
 
 
-def raw(count: int, wide: int) -> dict[str, float]:
+def raw(path: str, count: int, wide: int) -> dict[str, float]:
     order = LaunchOrder(
         AttemptKey(JobId("raw"), 0, 1), ("true",), {}, "/", ONE, "", 64 << 20, None, 0, container=CONTAINER
     )
@@ -73,7 +73,7 @@ def raw(count: int, wide: int) -> dict[str, float]:
     lock = threading.Lock()
 
     def work() -> None:
-        connection = Connection("/var/run/docker.sock")
+        connection = Connection(path)
 
         def call(method: str, path: str, data: bytes | None = None) -> bytes:
             connection.request(method, path, data, {"Content-Type": "application/json"})
@@ -102,8 +102,7 @@ def raw(count: int, wide: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    ensure_engine()
     if sys.argv[1] == "raw":
-        print(json.dumps(raw(int(sys.argv[2]), int(sys.argv[3]))))
+        print(json.dumps(raw(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))))
     else:
         print(json.dumps(anyio.run(measure, int(sys.argv[1]), int(sys.argv[2]))))
