@@ -99,11 +99,12 @@ def print_refusals(found: list[Found]) -> None:
     rows = []
     for each in found:
         name = name_of(each["sink"])
+        what = f"{each['from']}..{each['seq']}" if "from" in each and "seq" in each else str(each.get("seq"))
         if each["state"] == "parked":
             again = f"again at {time_text(each['next_at'])}" if each["next_at"] else "waits"
-            rows.append([name, str(each["seq"]), again, str(each["tries"]), one_line(each["error"])])
+            rows.append([name, what, again, str(each["tries"]), one_line(each["error"])])
         elif each["state"] == "dead":
-            rows.append([name, str(each["seq"]), "given up", str(each["tries"]), one_line(each["error"])])
+            rows.append([name, what, "given up", str(each["tries"]), one_line(each["error"])])
         else:
             rows.append([name, f"{each['from']}..{each['to']}", "gone", "-", "collected before it was delivered"])
     click.echo()

@@ -55,6 +55,8 @@ def redeliver(
             count = high - low + 1
     if dead and not count:
         click.echo(f"Nothing was given up for {view.name}.", err=True)
+    noun = "digest" if dead and view.notify.digest_ms is not None else "event"
+    told = f"{count:,} {noun}{'' if count == 1 else 's'}"
     held = place.folder.holder() is not None
     left = place.ask(verb, **arguments) and None if held else anyio.run(deliver_here, place, verb, arguments)
     if as_json:
@@ -62,13 +64,11 @@ def redeliver(
             {"sink": view.key, "events": count, "delivered_by": "engine" if held else "this command", "owed": left or 0}
         )
     elif held:
-        click.echo(
-            f"The running engine delivers {count:,} event{'' if count == 1 else 's'} to {view.name}; see `flowbatch deliveries`."
-        )
+        click.echo(f"The running engine delivers {told} to {view.name}; see `flowbatch deliveries`.")
     elif left:
         click.echo(f"Still owed to {view.name}: {left:,}. The next engine on this folder delivers them.", err=True)
     else:
-        click.echo(f"Done: what {view.name} wants of {count:,} event{'' if count == 1 else 's'} was delivered.")
+        click.echo(f"Done: what {view.name} wants of {told} was delivered.")
     return 0
 
 

@@ -30,6 +30,7 @@ class Closed:
     at: Millis  # of its last event
     tally: Tally
     tries: int = 0
+    send_at: Millis = START  # after a refusal
 
 
 @dataclass(slots=True)
@@ -51,8 +52,10 @@ class DigestWindow:
     flushed: bool = False  # close what is open now: nobody waits for the end of its time
     closed: Closed | None = None
     stored: bool = False  # the closed one is on disk
-    flying: bool = False
-    send_at: Millis = START  # of the closed one, after a refusal
+    revived: list[Closed] = field(
+        default_factory=list
+    )  # given up once and wanted again: parked, and sent beside what is new
+    flying: Closed | None = None
 
     draft: Draft = field(init=False)
     writing: Closed | None = None
@@ -70,6 +73,14 @@ class DigestWindow:
         if closed.tally.events:
             self.closed, self.stored = closed, True
         else:
+            self.draft.lost(closed.first, closed.last, now)
+
+    def revive(self, closed: Closed, now: Millis) -> None:
+        """One that had been given up, counted again, in order."""
+        if closed.tally.events:
+            self.revived.append(closed)
+        else:
+            self.draft.unpark.append(closed.last)
             self.draft.lost(closed.first, closed.last, now)
 
     def woken(self) -> None:
@@ -109,11 +120,11 @@ class DigestWindow:
             self.draft.changed(now, urgent=self.finished())
 
     def answered(self, closed: Closed, answer: Answer, now: Millis, draw: float) -> None:
-        self.flying = False
+        self.flying = None
         if answer.outcome is Outcome.DELIVERED:
             self.health.succeeded(now)
             self.draft.acks.append(Ack(closed.last, closed.tries + 1, answer.status, answer.latency_ms, now))
-            self._settled(now)
+            self._settled(closed, now)
             return
         self.draft.failures += 1
         closed.tries += 1
@@ -122,10 +133,10 @@ class DigestWindow:
         elif answer.outcome is Outcome.MESSAGE:
             wait_ms = message_wait_ms(closed.tries, draw)
             if wait_ms is None:
-                self.draft.dead.append(Dead(closed.last, closed.tries, now, answer.error))
-                self._settled(now)
+                self.draft.dead.append(Dead(closed.last, closed.tries, now, answer.error, closed.first))
+                self._settled(closed, now)
             else:
-                self.send_at = Millis(now + wait_ms)
+                closed.send_at = Millis(now + wait_ms)
         else:
             before = self.health.since
             self.health.failed(now, answer, draw)
@@ -134,9 +145,13 @@ class DigestWindow:
             if self.health.hopeless(now):
                 self._disable(f"it has failed for days: {answer.error}", now)
 
-    def _settled(self, now: Millis) -> None:
-        self.closed, self.stored = None, False
-        self.more = True
+    def _settled(self, closed: Closed, now: Millis) -> None:
+        if closed is self.closed:
+            self.closed, self.stored = None, False
+            self.more = True
+        else:
+            self.revived.remove(closed)
+            self.draft.unpark.append(closed.last)
         self.draft.changed(now, urgent=True)
 
     def _disable(self, why: str, now: Millis) -> None:
@@ -156,12 +171,19 @@ class DigestWindow:
             self.draft.changed(now, urgent=True)
 
     def due(self, now: Millis) -> list[Closed]:
-        if self.closed is None or not self.stored or self.flying or self.disabled is not None:
+        if self.health.since is not None and now < self.health.next_at:
             return []
-        if now < self.send_at or (self.health.since is not None and now < self.health.next_at):
+        found = next((each for each in self._sendable() if now >= each.send_at), None)
+        if found is None:
             return []
-        self.flying = True
-        return [self.closed]
+        self.flying = found
+        return [found]
+
+    def _sendable(self) -> list[Closed]:
+        """None while one is on its way: one at a time."""
+        if self.flying is not None or self.disabled is not None:
+            return []
+        return [*([self.closed] if self.closed is not None and self.stored else []), *self.revived]
 
     def settled_to(self) -> int:
         if self.closed is not None:
@@ -169,10 +191,10 @@ class DigestWindow:
         return self.begun_after if self.tally.events else self.read_to
 
     def finished(self) -> bool:
-        return self.over_at is not None and self.settled_to() >= self.over_at
+        return self.over_at is not None and self.settled_to() >= self.over_at and not self.revived
 
     def idle(self) -> bool:
-        return not (self.more or self.tally.events or self.closed)
+        return not (self.more or self.tally.events or self.closed or self.revived)
 
     def progress(self, now: Millis, *, at_once: bool = False) -> SinkProgress | None:
         self._close_due(now)
@@ -190,15 +212,15 @@ class DigestWindow:
         settled = self.draft.since is None
         if self.over_at is not None and self.finished() and settled and not closed and self.until is None:
             self.over_at, self.more = None, True
-        return closed or (self.disabled is not None and settled and not self.flying)
+        return closed or (self.disabled is not None and settled and self.flying is None)
 
     def next_at(self) -> Millis | None:
         times = [self.draft.next_at()]
-        if self.closed is not None and self.stored and not self.flying and self.disabled is None:
-            times.append(max(self.send_at, self.health.next_at if self.health.since is not None else START))
-        elif self.closed is None and self.opened_at is not None and not self.draft.writing:
+        not_before = self.health.next_at if self.health.since is not None else START
+        times += [max(each.send_at, not_before) for each in self._sendable()]
+        if self.closed is None and self.opened_at is not None and not self.draft.writing:
             times.append(Millis(self.opened_at + self.span_ms))
         return min((time for time in times if time is not None), default=None)
 
     def owed(self) -> int:
-        return 1 if self.closed is not None or self.tally.events else 0
+        return len(self.revived) + (1 if self.closed is not None or self.tally.events else 0)

@@ -267,13 +267,17 @@ class Lane:
         return self._again
 
     async def _restore(self) -> None:
-        """What an earlier life had parked, and the digest that was on its way."""
+        """What an earlier life had parked, and the digest that was on its way; digests that are wanted again."""
         window = self.window
         if isinstance(window, Window):
             window.restore(await self._dispatcher.events.parked(self.key), self._clock.now())
-        elif self._stored.digest is not None:
+            return
+        if self._stored.digest is not None:
             first, last = self._stored.digest
             window.restore(await self._closed_again(first, last), self._clock.now())
+        for row, _ in await self._dispatcher.events.parked(self.key):
+            first = row.seq if row.first is None else row.first  # None: of a sink that got no digests then
+            window.revive(await self._closed_again(first, row.seq), self._clock.now())
 
     async def _closed_again(self, first: int, last: int) -> Closed:
         tally, after = Tally(), first - 1

@@ -65,7 +65,11 @@ class Window:
         """What an earlier life parked, in order of seq; None: the event was collected."""
         there = []
         for row, event in parked:
-            if event is not None:
+            if row.first is not None:  # a digest, of a sink that gets none any more
+                self.draft.unpark.append(row.seq)
+                self.draft.dead.append(Dead(row.seq, row.tries, now, row.error, row.first))
+                self.draft.changed(now, urgent=True)
+            elif event is not None:
                 there.append((row, event))
             else:
                 self.draft.unpark.append(row.seq)
@@ -195,7 +199,7 @@ class Window:
         wait_ms = message_wait_ms(entry.tries, draw)
         if wait_ms is None:
             silent = entry.event.row.kind is EventKind.SINK
-            self.draft.dead.append(Dead(entry.seq, entry.tries, now, answer.error, silent))
+            self.draft.dead.append(Dead(entry.seq, entry.tries, now, answer.error, silent=silent))
             self._settle(entry)
             self.backlog.free(entry.stream)
             self.draft.changed(now, urgent=True)

@@ -108,16 +108,18 @@ class Parked:
     tries: int
     next_at: Millis | None  # None: it waits for the one before it
     error: str
+    first: int | None = None  # of a digest, that was given up once and is wanted again: `seq` is its last event
 
 
 @record
 class Dead:
-    """Given up; of a digest `seq` is its last."""
+    """Given up; of a digest `first` and `seq` are its events."""
 
     seq: int
     tries: int
     at: Millis
     error: str
+    first: int | None = None
     silent: bool = False  # it told of a delivery itself: no further event tells of that
 
 

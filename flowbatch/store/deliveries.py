@@ -47,6 +47,7 @@ def refusal_objects(outbox: Outbox, view: SinkView) -> list[dict[str, Any]]:
             "sink": view.key,
             "state": "parked",
             "seq": row.seq,
+            **({} if row.first is None else {"from": row.first}),
             "tries": row.tries,
             "next_at": row.next_at,
             "error": row.error,
@@ -54,7 +55,15 @@ def refusal_objects(outbox: Outbox, view: SinkView) -> list[dict[str, Any]]:
         for row in found.parked
     ]
     rows += [
-        {"sink": view.key, "state": "dead", "seq": row.seq, "tries": row.tries, "at": row.at, "error": row.error}
+        {
+            "sink": view.key,
+            "state": "dead",
+            "seq": row.seq,
+            **({} if row.first is None else {"from": row.first}),
+            "tries": row.tries,
+            "at": row.at,
+            "error": row.error,
+        }
         for row in found.dead
     ]
     return rows + [

@@ -113,15 +113,15 @@ class Outbox(Reader):
         )
 
     def dead_of(self, sink: SinkView) -> list[Dead]:
-        """What was given up, and can be tried again one by one. Raises InputError where it is digests: their events make new ones."""
+        """What was given up, and can be tried again one by one. Raises InputError where it is digests of a sink that gets none any
+        more."""
         dead = self.refusals(sink).dead
-        if sink.notify.digest_ms is None or not dead:
+        ranges = [(each.first, each.seq) for each in dead if each.first is not None]
+        if sink.notify.digest_ms is not None or not ranges:
             return dead
-        ends = sorted({ack.seq for ack in self.delivered(sink)} | {each.seq for each in dead})
-        ranges = [(max((end for end in ends if end < each.seq), default=0) + 1, each.seq) for each in dead]
         told = ", ".join(f"`--from {first} --to {last}`" for first, last in ranges[:5])
         raise InputError(
-            f"{sink.name} was to get digests, which are given up as a whole; redeliver their events instead: {told}"
+            f"{sink.name} was to get digests, and gets their events now; redeliver these: {told}"
             + (f" and {len(ranges) - 5} more, see `flowbatch deliveries --failed`" if len(ranges) > 5 else "")
         )
 

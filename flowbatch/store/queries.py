@@ -332,8 +332,8 @@ WHERE sink.key = ?
 
 SINKS_OF_RUN: Final = "SELECT key FROM sink INDEXED BY sink_by_run WHERE run = ? AND status = 0 ORDER BY key"
 OPEN_SINKS: Final = "SELECT key FROM sink WHERE status = 0 ORDER BY key"
-PARKED: Final = "SELECT seq, tries, next_at, error FROM parked WHERE sink = ? ORDER BY seq"
-DEAD: Final = "SELECT seq, tries, at, error FROM dead WHERE sink = ? ORDER BY seq LIMIT ?"
+PARKED: Final = "SELECT seq, tries, next_at, error, first FROM parked WHERE sink = ? ORDER BY seq"
+DEAD: Final = "SELECT seq, tries, at, error, first FROM dead WHERE sink = ? ORDER BY seq LIMIT ?"
 GAPS: Final = "SELECT first, last, at FROM gap WHERE sink = ? ORDER BY first LIMIT ?"
 DELIVERIES: Final = "SELECT no, at, acks FROM delivery WHERE sink = ? AND no < ? ORDER BY no DESC LIMIT ?"
 

@@ -63,10 +63,13 @@ def write_progress(db: sqlite3.Connection, progress: SinkProgress) -> None:
     if progress.unpark:
         db.executemany(statements.DROP_PARKED, [(key, seq) for seq in progress.unpark])
     if progress.park:
-        db.executemany(statements.PUT_PARKED, [(key, p.seq, p.tries, p.next_at, p.error) for p in progress.park])
+        db.executemany(
+            statements.PUT_PARKED, [(key, p.seq, p.tries, p.next_at, p.error, p.first) for p in progress.park]
+        )
     if progress.dead:
         db.executemany(
-            statements.PUT_DEAD, [(key, dead.seq, dead.tries, dead.at, dead.error) for dead in progress.dead]
+            statements.PUT_DEAD,
+            [(key, dead.seq, dead.tries, dead.at, dead.error, dead.first) for dead in progress.dead],
         )
     if progress.gaps:
         db.executemany(statements.PUT_GAP, [(key, first, last, progress.at) for first, last in progress.gaps])

@@ -207,9 +207,9 @@ UPDATE sink SET status = 0, status_reason = NULL, failing_since = NULL, tries = 
 """
 REOPEN_SINKS: Final = "UPDATE sink SET status = 0 WHERE run = ? AND status = 1 AND until IS NULL"
 
-PUT_PARKED: Final = "INSERT OR REPLACE INTO parked (sink, seq, tries, next_at, error) VALUES (?, ?, ?, ?, ?)"
+PUT_PARKED: Final = "INSERT OR REPLACE INTO parked (sink, seq, tries, next_at, error, first) VALUES (?, ?, ?, ?, ?, ?)"
 DROP_PARKED: Final = "DELETE FROM parked WHERE sink = ? AND seq = ?"
-PUT_DEAD: Final = "INSERT OR REPLACE INTO dead (sink, seq, tries, at, error) VALUES (?, ?, ?, ?, ?)"
+PUT_DEAD: Final = "INSERT OR REPLACE INTO dead (sink, seq, tries, at, error, first) VALUES (?, ?, ?, ?, ?, ?)"
 PUT_GAP: Final = "INSERT OR IGNORE INTO gap (sink, first, last, at) VALUES (?, ?, ?, ?)"
 PUT_DELIVERY: Final = "INSERT INTO delivery (sink, at, acks) VALUES (?, ?, ?)"
 PRUNE_DELIVERIES: Final = """
@@ -218,8 +218,8 @@ DELETE FROM delivery WHERE sink = ? AND no <= (
 )
 """
 REVIVE_DEAD: Final = """
-INSERT OR REPLACE INTO parked (sink, seq, tries, next_at, error)
-SELECT sink, seq, 0, 0, error FROM dead WHERE sink = ?
+INSERT OR REPLACE INTO parked (sink, seq, tries, next_at, error, first)
+SELECT sink, seq, 0, 0, error, first FROM dead WHERE sink = ?
 """
 DROP_DEAD: Final = "DELETE FROM dead WHERE sink = ?"
 

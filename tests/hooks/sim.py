@@ -77,7 +77,8 @@ class World:
         self.streams = rng.choice((1, 3, 30, 500))
         self.wanted_share = rng.choice((1.0, 0.7, 0.05))
         self.unwanted: set[int] = set()
-        self.poison = {seq for seq in range(1, self.total) if rng.random() < rng.choice((0.0, 0.0, 0.02))}
+        poisoned = (0.0, 0.02, 0.02) if self.is_digest else (0.0, 0.0, 0.02)
+        self.poison = {seq for seq in range(1, self.total) if rng.random() < rng.choice(poisoned)}
         self.poisoned_as = rng.choice((Outcome.MESSAGE, Outcome.MESSAGE, Outcome.ENDPOINT))
         self.cured_at = self.now + rng.choice((0, HOUR, 200 * HOUR, 10_000 * HOUR))
         self.faults = rng.choice((0.0, 0.05, 0.3, 0.9))
@@ -97,6 +98,8 @@ class World:
             tuple[int, tuple[int, int]]
         ] = []  # when, and of which stream, since something was delivered last
         self.over = False
+        self.revivals = rng.choice((0, 1, 3)) if self.is_digest else 0  # how often somebody asks for what was given up
+        self.revived: set[int] = set()  # their events
         self.pending: SinkProgress | None = None  # on its way to the disk
         self.spins = self.answers = 0
         self.last_round: object = None
@@ -143,6 +146,11 @@ class World:
                 tally = self.tally_of(first, last)
                 assert tally.last is not None
                 made.restore(Closed(first, last, tally.last.row.at, tally), self.now)
+            for row in sorted(disk.parked.values(), key=lambda row: row.seq):
+                assert row.first is not None
+                tally = self.tally_of(row.first, row.seq)
+                assert tally.last is not None
+                made.revive(Closed(row.first, row.seq, tally.last.row.at, tally), self.now)
             self.window = made
         else:
             window = self.window_class("s", disk.cursor, health, self.width, self.batch, self.rate, None, run)
@@ -207,7 +215,9 @@ class World:
         number = self.requests
         assert self.now >= self.not_before, f"asked {self.not_before - self.now} ms before the Retry-After was over"
         if isinstance(parcel, Closed):
-            assert self.disk.digest == (parcel.first, parcel.last), "a digest is sent before it is on disk"
+            known = [self.disk.digest, *((row.first, row.seq) for row in self.disk.parked.values())]
+            assert (parcel.first, parcel.last) in known, "a digest is sent before it is on disk"
+            assert not self.flying, "two digests are on their way"
             seqs = [each.seq for each in self.log[parcel.first - 1 : parcel.last] if each.seq not in self.unwanted]
         else:
             seqs = [entry.seq for entry in parcel.entries]
@@ -316,8 +326,24 @@ class World:
         else:
             self.begin_life()
 
+    def revive(self) -> None:
+        """As `redeliver --dead` does: what was given up is parked, and the sink begins anew by its row."""
+        disk = self.disk
+        if not (self.revivals and disk.dead) or self.pending is not None or disk.disabled is not None:
+            return
+        self.revivals -= 1
+        for dead in disk.dead.values():
+            assert dead.first is not None
+            self.revived.update(range(dead.first, dead.seq + 1))
+            disk.parked[dead.seq] = Parked(dead.seq, 0, Millis(0), dead.error, dead.first)
+        disk.dead.clear()
+        disk.closed = self.over = False
+        self.begin_life()
+
     def run(self) -> World:
         for _ in range(STEPS):
+            if self.over or self.settled() or (self.revivals and self.rng.random() < 0.01):
+                self.revive()
             if self.over or self.settled():
                 break
             self.step()
@@ -348,13 +374,16 @@ class World:
             if self.is_digest and not told:
                 told = any(first <= seq <= last for first, last in self.ranges())
             assert told, f"event {seq} was never delivered, and nothing says so"
-        for stream, seqs in self.order.items():
+        for stream, every in self.order.items():
+            seqs = [seq for seq in every if seq not in self.revived]  # which came when somebody asked for them
             assert seqs == sorted(seqs), f"stream {stream}: first deliveries in the order {seqs}"
         for dead in disk.dead.values():
             assert dead.tries > len(SCHEDULE), f"{dead} was given up too early"
         if self.of_run:
             assert disk.closed, "its run is over, and it was not closed"
             assert not disk.parked, "closed with parked messages"
+        if self.is_digest:
+            assert not disk.parked, "what was asked for again has not come"
         assert sum(SCHEDULE) < GIVE_UP_MS
 
     def judge_disabled(self) -> None:
@@ -374,11 +403,8 @@ class World:
         return self.window is None or self.window.disabled is None
 
     def ranges(self) -> list[tuple[int, int]]:
-        """Of digests that are dead: the store has their last event; the range is what lay behind the one before."""
-        ends = sorted({last for _, last in self.messages} | set(self.disk.dead))
-        return [
-            (max((end for end in ends if end < last), default=0) + 1, last) for last in ends if last in self.disk.dead
-        ]
+        """Of digests that are dead."""
+        return [(dead.first, dead.seq) for dead in self.disk.dead.values() if dead.first is not None]
 
 
 if __name__ == "__main__":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from flowbatch.hooks.backlog import Backlog, Entry, Parcel, Stream
 from flowbatch.hooks.digest import Closed, DigestWindow
+from flowbatch.hooks.health import Answer
 from flowbatch.hooks.window import Window
 from flowbatch.model.events import LoggedEvent
 from flowbatch.model.ids import Millis
@@ -30,6 +32,8 @@ def test_every_event_arrives_in_order_or_somebody_says_so() -> None:
     assert sum(world.epoch > 1 for world in worlds) > 20, "no world had a crash"
     assert sum(any(count > 1 for count in world.delivered.values()) for world in worlds) > 20, "nothing came twice"
     assert sum(world.is_digest for world in worlds) > 10
+    assert sum(bool(world.revived) for world in worlds) > 2, "no digest was asked for again"
+    assert sum(bool(world.revived & world.delivered.keys()) for world in worlds) > 1, "none came then"
     assert sum(world.disk.disabled is not None for world in worlds) < SEEDS // 5
 
 
@@ -148,6 +152,28 @@ class SendsUnstored(DigestWindow):
         return super().due(now)
 
 
+class EndsBeforeTheRevived(DigestWindow):
+    def finished(self) -> bool:
+        return self.over_at is not None and self.settled_to() >= self.over_at
+
+    def idle(self) -> bool:
+        return not (self.more or self.tally.events or self.closed)
+
+
+class RevivedStays(DigestWindow):
+    def _settled(self, closed: Closed, now: Millis) -> None:
+        super()._settled(closed, now)
+        self.draft.unpark.clear()
+
+
+class RevivedIsWhole(DigestWindow):
+    """Its first event is forgotten when it is given up."""
+
+    def answered(self, closed: Closed, answer: Answer, now: Millis, draw: float) -> None:
+        super().answered(closed, answer, now, draw)
+        self.draft.dead = [replace(dead, first=dead.seq) for dead in self.draft.dead]
+
+
 class DigestSkips(DigestWindow):
     def settled_to(self) -> int:
         return self.read_to
@@ -158,6 +184,7 @@ class DigestSkips(DigestWindow):
     [
         CursorPassesWhatFlies, NotBusy, FailedGoesToTheEnd, FollowersOvertake, ForgetsToPark, GivesUpAtOnce, ClosesEarly,
         NeverWakesParked, LosesFreed, Spins, ForgetsTheDead, ForgetsRetryAfter, ProbesTheSame, SendsUnstored, DigestSkips,
+        EndsBeforeTheRevived, RevivedStays, RevivedIsWhole,
     ],
 )  # fmt: skip
 def test_a_planted_bug_is_found(bug: type[Window] | type[DigestWindow], monkeypatch: pytest.MonkeyPatch) -> None:

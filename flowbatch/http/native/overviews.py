@@ -100,16 +100,17 @@ async def redeliver(call: Call) -> Any:
                 first = last = seq_of(outbox.instance(), given.event)
             except ValueError as error:
                 raise ClientFailure(f"event: {error}") from None
+        dead = 0
         if given.dead:
             try:
-                outbox.dead_of(view)
+                dead = len(outbox.dead_of(view))
             except InputError as error:
                 raise ClientFailure(str(error)) from None
     if given.dead == (first is not None):
         raise ClientFailure("One of `dead`, `event` and `first` is needed, the last with or without `last`")
     if given.dead:
         await asked_of_engine(call, "revive_dead", {"key": view.key})
-        return {"sink": view.key, "events": view.dead}
+        return {"sink": view.key, "events": dead}
     assert first is not None
     if not first <= last <= end:
         raise ClientFailure(f"There are no such events: the log has 1..{end}")
