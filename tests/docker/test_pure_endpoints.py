@@ -15,6 +15,7 @@ from flowbatch.backends.docker.endpoints import Endpoint, endpoint_of
 from flowbatch.backends.docker.tunnel import Tunnel
 from flowbatch.clock import SystemClock
 from flowbatch.errors import BackendUnavailable
+from tests.docker.test_ssh import write_context
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +73,24 @@ def test_a_context_that_is_not_there_is_said_to_be_none() -> None:
         BackendUnavailable, match=r"Docker's own configuration cannot be used: .*`docker context ls` lists"
     ):
         Api("context:no-such-context").open()
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["named", "the current one"])
+async def test_a_context_that_leads_over_ssh_gets_the_same_tunnel(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, named: bool
+) -> None:
+    write_context(tmp_path, "farm", "ssh://me@farm:2222")
+    (tmp_path / ".docker/config.json").write_text("{}" if named else '{"currentContext": "farm"}')
+    monkeypatch.setenv("HOME", str(tmp_path))
+    api = Api("context:farm" if named else None)
+    api.open()
+    try:
+        assert api.where == "ssh://me@farm:2222"
+        assert api.socket_path is None
+        assert api._tunnel is not None
+        assert api._tunnel.command()[-4:] == ["2222", "--", "me@farm", "cat > /dev/null"]
+    finally:
+        await api.close()
 
 
 @pytest.mark.parametrize(

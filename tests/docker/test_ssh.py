@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from flowbatch.backends.docker.checks import look
 from tests.app.commands import PATIENCE_S, Commands, commands, is_alive
 from tests.docker.engine import IMAGE, Raw, ensure_program
 from tests.docker.registry import a_port
@@ -136,3 +138,23 @@ def test_a_tunnel_that_breaks_is_made_again_and_goes_with_the_engine(
         assert flowbatch.call("resume").code == 1
         shown = flowbatch.ok("show", "last/far", "--json").json
         assert (shown["exit_code"], shown["attempts"]) == (3, 1)
+
+
+async def test_a_context_of_dockers_own_leads_there_by_the_same_tunnel(
+    tmp_path: Path, raw: Raw, ssh: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint, env = ssh
+    monkeypatch.setenv("HOME", str(write_context(tmp_path, "farm", endpoint)))
+    monkeypatch.setenv("PATH", env["PATH"])
+    [engine, *_] = await look("context:farm", None)
+    assert endpoint in engine.text, engine
+    assert tunnels(endpoint) == []
+
+
+def write_context(home: Path, name: str, endpoint: str) -> Path:
+    """As `docker context create` does."""
+    meta = home / ".docker/contexts/meta" / hashlib.sha256(name.encode()).hexdigest()
+    meta.mkdir(parents=True)
+    words = {"Name": name, "Endpoints": {"docker": {"Host": endpoint}}}
+    (meta / "meta.json").write_text(json.dumps(words))
+    return home

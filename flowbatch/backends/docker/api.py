@@ -67,21 +67,19 @@ class Api:
     def open(self) -> None:
         """Raises BackendUnavailable where no Engine is configured or found. Connects to nothing yet."""
         url, tls, context = endpoint_of(self._endpoint)
-        far = url
-        if url is not None and url.startswith("ssh://"):
-            self._tunnel = Tunnel(url)
-            url = f"unix://{self._tunnel.socket}"
         try:
+            if url is None:
+                url = ssh_of(context)
+            far = url
+            if url is not None and url.startswith("ssh://"):
+                self._tunnel = Tunnel(url)
+                url = f"unix://{self._tunnel.socket}"
             self._clients = [aiodocker.Docker(url=url, ssl_context=tls, context=context) for _ in range(4)]
         except (AssertionError, ValueError):
             raise BackendUnavailable(f"there is no Docker Engine here: {HOW_TO_GET_ONE}") from None
         except DockerContextError as error:
             raise BackendUnavailable(
                 f"Docker's own configuration cannot be used: {error.message}; `docker context ls` lists what there is"
-            ) from None
-        except DockerError:  # of aiodocker's ssh connector alone, as nothing is connected to yet
-            raise BackendUnavailable(
-                "a context over ssh needs one more package: `pip install asyncssh`; or say ssh://user@host instead of it"
             ) from None
         self.where = self._clients[0]._connection_info
         if self._tunnel is not None and far is not None:
@@ -293,6 +291,13 @@ class Api:
                 return await response.read()
             finally:
                 response.release()
+
+
+def ssh_of(context: str | None) -> str | None:
+    """Where Docker's context, the named one or the current, leads to by ssh: there our own tunnel goes, aiodocker's would need another package.
+    Raises DockerContextError."""
+    found = aiodocker.Docker._get_docker_context_endpoint(context)
+    return found.host if found is not None and found.host.startswith("ssh://") else None
 
 
 @contextmanager
