@@ -33,6 +33,10 @@ NEVER: Final[tuple[Network, ...]] = tuple(
 )  # fmt: skip
 
 
+class Refused(OSError):
+    """The address is none that an event may go to."""
+
+
 def plain(address: Address) -> Address:
     """The IPv4 address that an IPv6 one stands for, in any of the ways there are; else the address itself."""
     if isinstance(address, ipaddress.IPv4Address):

@@ -1,8 +1,8 @@
 """One of apprise's services, by its URL. Its answer is yes or no; why not is what apprise logs meanwhile.
 
-Where a URL names a host it is held to the rule of webhooks: the networks that the settings allow, else public addresses. It is resolved
-before each message, and once more by the service's own library: a name that changes between the two is not caught here, as it is for
-webhooks, where the very address is seen.
+Wherever it connects to, it is held to the rule of webhooks: the networks that the settings allow, else public addresses. The very address
+is seen (guard.py) but where a service connects on threads of its own, as XMPP's and MQTT's do: so names are looked up before each message,
+too.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from flowbatch.hooks.addresses import Network, refusal
+from flowbatch.hooks.addresses import Network, Refused
 from flowbatch.hooks.escaping import plain
 from flowbatch.hooks.forms import Message
+from flowbatch.hooks.guard import Guard
 from flowbatch.hooks.health import Answer, Outcome
 from flowbatch.hooks.targets import Unready
-
-ANY_PORT = 443  # mail and chat have ports of their own: it is the address that is judged
 
 
 class Service:
@@ -56,32 +55,30 @@ class Service:
 
     def _notify(self, title: str, body: str) -> str:
         """On a thread. Why it did not go, or nothing."""
-        for plugin in self._apprise:
-            why = self._refusal(plugin)
-            if why is not None:
-                return why
-        self._warnings.last = ""
-        try:
-            done = bool(self._apprise.notify(body=body, title=title, body_format="text"))
-        except TypeError:
-            done = False  # what apprise raises for a service that it cannot load
-        return "" if done else plain(self._warnings.last or "the service refused it", 200)
-
-    def _refusal(self, plugin: Any) -> str | None:
-        hosts = [plugin.host] if any("{host}" in template for template in plugin.templates) else []
-        for host in {str(each) for each in (*hosts, getattr(plugin, "smtp_host", None)) if each}:
+        self._warnings.last, guard = "", Guard(self._allowed)
+        with guard.watching():
             try:
-                found = socket.getaddrinfo(host.strip("[]"), None)
-            except (OSError, UnicodeError):
-                continue  # no address, or no host: ntfy://topic
-            for *_, address in found:
-                why = refusal(str(address[0]), ANY_PORT, self._allowed)
-                if why is not None:
-                    return plain(why, 200)
-        return None
+                for plugin in self._apprise:
+                    look_ahead(guard, plugin)
+                done = bool(self._apprise.notify(body=body, title=title, body_format="text"))
+            except (Refused, TypeError):
+                done = False  # the latter is what apprise raises for a service that it cannot load
+        return "" if done else plain(guard.refused or self._warnings.last or "the service refused it", 200)
 
     async def close(self) -> None:
         """It keeps nothing open."""
+
+
+def look_ahead(guard: Guard, plugin: Any) -> None:
+    """At all that its hosts are called now. Raises Refused."""
+    hosts = [plugin.host] if any("{host}" in template for template in plugin.templates) else []
+    for host in {str(each) for each in (*hosts, getattr(plugin, "smtp_host", None)) if each}:
+        try:
+            found = socket.getaddrinfo(host.strip("[]"), None)
+        except (OSError, UnicodeError):
+            continue  # no address, or no host: ntfy://topic
+        for *_, address in found:
+            guard.look(str(address[0]))
 
 
 class Warnings(logging.Handler):

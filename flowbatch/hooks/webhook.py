@@ -13,7 +13,7 @@ import anyio
 from aiohttp.abc import AbstractResolver
 
 from flowbatch import __version__
-from flowbatch.hooks.addresses import Network, refusal
+from flowbatch.hooks.addresses import Network, Refused, refusal
 from flowbatch.hooks.escaping import plain
 from flowbatch.hooks.forms import Message
 from flowbatch.hooks.health import Answer, Outcome
@@ -27,10 +27,6 @@ READ_BYTES: Final = 4096
 ERROR_CHARS: Final = 200
 MESSAGE_STATUSES: Final = frozenset({400, 413, 422})
 AGENT: Final = f"flowbatch/{__version__}"
-
-
-class Refused(OSError):
-    """The address is none that a webhook may go to."""
 
 
 def guard(allowed: Sequence[Network]) -> Callable[[Any], socket.socket]:
