@@ -11,6 +11,7 @@ from flowbatch.model.effects import Answer
 from flowbatch.model.stimuli import DeletePolicy, PruneAudit, PutKey, PutPolicy, PutTags
 
 RESPONSE_MAX = 4096  # characters of an answer that the audit log keeps
+AS_JSON = json.JSONEncoder(separators=(",", ":")).encode  # `dumps` makes an encoder a call
 
 
 def on_put_key(state: State, command: PutKey, out: Turn) -> None:
@@ -59,5 +60,5 @@ def record(row: AuditRow, first_effect: int, out: Turn) -> None:
     error = None if answer is None or answer.error is None else answer.error
     response = None
     if answer is not None and error is None and answer.value is not None:
-        response = json.dumps(answer.value, separators=(",", ":"))[:RESPONSE_MAX]
+        response = AS_JSON(answer.value)[:RESPONSE_MAX]
     out.writes.audit.append(row._replace(at=out.now, response=response, error=error))

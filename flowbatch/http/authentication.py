@@ -14,7 +14,7 @@ from flowbatch.http.arns import Account
 from flowbatch.http.calls import Principal, Request
 from flowbatch.http.failures import NotAuthentic, TooManyRequests
 from flowbatch.http.policies import Policy, PolicyInvalid, looks_at_tags, parse_policy
-from flowbatch.http.signature import SignatureRefused, Signed, verify
+from flowbatch.http.signature import SignatureRefused, verify
 from flowbatch.model.ids import Millis
 
 if TYPE_CHECKING:
@@ -94,8 +94,7 @@ class Authenticator:
         scheme, _, rest = header.partition(" ")
         if scheme.lower() == "bearer":
             return self._bearer(rest.strip(), now)
-        signed = Signed(request.method, request.path, request.query, request.headers, request.body)
-        claim = verify(signed, lambda key_id: self._secret(key_id.removeprefix(keys.PREFIX), now), now / 1000)
+        claim = verify(request, lambda key_id: self._secret(key_id.removeprefix(keys.PREFIX), now), now / 1000)
         return self._state().keys[claim.key_id.removeprefix(keys.PREFIX)]
 
     def _bearer(self, text: str, now: int) -> KeyRow:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import to_json
 
 from flowbatch.clock import WallClock
 from flowbatch.http.failures import AccessDenied, ClientFailure, Failure
-from flowbatch.http.policies import Decision, Policy, Target, authorize
+from flowbatch.http.policies import Decision, Policy, Statement, Target, judge, naming
+from flowbatch.http.signature import Signed
 from flowbatch.model.access import AuditRow
 from flowbatch.model.ids import Millis
 from flowbatch.model.record import record
@@ -28,14 +28,9 @@ Answer = Mapping[str, Any]
 
 
 @record
-class Request:
-    """As it came, whole. Header names are in lower case, `path` and `query` undecoded."""
+class Request(Signed):
+    """As it came, whole."""
 
-    method: str
-    path: str
-    query: str
-    headers: Mapping[str, str]
-    body: bytes
     address: str | None  # of the caller; None: over the unix socket
 
 
@@ -48,6 +43,14 @@ class Principal:
     key_id: str | None
     policies: tuple[Policy, ...]
     tagged: bool = False  # they look at the tags of resources
+    statements: dict[str, tuple[Statement, ...]] = field(default_factory=dict, compare=False)  # by the action they name
+
+    def may(self, action: str, targets: Sequence[Target]) -> Decision:
+        """As `authorize` has it; which statements are about an action is found out once, and of actions there are a few dozen."""
+        statements = self.statements.get(action)
+        if statements is None:
+            statements = self.statements[action] = naming(self.policies, action)
+        return judge(statements, targets)
 
 
 @dataclass(slots=True)
@@ -59,7 +62,7 @@ class Call:
     request_id: str
     principal: Principal
     action: str
-    given: Mapping[str, Any]  # the body, or what stands for it
+    given: dict[str, Any]  # the body, or what stands for it
     decision: Decision | None = None
     resource: str = "*"
     recorded: bool = False
@@ -68,7 +71,7 @@ class Call:
         """Raises AccessDenied unless all of them are allowed. Without a target the action has no resource."""
         checked = targets or (self.target("*"),)
         self.resource = checked[0].arn
-        self.decision = decision = authorize(self.principal.policies, self.action, checked)
+        self.decision = decision = self.principal.may(self.action, checked)
         if not decision.allowed:
             raise self.denied(decision)
 
@@ -80,7 +83,14 @@ class Call:
         return key is not None and key.valid(Millis(WALL.now()))
 
     def allows(self, target: Target, action: str | None = None) -> bool:
-        return authorize(self.principal.policies, action or self.action, (target,)).allowed
+        return self.principal.may(action or self.action, (target,)).allowed
+
+    def allow_all(self) -> bool:
+        """Whether it is allowed on everything together; if so, that is what the record says of it."""
+        decision = self.principal.may(self.action, (self.target("*"),))
+        if decision.allowed:
+            self.resource, self.decision = "*", decision
+        return decision.allowed
 
     def denied(self, decision: Decision, action: str | None = None) -> AccessDenied:
         """As AWS says it (aws-batch.md §13.3)."""
@@ -92,7 +102,7 @@ class Call:
 
     def also(self, action: str, *targets: Target) -> None:
         """A second action that the call comes to (batch:TagResource of a tagged creation). Raises AccessDenied."""
-        decision = authorize(self.principal.policies, action, targets)
+        decision = self.principal.may(action, targets)
         if not decision.allowed:
             raise self.denied(decision, action)
 
@@ -133,7 +143,7 @@ class Call:
             None if self.decision is None else self.decision.statement,
             self.request_id,
             shown if len(shown) <= PARAMS_MAX else None,
-            hashlib.sha256(self.request.body).hexdigest(),
+            self.request.digest,
             error=None if error is None else f"{error.code}: {error}"[:1024],
         )
 
@@ -150,11 +160,13 @@ def context_of_request(tags: Mapping[str, str]) -> dict[str, Sequence[str]]:
 
 def without_values(value: Any) -> Any:
     """The request without what may be secret: the values of variables."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {
-            key: [{"name": each.get("name")} for each in item if isinstance(each, Mapping)]
+            key: [{"name": each.get("name")} for each in item if isinstance(each, dict)]
             if key in HIDDEN and isinstance(item, list)
             else without_values(item)
+            if isinstance(item, dict | list)
+            else item
             for key, item in value.items()
         }
     return [without_values(each) for each in value] if isinstance(value, list) else value

@@ -48,7 +48,7 @@ class Gate:
         return None
 
     def knows(self, host: str) -> bool:
-        if host == "localhost" or host in self.names:
+        if host == "localhost" or host in self.names or host in self.addresses:
             return True
         try:
             address = ipaddress.ip_address(host)

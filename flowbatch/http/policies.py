@@ -32,11 +32,12 @@ class Statement:
     all_but_resources: bool = False  # NotResource
     conditions: tuple[Condition, ...] = ()
 
-    def applies(self, action: str, resource: str, context: Context) -> bool:
+    def names(self, action: str) -> bool:
         low = action.casefold()
         named = any(each == "*" or matches(each.casefold(), low) for each in self.actions)
-        if named == self.all_but_actions:
-            return False
+        return named != self.all_but_actions
+
+    def covers(self, resource: str, context: Context) -> bool:
         meant = any(each == "*" or (resource != "*" and arn_matches(each, resource)) for each in self.resources)
         if meant == self.all_but_resources:
             return False
@@ -79,22 +80,31 @@ class Target:
     context: Context
 
 
+def naming(policies: Iterable[Policy], action: str) -> tuple[Statement, ...]:
+    """The statements that are about an action."""
+    return tuple(each for policy in policies for each in policy.statements if each.names(action))
+
+
 def authorize(policies: Iterable[Policy], action: str, targets: Sequence[Target]) -> Decision:
     """Every target must be allowed, and none denied."""
-    statements = [statement for policy in policies for statement in policy.statements]
+    return judge(naming(policies, action), targets)
+
+
+def judge(statements: Sequence[Statement], targets: Sequence[Target]) -> Decision:
+    """By the statements that are about the action."""
     allowing: str | None = None
     for target in targets:
-        decision = decide(statements, action, target)
+        decision = decide(statements, target)
         if not decision.allowed:
             return decision
         allowing = decision.statement
     return Decision(allowing is not None, allowing)
 
 
-def decide(statements: Sequence[Statement], action: str, target: Target) -> Decision:
+def decide(statements: Sequence[Statement], target: Target) -> Decision:
     allowing: str | None = None
     for statement in statements:
-        if statement.applies(action, target.arn, target.context):
+        if statement.covers(target.arn, target.context):
             if not statement.allow:
                 return Decision(False, statement.id, target.arn)
             allowing = allowing or statement.id

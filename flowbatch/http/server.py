@@ -7,8 +7,8 @@ of AWS's kind is JSON with `x-amzn-requestid`, an error has its name in `x-amzn-
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
-import uuid
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import field
@@ -29,8 +29,10 @@ from flowbatch.http.native.routes import PREFIX, NativeRoute, Router, given_of
 from flowbatch.http.native.socket import Socket
 from flowbatch.http.native.streams import Raw, Stream
 from flowbatch.http.service import READS_FLUSHED_MS, Service
+from flowbatch.http.signature import signature_in
 from flowbatch.logs import Logger
 from flowbatch.model.bucket import Bucket
+from flowbatch.model.ids import uuid_text
 from flowbatch.model.record import record
 from flowbatch.model.stimuli import Audit
 
@@ -162,7 +164,7 @@ class Server:
         return response
 
     async def respond(self, raw: web.BaseRequest) -> web.StreamResponse:
-        request_id = str(uuid.uuid4())
+        request_id = uuid_text(os.urandom(16))
         self.requests_under_way += 1
         name = "-"
         try:
@@ -205,7 +207,7 @@ class Server:
         if int(headers.get("content-length") or 0) > BODY_BYTES:
             raise TooLarge(f"A request has at most {BODY_BYTES} bytes")
         if raw.content.is_eof():
-            return await raw.read()  # all of it came with the head: most bodies do
+            return raw.content.read_nowait()  # all of it came with the head: most bodies do
         try:
             with anyio.fail_after(self.service.limits.read_s):
                 return await raw.read()
@@ -241,7 +243,7 @@ class Server:
             self.note_stranger(request, route, request_id, error)
             raise
         self.limit(principal, now)
-        signature = None if route.reads or principal.key_id is None else request.headers.get("authorization")
+        signature = None if route.reads or principal.key_id is None else signature_in(request.headers)
         if signature is not None and (known := self._replays.get(signature)) is not None:
             return known
         call = Call(self.service, request, request_id, principal, route.action, {})
@@ -261,7 +263,7 @@ class Server:
         if isinstance(value, Stream | Socket):
             return Reply(200, b"", stream=value)
         reply = Reply(200, to_json(value))
-        if signature is not None and signature.startswith("AWS4") and route.name != "SubmitJob":
+        if signature is not None and route.name != "SubmitJob":
             self._replays[signature] = reply  # a submission has an id of its own, which outlives this process
             if len(self._replays) > REPLAYS_MAX:
                 self._replays.popitem(last=False)

@@ -84,7 +84,9 @@ class Service:
         self.around = Surroundings(folder, os.path.expanduser("~"), root=os.geteuid() == 0)
         self.guard = Guard(policy or Policy(), os.path.realpath)
         self.vault = vault
-        self.submitting: dict[str, anyio.Event] = {}  # jobs whose first submission is under way
+        self.submitting: dict[
+            str, anyio.Event | None
+        ] = {}  # jobs whose first submission is under way, and is waited for
         self.tagging = anyio.Lock()
         self._bases: dict[str, Base] = {}
         self._guards: dict[tuple[str, str], Guard] = {}

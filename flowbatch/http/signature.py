@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
@@ -19,6 +20,7 @@ from flowbatch.model.record import record
 ALGORITHM: Final = "AWS4-HMAC-SHA256"
 SKEW_S: Final = 300
 SERVICES: Final = ("batch", "logs")
+INCOMPLETE: Final = "Authorization needs Credential, SignedHeaders and Signature, each once"
 
 
 class SignatureRefused(Exception):
@@ -39,37 +41,52 @@ class Signed:
     query: str
     headers: Mapping[str, str]
     body: bytes
+    digest: str = field(init=False)  # SHA-256 of the body, in hexadecimal
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", hashlib.sha256(self.body).hexdigest())
 
 
 @record
 class Claim:
-    """What an Authorization header says."""
+    """What an Authorization header says beside the signature: the same in all requests that a client signs on a day."""
 
     key_id: str
     date: str  # YYYYMMDD
     region: str
     service: str
     signed_headers: tuple[str, ...]
-    signature: str
-
-    @property
-    def scope(self) -> str:
-        return f"{self.date}/{self.region}/{self.service}/aws4_request"
+    scope: str
 
 
-def read_claim(header: str) -> Claim:
-    """Raises SignatureRefused where the header is not whole."""
-    algorithm, _, rest = header.strip().partition(" ")
+def read_claim(header: str) -> tuple[Claim, str]:
+    """And the signature. Raises SignatureRefused where the header is not whole."""
+    head, name, rest = header.strip().rpartition("Signature=")
+    signature, _, more = rest.partition(",")  # clients write it last, and need not
+    claim = claim_of(head + more if name else rest)
+    if not name or not signature:
+        raise SignatureRefused("IncompleteSignatureException", INCOMPLETE)
+    return claim, signature.strip()
+
+
+def signature_in(headers: Mapping[str, str]) -> str | None:
+    """What a request was signed with, however the header around it is written; None where it is not signed."""
+    _, name, rest = headers.get("authorization", "").rpartition("Signature=")
+    return rest.partition(",")[0].strip() if name else None
+
+
+@lru_cache(maxsize=256)
+def claim_of(head: str) -> Claim:
+    """Of the header without its signature. Raises SignatureRefused."""
+    algorithm, _, rest = head.partition(" ")
     if algorithm != ALGORITHM:
         raise SignatureRefused("IncompleteSignatureException", f"The authorization must be {ALGORITHM} or Bearer")
-    parts = dict(part.strip().partition("=")[::2] for part in rest.split(","))
+    said = [part.strip().partition("=")[::2] for part in rest.split(",") if part.strip()]
+    parts = dict(said)
     scope = parts.get("Credential", "").rsplit("/", 4)
     names = tuple(filter(None, parts.get("SignedHeaders", "").split(";")))
-    signature = parts.get("Signature", "")
-    if len(scope) != 5 or not all(scope) or not names or not signature or len(parts) != 3:
-        raise SignatureRefused(
-            "IncompleteSignatureException", "Authorization needs Credential, SignedHeaders and Signature, each once"
-        )
+    if len(scope) != 5 or not all(scope) or not names or not len(parts) == len(said) == 2:
+        raise SignatureRefused("IncompleteSignatureException", INCOMPLETE)
     key_id, date, region, service, end = scope
     if end != "aws4_request" or service not in SERVICES:
         raise SignatureRefused(
@@ -77,7 +94,7 @@ def read_claim(header: str) -> Claim:
             f"Credential should be scoped to service batch or logs, not {service!r}",
             key_id,
         )
-    return Claim(key_id, date, region, service, names, signature)
+    return Claim(key_id, date, region, service, names, f"{date}/{region}/{service}/{end}")
 
 
 def verify(request: Signed, secret_of: Callable[[str], str | None], now: float) -> Claim:
@@ -88,7 +105,7 @@ def verify(request: Signed, secret_of: Callable[[str], str | None], now: float) 
     header = request.headers.get("authorization")
     if header is None:
         raise SignatureRefused("MissingAuthenticationTokenException", "Missing Authentication Token")
-    claim = read_claim(header)
+    claim, signature = read_claim(header)
     stamp = request.headers.get("x-amz-date", "")
     for name in ("host", "x-amz-date"):
         if name not in claim.signed_headers:
@@ -99,7 +116,7 @@ def verify(request: Signed, secret_of: Callable[[str], str | None], now: float) 
     check_time(claim, stamp, now)
     secret = secret_of(claim.key_id)
     expected = signature_of(request, claim, stamp, secret if secret is not None else "no such key")
-    matching = hmac.compare_digest(expected.encode(), claim.signature.encode())
+    matching = hmac.compare_digest(expected.encode(), signature.encode())
     if secret is None:
         raise SignatureRefused(
             "UnrecognizedClientException", "The security token included in the request is invalid.", claim.key_id
@@ -143,17 +160,18 @@ def time_of(stamp: str) -> float:
 
 def signature_of(request: Signed, claim: Claim, stamp: str, secret: str) -> str:
     digest = hashlib.sha256(canonical(request, claim.signed_headers).encode("utf-8", "surrogateescape")).hexdigest()
-    key = signing_key(secret, claim.date, claim.region, claim.service)
-    return hmac.digest(key, f"{ALGORITHM}\n{stamp}\n{claim.scope}\n{digest}".encode(), "sha256").hex()
+    signing = signer(secret, claim.date, claim.region, claim.service).copy()
+    signing.update(f"{ALGORITHM}\n{stamp}\n{claim.scope}\n{digest}".encode())
+    return signing.hexdigest()
 
 
 @lru_cache(maxsize=1024)
-def signing_key(secret: str, date: str, region: str, service: str) -> bytes:
-    """The same for all requests of a day: four hashes that only the first of them pays for."""
+def signer(secret: str, date: str, region: str, service: str) -> hmac.HMAC:
+    """The same for all requests of a day: four hashes, and the fifth's key, that only the first of them pays for. To be copied."""
     key = f"AWS4{secret}".encode()
     for part in (date, region, service, "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
-    return key
+    return hmac.new(key, digestmod="sha256")
 
 
 def canonical(request: Signed, names: Sequence[str]) -> str:
@@ -161,13 +179,18 @@ def canonical(request: Signed, names: Sequence[str]) -> str:
     return "\n".join(
         (
             request.method,
-            quote(normal_path(request.path), safe="/-_.~"),
-            canonical_query(request.query),
+            canonical_path(request.path),
+            canonical_query(request.query) if request.query else "",
             headers,
             ";".join(names),
-            hashlib.sha256(request.body).hexdigest(),
+            request.digest,
         )
     )
+
+
+@lru_cache(maxsize=256)
+def canonical_path(path: str) -> str:
+    return quote(normal_path(path), safe="/-_.~")
 
 
 def normal_path(path: str) -> str:

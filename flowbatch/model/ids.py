@@ -12,6 +12,12 @@ JobId = NewType("JobId", str)  # a UUID; an array child is shown as `UUID:index`
 AttemptId = NewType("AttemptId", str)  # `UUID.index.attempt[.member]`: safe in file names, labels and environments
 
 
+def uuid_text(chance: bytes) -> str:
+    """A random UUID of 16 bytes, as `uuid.UUID(bytes=…, version=4)` writes it, at a third of the price: each request has one."""
+    text = chance.hex()
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{'89ab'[chance[8] >> 4 & 3]}{text[17:20]}-{text[20:]}"
+
+
 class TaskKey(NamedTuple):
     """One execution slot of a job: the single itself (index 0) or one child of an array."""
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any, TypeVar, dataclass_transform
 
 T = TypeVar("T")
 
 
-@dataclass_transform(frozen_default=True)
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def record(cls: type[T]) -> type[T]:
     """A slots dataclass that compares and hashes by its values, and that the type checker holds frozen.
 
@@ -22,7 +22,7 @@ def record(cls: type[T]) -> type[T]:
         cls.__doc__ = cls.__name__  # else `dataclass` writes the signature there, by way of `inspect`
     own = set(vars(cls))
     made: Any = dataclass(slots=True, repr=False, eq=False)(cls)
-    made._values = values_of([field.name for field in fields(made) if field.compare])
+    made._values = values_of([each.name for each in fields(made) if each.compare])
     for name, function in (("__eq__", equal), ("__hash__", digest), ("__repr__", text)):
         if name not in own:
             setattr(made, name, function)
@@ -44,5 +44,5 @@ def digest(self: Any) -> int:
 
 
 def text(self: Any) -> str:
-    shown = (f"{field.name}={getattr(self, field.name)!r}" for field in fields(self) if field.repr)
+    shown = (f"{each.name}={getattr(self, each.name)!r}" for each in fields(self) if each.repr)
     return f"{type(self).__qualname__}({', '.join(shown)})"

@@ -13,12 +13,22 @@ from flowbatch.model.access import AuditRow, KeyRow, PolicyRow
 from flowbatch.model.definition import DefinitionRow
 from flowbatch.model.ids import ALONE, AttemptKey, Millis
 from flowbatch.model.jobspec import JobPlan, RunPlan
-from flowbatch.model.rows import EndedJob, EnvironmentRow, Loaded, QueueRow, ShelfRow
+from flowbatch.model.rows import EndedJob, EnvironmentRow, Loaded, QueueRow, ShelfRow, TaskRow
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.model.tokens import TokenRow
 from flowbatch.store import access, loading, lookup, plans, queries, server_queries, statements, views
 from flowbatch.store.ended import ended_job
-from flowbatch.store.results import AttemptView, Event, FailureGroup, Found, JobView, MemberView, RunView, TaskView
+from flowbatch.store.results import (
+    AttemptView,
+    Described,
+    Event,
+    FailureGroup,
+    Found,
+    JobView,
+    MemberView,
+    RunView,
+    TaskView,
+)
 from flowbatch.store.session import Session
 
 if TYPE_CHECKING:
@@ -26,6 +36,7 @@ if TYPE_CHECKING:
 
 WINDOW: Final = 1000  # children read at once
 GROUPS_MAX: Final = 200
+JOB_COLUMNS: Final = 18  # of JOB_BY_ID
 FOR_EVER: Final = 2**62
 
 
@@ -241,18 +252,33 @@ class Reader(Session):
     def definition_names(self) -> list[str]:
         return [name for (name,) in self.rows(queries.DEFINITION_NAMES, WINDOW)]
 
-    def history(self, job: JobView, index: int) -> tuple[TaskView, list[AttemptView]]:
-        """A task and its attempts, the oldest first: one look for one that was begun once at most."""
-        rows = self.rows(queries.TASKS_BETWEEN, job.no, index, index)
-        if not rows:
-            return views.task_view(job, index, None), []
-        task = loading.task_row(rows[0])
-        view = views.task_view(job, index, task)
-        if task.attempt == 1 and not task.status.waiting:
-            return view, [views.last_attempt(job.id, task)]
-        return view, self.attempts(job, index) if task.attempt else []
-
     # --- jobs, as the server asks for them
+
+    def described(self, job_id: str, index: int | None) -> Described | None:
+        """`index`: of a child. One look for what was begun once at most."""
+        at = index or 0
+        for row in self.rows(server_queries.DESCRIBED, at, job_id):
+            columns, tags, task_columns = row[:JOB_COLUMNS], row[JOB_COLUMNS], row[JOB_COLUMNS + 1 :]
+            task = None if task_columns[0] is None else loading.task_row(task_columns)
+            if columns[-1] is None:
+                counts = {row[0]: {loading.STATUSES[row[4]]: 1}}
+            else:
+                counts = self._counts(queries.COUNTS_OF_JOB, row[0]) if index is None else {}
+            job = views.job_view(columns, counts)
+            return Described(
+                job,
+                None if tags is None else from_json(tags),
+                views.task_view(job, at, task),
+                self._begun(job, at, task),
+            )
+        return None
+
+    def _begun(self, job: JobView, index: int, task: TaskRow | None) -> list[AttemptView]:
+        if task is None or not task.attempt:
+            return []
+        if task.attempt == 1 and not task.status.waiting:
+            return [views.last_attempt(job.id, task)]
+        return self.attempts(job, index)
 
     def has_job(self, job_id: str) -> bool:
         return bool(self.rows(server_queries.HAS_JOB, job_id))

@@ -92,6 +92,16 @@ class AttemptView:
 
 
 @record
+class Described:
+    """A job as DescribeJobs shows it: with one of its tasks."""
+
+    job: JobView  # of a child, without the counts of its siblings
+    tags: dict[str, str] | None  # None: never changed
+    task: TaskView
+    attempts: list[AttemptView]  # of the task, the oldest first
+
+
+@record
 class MemberView:
     """A node or a container in one attempt; one that has no row waits, or never began."""
 

@@ -4,6 +4,22 @@ from __future__ import annotations
 
 from typing import Final
 
+# --- a job, its tags where they were changed, and one of its tasks, in one look (DescribeJobs)
+
+DESCRIBED: Final = """
+SELECT job.no, job.id, job.run, job.stage, job.status, job.rest, job.rest_reason, job.rest_at, job.generation,
+  job.cancelled, job.terminated, job.skipped, job.status_reason, job.created_at, job.started_at, job.stopped_at,
+  job_plan.name, job_plan.size, tag.tags,
+  task.job, task.idx, task.status, task.attempt, task.base, task.lost, task.memory_mib, task.environment, task.life, task.halt,
+  task.not_before, task.started_at, task.stopped_at, task.exit_code, task.reason, task.status_reason, task.truncated, task.node,
+  task.cancelled
+FROM job
+JOIN job_plan ON job_plan.job = job.no
+LEFT JOIN tag ON tag.kind = 'job' AND tag.name = job.id
+LEFT JOIN task ON task.job = job.no AND task.idx = ?
+WHERE job.id = ?
+"""
+
 # --- jobs by queue (ListJobs)
 
 # Each page goes by an index from where the last one ended; `no` is the order of submission.

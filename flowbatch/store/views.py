@@ -31,7 +31,7 @@ def job_view(row: loading.Columns, counts: dict[int, dict[Status, int]]) -> JobV
     resting = (1 if size is None else size) - sum(found.values())
     if resting:
         found[job.rest] = found.get(job.rest, 0) + resting
-    return JobView(job, name, size, {status: found[status] for status in Status if status in found})
+    return JobView(job, name, size, dict(sorted(found.items())))
 
 
 def task_view(job: JobView, index: int, row: TaskRow | None) -> TaskView:

@@ -14,7 +14,7 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowbatch.http.signature import SignatureRefused, Signed, verify
+from flowbatch.http.signature import SignatureRefused, Signed, signature_in, verify
 
 KEY, SECRET = "fbk_abcdefghijkl", "k3" * 20
 NOW = datetime(2026, 11, 22, 16, 0, 0, tzinfo=UTC)
@@ -123,6 +123,25 @@ def test_what_is_missing_is_named() -> None:
             check(replace(good, headers={**good.headers, "authorization": header}))
     with pytest.raises(SignatureRefused, match="YYYYMMDD"):
         check(replace(good, headers={**good.headers, "x-amz-date": "yesterday"}))
+
+
+def test_the_parts_come_in_any_order_and_each_once() -> None:
+    good = signed()
+    algorithm, _, rest = good.headers["authorization"].partition(" ")
+    credential, names, signature = rest.split(", ")
+    for order in (
+        (signature, credential, names),
+        (names, signature, credential),
+        (credential, names, f" {signature} "),
+    ):
+        header = f"{algorithm} {','.join(order)}"
+        said = {**good.headers, "authorization": header}
+        assert check(replace(good, headers=said)) == KEY, header
+        assert signature_in(said) == signature.removeprefix("Signature="), header
+    for twice in (credential, names, signature):
+        header = f"{algorithm} {rest}, {twice}"
+        assert "each once" in refusal(replace(good, headers={**good.headers, "authorization": header}))[1], header
+    assert signature_in({}) is signature_in({"authorization": "Bearer fbk_x"}) is None
 
 
 @given(st.text(max_size=120))

@@ -15,7 +15,7 @@ from flowbatch.spec.registering import retry_strategy
 if TYPE_CHECKING:
     from flowbatch.http.service import Service
     from flowbatch.store.pages import Listed
-    from flowbatch.store.results import AttemptView, JobView, TaskView
+    from flowbatch.store.results import AttemptView, Described, JobView, TaskView
 
 Json = dict[str, Any]
 
@@ -38,13 +38,14 @@ def summary_of(counts: Mapping[Status, int]) -> dict[str, int]:
     return {status.name: counts.get(status, 0) for status in Status}
 
 
-def detail(service: Service, job: JobView, index: int | None) -> Json:
+def detail(service: Service, seen: Described, index: int | None) -> Json:
     """Of a single, an array's parent, or the child `index` of one."""
+    job = seen.job
     spec = service.plan(job).spec
     row = job.row
     account = service.account
     shown = job.id if index is None else f"{job.id}:{index}"
-    tags = service.tags("job", job.id, lambda: dict(spec.tags)) if index is None else {}
+    tags = dict(spec.tags) if seen.tags is None else seen.tags
     found: Json = {
         "jobArn": account.arn("job", shown),
         "jobName": job.name,
@@ -57,7 +58,7 @@ def detail(service: Service, job: JobView, index: int | None) -> Json:
         "dependsOn": depends_on(spec),
         "jobDefinition": account.arn("job-definition", spec.definition) if spec.definition else "",
         "parameters": dict(spec.parameters),
-        "tags": dict(tags),
+        "tags": tags if index is None else {},
         "propagateTags": bool(spec.container is not None and spec.container.labels),
         "platformCapabilities": [],
         "isCancelled": row.cancelled,
@@ -88,7 +89,7 @@ def detail(service: Service, job: JobView, index: int | None) -> Json:
         return found
     if index is not None:
         found["arrayProperties"] = {"index": index, "statusSummary": {}}
-    add_task(service, found, job, spec, *service.reader.history(job, index or 0))
+    add_task(service, found, job, spec, seen.task, seen.attempts)
     return found
 
 
@@ -128,13 +129,14 @@ def task_properties(stored: Mapping[str, Any], spec: JobSpec) -> Json:
     return {**stored, "taskProperties": tasks}
 
 
-def node(service: Service, job: JobView, number: int) -> Json | None:
+def node(service: Service, seen: Described, number: int) -> Json | None:
     """DescribeJobs of `UUID#3`; None where there is no such node."""
+    job = seen.job
     spec = service.plan(job).spec
     parts = [each for each in service.reader.members(job) if each.node == number]
     if spec.members is None or spec.members.nodes is None or not parts:
         return None
-    found = detail(service, job, None)
+    found = detail(service, seen, None)
     shown = f"{job.id}#{number}"
     first = parts[0]
     group = next(each for each in spec.members.groups if each.first <= number <= each.last)

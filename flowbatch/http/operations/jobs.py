@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from flowbatch.http.calls import Answer, Call
+from flowbatch.http.calls import Answer, Call, context_of_tags
 from flowbatch.http.failures import ClientFailure
 from flowbatch.http.operations.identifiers import job_name
 from flowbatch.http.operations.job_details import child_summary, detail, node, node_summaries, summaries
@@ -46,22 +46,18 @@ async def describe_jobs(call: Call) -> Answer:
     if len(given.jobs) > IDS_MAX:
         raise ClientFailure(f"Maximum number of jobs supported is  {IDS_MAX} .")
     service, found = call.service, []
-    everything = call.target("*")
-    whole = call.allows(everything)
-    if whole:
-        call.allow()
+    call.allow_all()
     for text in dict.fromkeys(given.jobs):
         name = job_name(service.account, text)
-        job = service.reader.job(name.job)
-        if job is None or (name.index is not None and not 0 <= name.index < (job.size or 0)):
+        seen = service.reader.described(name.job, name.index)
+        if seen is None or (name.index is not None and not 0 <= name.index < (seen.job.size or 0)):
             continue
-        plan = service.plan(job)
-        tags = call.tags_of("job", job.id, lambda: dict(plan.spec.tags))  # noqa: B023 (asked at once)
-        target = call.target(service.account.arn("job", str(name)), tags)
+        tags = dict(service.plan(seen.job).spec.tags) if seen.tags is None else seen.tags
+        target = call.target(service.account.arn("job", str(name)), context_of_tags(tags) if tags else None)
         if call.allows(target):
             if call.decision is None:
                 call.allow(target)
-            shown = detail(service, job, name.index) if name.node is None else node(service, job, name.node)
+            shown = detail(service, seen, name.index) if name.node is None else node(service, seen, name.node)
             found += [] if shown is None else [shown]
     if call.decision is None:
         call.allow()  # nothing of it may be seen, and who may see nothing at all is told so

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-import uuid
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
@@ -19,8 +18,9 @@ from flowbatch.http.files import secret_arn
 from flowbatch.http.operations.identifiers import job_name
 from flowbatch.http.operations.shapes import JobName, Shape, Tags, read
 from flowbatch.http.policies import Target
+from flowbatch.http.signature import signature_in
 from flowbatch.model.definition import DefinitionRow
-from flowbatch.model.ids import JobId
+from flowbatch.model.ids import JobId, uuid_text
 from flowbatch.model.jobspec import JobPlan, JobSpec, Need
 from flowbatch.model.queues import IDENTIFIER
 from flowbatch.model.rows import EndedJob
@@ -112,15 +112,17 @@ async def submit_job(call: Call) -> Answer:
     if len(service.state.jobs) >= service.limits.jobs_open:
         raise ClientFailure(f"{service.limits.jobs_open} jobs are open: none is taken before some have ended")
     job = job_id(call)
-    while (under_way := service.submitting.get(job)) is not None:
-        await under_way.wait()  # the same request, sent again while the first is on its way
+    while job in service.submitting:  # the same request, sent again while the first is on its way
+        done = service.submitting[job] = service.submitting[job] or anyio.Event()
+        await done.wait()
     if job not in service.state.jobs and not service.reader.has_job(job):
-        done = service.submitting[job] = anyio.Event()
+        service.submitting[job] = None
         try:
             await submit(call, JobPlan(job, spec))
         finally:
-            del service.submitting[job]
-            done.set()
+            awaited = service.submitting.pop(job)
+            if awaited is not None:
+                awaited.set()
     return {"jobArn": service.account.arn("job", job), "jobName": given.jobName, "jobId": job}
 
 
@@ -154,9 +156,8 @@ def allow(call: Call, given: SubmitJobInput, row: DefinitionRow, spec: JobSpec, 
         of_queue = call.target(account.arn("job-queue", queue), {**context, **call.tags_of("job-queue", queue, dict)})
         revision = {**context, **call.tags_of("job-definition", row.id, lambda: dict(row.tags))}
         of_definition = call.target(account.arn("job-definition", row.id), revision)
-        by_name = call.target(account.arn("job-definition", row.name), revision)
-        if ":" not in given.jobDefinition.rpartition("/")[2] and named_alone(call, of_definition, by_name):
-            of_definition = by_name
+        if ":" not in given.jobDefinition.rpartition("/")[2]:
+            of_definition = as_named(call, of_definition, row)
         targets += [of_queue, of_definition]
     call.allow(*targets)
     for name in call.service.secrets_of(row):
@@ -165,12 +166,13 @@ def allow(call: Call, given: SubmitJobInput, row: DefinitionRow, spec: JobSpec, 
         call.also("batch:TagResource", call.target(account.arn("job", "*"), context_of_request(tags)))
 
 
-def named_alone(call: Call, revision: Target, name: Target) -> bool:
+def as_named(call: Call, revision: Target, row: DefinitionRow) -> Target:
     """Who left the revision out may be allowed by the definition's name, as in AWS; what denies the revision still does."""
-    from flowbatch.http.policies import authorize
-
-    decision = authorize(call.principal.policies, call.action, (revision,))
-    return not decision.allowed and decision.statement is None and call.allows(name)
+    decision = call.principal.may(call.action, (revision,))
+    if decision.allowed or decision.statement is not None:
+        return revision
+    name = Target(call.service.account.arn("job-definition", row.name), revision.context)
+    return name if call.allows(name) else revision
 
 
 def needs_of(call: Call, given: SubmitJobInput) -> tuple[tuple[Need, ...], bool]:
@@ -215,12 +217,11 @@ def judge(strict: bool, spec: JobSpec) -> None:
 def job_id(call: Call) -> JobId:
     """Of a repeated request the same one: by the SDK's invocation, else by the signature (semantics.md 38). It outlives us."""
     headers = call.request.headers
-    said = headers.get("amz-sdk-invocation-id") or headers.get("authorization", "")
-    if not said or said[:7].lower() == "bearer ":
-        return JobId(str(uuid.uuid4()))
-    seed = f"job|{call.principal.key_id}|{said}|{hashlib.sha256(call.request.body).hexdigest()}"
-    digest = hmac.digest(call.service.master, seed.encode(), "sha256")
-    return JobId(str(uuid.UUID(bytes=digest[:16], version=4)))
+    said = headers.get("amz-sdk-invocation-id") or signature_in(headers)
+    if not said:
+        return JobId(uuid_text(os.urandom(16)))
+    seed = f"job|{call.principal.key_id}|{said}|{call.request.digest}"
+    return JobId(uuid_text(hmac.digest(call.service.master, seed.encode(), "sha256")[:16]))
 
 
 async def submit(call: Call, plan: JobPlan) -> None:
