@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -64,7 +65,7 @@ class Engine:
         self._unheard = set(backends)  # backends whose first census has not been taken in
         self._desk = desk
         self._tickets = itertools.count(1)
-        self._asked: dict[int, tuple[anyio.Event, list[Answer]]] = {}
+        self._asked: dict[int, asyncio.Future[Answer]] = {}
         self._observers: list[Observer] = []
 
     # --- what others may do
@@ -99,15 +100,13 @@ class Engine:
         return answer
 
     async def _ask(self, ticket: int, stimulus: Stimulus) -> Answer:
-        event: anyio.Event = anyio.Event()
-        answers: list[Answer] = []
-        self._asked[ticket] = (event, answers)
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._asked[ticket] = answer
         try:
             self.post(stimulus)
-            await event.wait()
+            return await answer
         finally:
             del self._asked[ticket]
-        return answers[0]
 
     async def collect(self, before: int) -> int:
         """Deletes runs that ended before then (epoch milliseconds); returns how many."""
@@ -186,10 +185,10 @@ class Engine:
 
     def _tell(self, outcome: Outcome) -> None:
         for effect in outcome.effects:
-            if isinstance(effect, Answer) and effect.ticket in self._asked:
-                event, answers = self._asked[effect.ticket]
-                answers.append(effect)
-                event.set()
+            if isinstance(effect, Answer):
+                asked = self._asked.get(effect.ticket)
+                if asked is not None and not asked.done():  # who asked may have gone
+                    asked.set_result(effect)
         if any(row.status != RunStatus.RUNNING for row in outcome.writes.runs.values()):
             self._desk.forget_specs()
         for observer in self._observers:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import field
+from functools import lru_cache
 from typing import Final
 
 from flowbatch.model.record import record
@@ -67,6 +68,7 @@ def listens_on_all(address: str) -> bool:
     return ipaddress.ip_address(address).is_unspecified
 
 
+@lru_cache(maxsize=256)
 def host_of(header: str) -> str | None:
     """The host of a Host header in lower case, without its port and brackets; None where it is none."""
     if header.startswith("["):

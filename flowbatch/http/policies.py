@@ -38,7 +38,9 @@ class Statement:
         return named != self.all_but_actions
 
     def covers(self, resource: str, context: Context) -> bool:
-        meant = any(each == "*" or (resource != "*" and arn_matches(each, resource)) for each in self.resources)
+        meant = "*" in self.resources or (
+            resource != "*" and any(arn_matches(each, resource) for each in self.resources)
+        )
         if meant == self.all_but_resources:
             return False
         return all(each.holds(context) for each in self.conditions)

@@ -301,7 +301,10 @@ class TooSlow(Failure):
 
 def joined(raw: web.BaseRequest) -> dict[str, str]:
     """By names in lower case; of a header that is there twice both values, so that a second one cannot stand for the first."""
-    found: dict[str, str] = {}
+    found = {name.lower(): value for name, value in raw.headers.items()}
+    if len(found) == len(raw.headers):
+        return found
+    found = {}
     for key, value in raw.headers.items():
         name = key.lower()
         found[name] = f"{found[name]},{value}" if name in found else value

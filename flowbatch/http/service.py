@@ -16,7 +16,7 @@ from flowbatch.http.arns import Account
 from flowbatch.http.failures import ClientFailure
 from flowbatch.http.native.live import HoldUps, Live, nothing
 from flowbatch.http.pages import Pages
-from flowbatch.model.jobspec import JobPlan, JobSpec
+from flowbatch.model.jobspec import JobSpec
 from flowbatch.model.record import record
 from flowbatch.spec.definitions import Reference
 from flowbatch.spec.places import Surroundings
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from flowbatch.store.results import JobView
 
 BASES_MAX: Final = 1000  # revisions whose layers are kept
-PLANS_MAX: Final = 5000
+SPECS_MAX: Final = 5000  # of ended jobs
 READS_FLUSHED_MS: Final = 200
 
 
@@ -91,7 +91,7 @@ class Service:
         self._bases: dict[str, Base] = {}
         self._guards: dict[tuple[str, str], Guard] = {}
         self._bodies: dict[str, Mapping[str, Any]] = {}
-        self._plans: dict[int, JobPlan] = {}
+        self._specs: dict[int, JobSpec] = {}
         self._reads: list[AuditRow] = []
 
     def __enter__(self) -> Self:
@@ -193,13 +193,17 @@ class Service:
 
     # --- jobs
 
-    def plan(self, job: JobView | Listed) -> JobPlan:
-        held = self._plans.get(job.no)
+    def spec(self, job: JobView | Listed) -> JobSpec:
+        """It never changes: that of an open job is in memory."""
+        known = self.state.jobs.get(job.id)
+        if known is not None:
+            return known.spec
+        held = self._specs.get(job.no)
         if held is None:
-            held = self.reader.job_plan(job)
-            if len(self._plans) >= PLANS_MAX:
-                self._plans.clear()
-            self._plans[job.no] = held
+            held = self.reader.job_plan(job).spec
+            if len(self._specs) >= SPECS_MAX:
+                self._specs.clear()
+            self._specs[job.no] = held
         return held
 
     # --- tags

@@ -94,6 +94,9 @@ def claim_of(head: str) -> Claim:
             f"Credential should be scoped to service batch or logs, not {service!r}",
             key_id,
         )
+    for name in ("host", "x-amz-date"):
+        if name not in names:
+            raise SignatureRefused("IncompleteSignatureException", f"The header {name} must be signed", key_id)
     return Claim(key_id, date, region, service, names, f"{date}/{region}/{service}/{end}")
 
 
@@ -107,9 +110,6 @@ def verify(request: Signed, secret_of: Callable[[str], str | None], now: float) 
         raise SignatureRefused("MissingAuthenticationTokenException", "Missing Authentication Token")
     claim, signature = read_claim(header)
     stamp = request.headers.get("x-amz-date", "")
-    for name in ("host", "x-amz-date"):
-        if name not in claim.signed_headers:
-            raise SignatureRefused("IncompleteSignatureException", f"The header {name} must be signed", claim.key_id)
     for name in claim.signed_headers:
         if name not in request.headers:
             raise SignatureRefused("IncompleteSignatureException", f"The signed header {name} is missing", claim.key_id)

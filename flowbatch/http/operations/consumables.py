@@ -169,7 +169,7 @@ def accepting(filters: Sequence[Filter]) -> Callable[[Status, str], bool]:
 
 
 def usage_of(service: Service, job: pages.Listed, token: str) -> Json:
-    spec, arn = service.plan(job).spec, service.account.arn
+    spec, arn = service.spec(job), service.account.arn
     entry: Json = {
         "jobArn": arn("job", job.id),
         "jobQueueArn": arn("job-queue", spec.queue),

@@ -41,7 +41,7 @@ def summary_of(counts: Mapping[Status, int]) -> dict[str, int]:
 def detail(service: Service, seen: Described, index: int | None) -> Json:
     """Of a single, an array's parent, or the child `index` of one."""
     job = seen.job
-    spec = service.plan(job).spec
+    spec = service.spec(job)
     row = job.row
     account = service.account
     shown = job.id if index is None else f"{job.id}:{index}"
@@ -132,7 +132,7 @@ def task_properties(stored: Mapping[str, Any], spec: JobSpec) -> Json:
 def node(service: Service, seen: Described, number: int) -> Json | None:
     """DescribeJobs of `UUID#3`; None where there is no such node."""
     job = seen.job
-    spec = service.plan(job).spec
+    spec = service.spec(job)
     parts = [each for each in service.reader.members(job) if each.node == number]
     if spec.members is None or spec.members.nodes is None or not parts:
         return None
@@ -160,7 +160,7 @@ def node(service: Service, seen: Described, number: int) -> Json | None:
 
 def node_summaries(service: Service, job: JobView) -> list[Json]:
     """ListJobs of a multi-node job: one entry a node, in their order."""
-    spec = service.plan(job).spec
+    spec = service.spec(job)
     found: dict[int, Json] = {}
     for each in service.reader.members(job):
         if each.node is None or each.node in found or spec.members is None:

@@ -52,7 +52,7 @@ async def describe_jobs(call: Call) -> Answer:
         seen = service.reader.described(name.job, name.index)
         if seen is None or (name.index is not None and not 0 <= name.index < (seen.job.size or 0)):
             continue
-        tags = dict(service.plan(seen.job).spec.tags) if seen.tags is None else seen.tags
+        tags = dict(service.spec(seen.job).tags) if seen.tags is None else seen.tags
         target = call.target(service.account.arn("job", str(name)), context_of_tags(tags) if tags else None)
         if call.allows(target):
             if call.decision is None:
@@ -183,7 +183,7 @@ def children(call: Call, given: ListJobsInput, question: object, cursor: Cursor 
         raise ClientFailure(f"Job {name} is no array job")
     size = page_size(given.maxResults, PAGE_MAX)
     first = 0 if cursor is None else number(cursor, 0)
-    definition = service.plan(job).spec.definition
+    definition = service.spec(job).definition
     found: list[dict[str, Any]] = []
     answer: dict[str, Any] = {"jobSummaryList": found}
     for task in service.reader.tasks(job, [(first, job.tasks - 1)], status=Status[given.jobStatus or "RUNNING"]):

@@ -102,7 +102,7 @@ def attempt_of(service: Service, stream: str) -> AttemptKey:
     job = service.reader.job(key.job)
     if job is None or not 0 <= key.idx < job.tasks or key.attempt < 1:
         raise NotFound("The specified log stream does not exist.")
-    spec = service.plan(job).spec
+    spec = service.spec(job)
     if key.attempt > service.reader.task(job, key.idx).attempts or stream != stream_name(
         spec.definition or spec.key, key
     ):

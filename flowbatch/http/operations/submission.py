@@ -254,7 +254,7 @@ def job_tags(call: Call, job: JobId) -> dict[str, str]:
     if held is not None:
         return dict(held.spec.tags)
     stored = call.service.reader.job(job)
-    return {} if stored is None else dict(call.service.plan(stored).spec.tags)
+    return {} if stored is None else dict(call.service.spec(stored).tags)
 
 
 __all__ = ["SUBMIT_SIZE_MAX", "submit_job"]

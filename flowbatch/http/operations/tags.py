@@ -84,7 +84,7 @@ def tags_of(call: Call, arn: Arn) -> Mapping[str, str] | None:
             if name.index is not None or name.node is not None:
                 raise ClientFailure("Children of arrays and nodes have no tags; tag the job")
             job = service.reader.job(name.job)
-            return None if job is None else service.tags("job", job.id, lambda: dict(service.plan(job).spec.tags))
+            return None if job is None else service.tags("job", job.id, lambda: dict(service.spec(job).tags))
         case "job-definition":
             try:
                 reference = Reference.parse(arn.name)
