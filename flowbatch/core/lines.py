@@ -56,6 +56,7 @@ class FairGroup(Group):
             line = self.lines[name] = Line(self.key, share=share, group=self)
             share.lines.append(line)
         line.push(entry)
+        line.sift()  # each line has its place by what is in its heap
         if line.heap[0] is entry:
             line.rank()
 

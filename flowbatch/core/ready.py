@@ -53,17 +53,33 @@ class Group:
     heap: list[Entry] = field(default_factory=list)
     blocked_since: Millis | None = None  # its head did not fit then, and still does not
     token_since: Millis | None = None  # its head needs tokens, could not start then, and still cannot
+    latest: Entry | None = None  # not in the heap yet: children that become ready one by one, in order, are one range
 
     @property
     def empty(self) -> bool:
-        return not self.heap
+        return not self.heap and self.latest is None
 
     def entries(self) -> Iterator[Entry]:
         """In no order; some may have nothing left that is ready."""
         yield from self.heap
+        if self.latest is not None:
+            yield self.latest
 
     def push(self, entry: Entry) -> None:
-        heapq.heappush(self.heap, entry)
+        latest = self.latest
+        if latest is None:
+            self.latest = entry
+        elif latest.hi == entry.lo and latest.job is entry.job and latest.front == entry.front:
+            self.latest = Entry(latest.rank, latest.front, latest.job_no, latest.lo, latest.seq, entry.hi, latest.job)
+        else:
+            heapq.heappush(self.heap, latest)
+            self.latest = entry
+
+    def sift(self) -> None:
+        """What was pushed last takes its place in the heap."""
+        if self.latest is not None:
+            heapq.heappush(self.heap, self.latest)
+            self.latest = None
 
     def head_key(self, entry: Entry) -> tuple[int, ...]:
         """Of its head, among those of its queue: smaller is served first. The last two are the job's number and the index."""
@@ -71,6 +87,7 @@ class Group:
 
     def head(self) -> Entry | None:
         """The first entry, whose first index is RUNNABLE and whose job is below its max_running; or None."""
+        self.sift()
         while self.heap:
             entry = self.heap[0]
             job = entry.job

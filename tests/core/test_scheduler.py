@@ -195,10 +195,10 @@ def test_the_cost_of_placing_does_not_grow_with_what_waits(waiting: int, monkeyp
 
 
 def test_thousands_held_back_by_max_running_cost_nothing_per_end() -> None:
-    """Each child of an N_TO_N array has an entry of its own; an end brings back one of them, not all."""
+    """Each child whose source ended out of order has an entry of its own; an end brings back one of them, not all."""
     world = World(environment(vcpus=9))
     world.submit(job("a", size=200, vcpus=0), job("b", size=200, vcpus=1, max_running=2, needs=[need("a", each=True)]))
-    world.end(*(f"a:{index}" for index in range(200)))
+    world.end(*(f"a:{index}" for index in reversed(range(200))))
     parked = [len(heap) for heap in world.job("b").parked.values()]
     assert parked == [198]
     world.end("b:0")
@@ -221,3 +221,18 @@ def test_one_that_waits_alone_sets_no_timer() -> None:
     world = World(environment(1))
     world.submit(job("a", size=100))
     assert world.machine.next_deadline() is None
+
+
+def test_children_that_become_ready_one_by_one_are_one_range() -> None:
+    """However many follow theirs in one turn, or wait beside a full environment, the scheduler looks at one entry."""
+    world = World(environment(vcpus=4))
+    world.submit(job("x", size=8), job("j", size=8, needs=[need("x", each=True)], vcpus=2))
+    world.end("x:0", "x:1", "x:2")
+    world.end("x:3")
+    world.end("x:7")
+    waiting = world.state.queues["default"].groups
+    (ours,) = (group for key, group in waiting.items() if key.shape == Resources(2000))
+    assert sorted((entry.lo, entry.hi) for entry in ours.entries()) == [(0, 3), (3, 4), (7, 8)]
+    world.launched()
+    world.end("x:4", "x:5", "x:6")
+    assert world.launched() == ["j:0#1", "j:1#1"]
