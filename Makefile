@@ -8,7 +8,10 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 DEV := .venv/.installed-dev
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint engine bench clean
+
+# the tests start flowbatch hundreds of times: not each of them is to compile it anew
+unexport PYTHONDONTWRITEBYTECODE
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "flowbatch needs Python 3.11 or later; set PYTHON=")'
@@ -18,9 +21,9 @@ $(STAMP): $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 
-$(DEV): $(STAMP)
+$(DEV): $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]'
-	touch $@
+	touch $(STAMP) $@
 
 demo: $(STAMP)
 	$(BIN)/flowbatch --state .flowbatch run workflows/census.yaml
@@ -31,12 +34,16 @@ lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: lint
+engine: $(DEV)
+	$(BIN)/python -m tests.docker.engine
+
+test: $(DEV)
 ifeq ($(DOCKER),no)
+	$(MAKE) --no-print-directory lint
 	@echo 'DOCKER=no: the tests that need a Docker Engine (marker: docker) are left out'
 	$(BIN)/python -m pytest -n 2 -q -m 'not docker'
 else
-	$(BIN)/python -m tests.docker.engine
+	$(MAKE) --no-print-directory -j 2 lint engine
 	$(BIN)/python -m pytest -n 2 -q
 endif
 
