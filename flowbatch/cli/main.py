@@ -40,7 +40,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     ),
     "queues": (
         "flowbatch.cli.queues",
-        "List job queues; what stands at the front of one; enable, disable, update, delete.",
+        "List job queues; what stands at the front of one; enable, disable, update, delete; policies.",
     ),
     "deliveries": ("flowbatch.cli.deliveries", "What became of events: delivered, owed, refused."),
     "redeliver": ("flowbatch.cli.redeliver", "Deliver events again: a range, one, or what was given up."),

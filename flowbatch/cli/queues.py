@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flowbatch.cli import queue_changes
+from flowbatch.cli import queue_changes, queue_policies
 from flowbatch.cli.context import Place
 from flowbatch.cli.output import clean, counted, print_json, print_json_list, print_table, time_text
 from flowbatch.errors import BackendUnavailable, InputError
@@ -69,6 +69,7 @@ for verb in (
     queue_changes.delete,
 ):
     queues.add_command(verb)
+queues.add_command(queue_policies.policies)
 
 
 def list_queues(place: Place, as_json: bool) -> int:
@@ -120,11 +121,14 @@ def asked(place: Place, verb: str, **arguments: str) -> Any:
                 raise
             # it has just ended
     from flowbatch.clock import SystemClock
+    from flowbatch.core import scheduling_policies
     from flowbatch.core.snapshot import overview, snapshot
 
     state = stored(place)
     if verb == "queues":
         return overview(state)
+    if verb == "scheduling_policies":
+        return scheduling_policies.overview(state)
     queue = state.queues.get(arguments["queue"])
     return None if queue is None else snapshot(state, queue, SystemClock().now())
 

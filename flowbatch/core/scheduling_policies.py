@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from flowbatch.core.queues import QueueState
 from flowbatch.core.state import State
@@ -15,7 +16,7 @@ from flowbatch.core.turn import Turn
 from flowbatch.model.jobspec import Queue
 from flowbatch.model.place_commands import CreateSchedulingPolicy, DeleteSchedulingPolicy, UpdateSchedulingPolicy
 from flowbatch.model.places import is_of_run
-from flowbatch.model.queues import FairShare
+from flowbatch.model.queues import FairShare, policy_object
 from flowbatch.model.rows import SchedulingPolicyRow
 
 TAGS = "scheduling-policy"
@@ -33,6 +34,22 @@ def all_of(state: State) -> Mapping[str, FairShare]:
     own = (queue.spec for queue in state.queues.values() if not queue.spec.policy_name)
     found = {spec.name: spec.policy for spec in own if spec.policy is not None and name_of(state, spec)}
     return {**found, **state.scheduling}
+
+
+def overview(state: State) -> list[dict[str, Any]]:
+    """Every policy and the queues that it divides, by name. `stored`: it can be changed, and given to queues."""
+    queues: dict[str, list[str]] = {}
+    for queue in state.queues.values():
+        queues.setdefault(name_of(state, queue.spec), []).append(queue.spec.name)
+    return [
+        {
+            "scheduling_policy": name,
+            "stored": name in state.scheduling,
+            "policy": policy_object(policy),
+            "queues": sorted(queues.get(name, ())),
+        }
+        for name, policy in sorted(all_of(state).items())
+    ]
 
 
 def absent(state: State, name: str) -> str | None:

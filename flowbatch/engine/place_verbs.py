@@ -1,4 +1,4 @@
-"""The verbs of environments, nodes and queues: arguments as JSON has them, made into commands."""
+"""The verbs of environments, nodes, queues and scheduling policies: arguments as JSON has them, made into commands."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from flowbatch.core import place_views
+from flowbatch.core import place_views, scheduling_policies
 from flowbatch.core.state import State
 from flowbatch.errors import InputError
 from flowbatch.model.container import Cpu
@@ -14,14 +14,17 @@ from flowbatch.model.place_commands import (
     AddNode,
     CreateEnvironment,
     CreateQueue,
+    CreateSchedulingPolicy,
     DeleteEnvironment,
     DeleteQueue,
+    DeleteSchedulingPolicy,
     DrainNode,
     EnvironmentChange,
     QueueChange,
     RemoveNode,
     UpdateEnvironment,
     UpdateQueue,
+    UpdateSchedulingPolicy,
 )
 from flowbatch.model.places import HERE, Node, is_of_run
 from flowbatch.model.resources import Resources
@@ -51,6 +54,10 @@ class PlaceVerbs:
             "create_queue": self.create_queue,
             "update_queue": self.update_queue,
             "delete_queue": self.delete_queue,
+            "scheduling_policies": self.scheduling_policies,
+            "create_scheduling_policy": self.create_scheduling_policy,
+            "update_scheduling_policy": self.update_scheduling_policy,
+            "delete_scheduling_policy": self.delete_scheduling_policy,
         }
 
     async def environments(self, _: Arguments) -> object:
@@ -120,6 +127,29 @@ class PlaceVerbs:
     async def delete_queue(self, arguments: Arguments) -> object:
         name = text(arguments, "queue")
         return await self._ask(lambda ticket: DeleteQueue(ticket, name))
+
+    async def scheduling_policies(self, _: Arguments) -> object:
+        return scheduling_policies.overview(self._state)
+
+    async def create_scheduling_policy(self, arguments: Arguments) -> object:
+        """`said`: what `policy` of a queue would say in the settings."""
+        from flowbatch.spec.created import created_policy
+
+        name = text(arguments, "scheduling_policy")
+        policy = created_policy(name, said(arguments))
+        return await self._ask(lambda ticket: CreateSchedulingPolicy(ticket, name, policy))
+
+    async def update_scheduling_policy(self, arguments: Arguments) -> object:
+        """As a whole, as AWS does: what is not `said` is as of a new one."""
+        from flowbatch.spec.created import created_policy
+
+        name = text(arguments, "scheduling_policy")
+        policy = created_policy(name, said(arguments))
+        return await self._ask(lambda ticket: UpdateSchedulingPolicy(ticket, name, policy))
+
+    async def delete_scheduling_policy(self, arguments: Arguments) -> object:
+        name = text(arguments, "scheduling_policy")
+        return await self._ask(lambda ticket: DeleteSchedulingPolicy(ticket, name))
 
 
 def change_of(arguments: Arguments) -> EnvironmentChange:

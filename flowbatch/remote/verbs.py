@@ -44,6 +44,14 @@ def ask(channel: Channel, verb: str, arguments: Mapping[str, Any]) -> object:
             steps = ("environments", arguments["environment"], "nodes", arguments["node"])
             more = () if action == "add" else (action,)
             return channel.post(*steps, *more, body=without(arguments, "environment", "node"))
+        case "scheduling_policies":
+            return channel.get("scheduling-policies")["scheduling_policies"]
+        case "create_scheduling_policy":
+            return channel.post("scheduling-policies", body=arguments)
+        case "update_scheduling_policy" | "delete_scheduling_policy":
+            name = arguments["scheduling_policy"]
+            more = ("delete",) if verb.startswith("delete") else ()
+            return channel.post("scheduling-policies", name, *more, body=without(arguments, "scheduling_policy"))
         case "create_token":
             return channel.post("tokens", body=arguments)
         case "update_token":

@@ -127,6 +127,46 @@ def test_an_environment_and_a_queue_are_made_used_and_deleted(call: Call) -> Non
     assert "late" not in [each["queue"] for each in call("queues", "list")]
 
 
+def test_a_policy_that_queues_share_is_made_changed_and_deleted(call: Call) -> None:
+    made = ("queues", "policies", "create", "fair", "--weight", "ann=0.5", "--weight", "b*=2", "--share-decay", "24h")
+    assert call(*made) == {"scheduling_policy": "fair"}
+    day, even = 24 * 3600 * 1000, {"share_decay_ms": 0, "compute_reservation": 0, "shares": {}}
+    [fair] = call("queues", "policies", "list")
+    assert fair == {
+        "scheduling_policy": "fair",
+        "stored": True,
+        "policy": {"share_decay_ms": day, "compute_reservation": 0, "shares": {"ann": 0.5, "b*": 2.0}},
+        "queues": [],
+    }
+    call("queues", "create", "late", "--environment", "paid", "--scheduling-policy", "fair")
+    call("queues", "create", "own", "--environment", "paid", "--fair-share")
+    for words, said in (
+        (made, "Object already exists: there is a scheduling policy fair"),
+        (("create", "a/b"), "'a/b' is not a name"),
+        (("create", "x", "--weight", "a*=1", "--weight", "ann=1"), "shares.ann: ann and a* overlap"),
+        (("create", "x", "--share-decay", "soon"), "share_decay: "),
+        (("create", "x", "--compute-reservation", "100"), "compute_reservation: "),
+        (("update", "fair"), "nothing is said of the policy"),
+        (("update", "none", "--weight", "ann=1"), "scheduling policy none does not exist"),
+        (("update", "own", "--weight", "ann=1"), "the scheduling policy of queue own is its own"),
+        (("delete", "fair"), "Cannot delete, found existing JobQueue relationship (late)"),
+    ):
+        assert said in call(*(words if words is made else ("queues", "policies", *words))), words
+    assert call("queues", "policies", "update", "fair", "--compute-reservation", "20")["queues"] == ["late"]
+    found = {each["scheduling_policy"]: each for each in call("queues", "policies", "list")}
+    assert found["fair"]["policy"] == {**even, "compute_reservation": 20}  # as a whole: the weights are gone
+    assert (found["fair"]["queues"], found["own"]) == (
+        ["late"],
+        {"scheduling_policy": "own", "stored": False, "policy": even, "queues": ["own"]},
+    )
+    [late] = [each for each in call("queues", "list") if each["queue"] == "late"]
+    assert late["policy"] == found["fair"]["policy"]
+    call("queues", "disable", "late")
+    call("queues", "delete", "late")
+    call("queues", "policies", "delete", "fair")
+    assert [each["scheduling_policy"] for each in call("queues", "policies", "list")] == ["own"]
+
+
 def test_nodes_come_and_go(call: Call) -> None:
     assert call("environments", "nodes", "add", "farm", "n2", "--vcpus", "2.5", "--memory", "1GiB", "--gpus", "1") == {
         "environment": "farm", "node": "n2",

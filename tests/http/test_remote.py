@@ -190,6 +190,17 @@ async def test_queues_and_environments_are_changed_alike_through_a_server(
             ("queues create THING-2 --environment THING --scheduling-policy none", 2),
             ("queues update THING --priority 9 --max-running 0 --environment default --environment THING", 0),
             ("queues show THING", 0),
+            ("queues policies create THING-fair --weight ann=0.5 --share-decay 2h --compute-reservation 5", 0),
+            ("queues policies create THING-fair", 2),
+            ("queues policies create THING-2 --share-decay soon", 2),
+            ("queues create THING-2 --environment THING --scheduling-policy THING-fair --json", 0),
+            ("queues policies update THING-fair --weight bob=3 --json", 0),
+            ("queues policies update THING-none --weight bob=3", 2),
+            ("queues show THING-2", 0),
+            ("queues policies delete THING-fair", 2),
+            ("queues disable THING-2", 0),
+            ("queues delete THING-2", 0),
+            ("queues policies delete THING-fair --json", 0),
             ("queues delete THING", 2),
             ("queues disable THING", 0),
             ("queues delete THING", 0),
@@ -210,14 +221,19 @@ async def test_who_changes_places_may_call_what_aws_calls_it(
     everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
     async with a_server(tmp_path) as rig:
         both = Both(rig, capsys)
-        code, _, err = await both.told(both.there, "environments", "create", "farm", "--unmanaged")
-        assert (code, err) == (0, "")
+        for made in ("environments create farm --unmanaged", "queues policies create fair"):
+            code, _, err = await both.told(both.there, *made.split())
+            assert (code, err) == (0, "")
+        assert "fair share, usage counts for 10m" in await both.same("queues", "policies", "list")
         cases = (
             ("queues create q --environment default", "CreateJobQueue", "job-queue/q"),
             ("queues create q --environment default", "CreateJobQueue", "compute-environment/default"),
             ("queues update default --environment farm", "UpdateJobQueue", "compute-environment/farm"),
             ("queues disable default", "UpdateJobQueue", "job-queue/default"),
             ("queues delete default", "DeleteJobQueue", "job-queue/default"),
+            ("queues policies create p", "CreateSchedulingPolicy", "scheduling-policy/p"),
+            ("queues policies update fair --weight a=1", "UpdateSchedulingPolicy", "scheduling-policy/fair"),
+            ("queues policies delete fair", "DeleteSchedulingPolicy", "scheduling-policy/fair"),
             ("environments create e", "CreateComputeEnvironment", "compute-environment/e"),
             ("environments disable default", "UpdateComputeEnvironment", "compute-environment/default"),
             ("environments delete default", "DeleteComputeEnvironment", "compute-environment/default"),
@@ -234,6 +250,7 @@ async def test_who_changes_places_may_call_what_aws_calls_it(
             assert (code, out, f"perform: batch:{action} on resource: {arn} " in err) == (2, "", True), (words, err)
         state = rig.running.service.state
         assert (set(state.queues), set(state.environments)) == ({"default"}, {"default", "farm"})
+        assert {name: policy.weights for name, policy in state.scheduling.items()} == {"fair": ()}
         assert state.queues["default"].spec.enabled
         assert state.environments["default"].spec.enabled
 

@@ -12,6 +12,7 @@ from flowbatch.http.native import (
     environment_changes,
     logs,
     overviews,
+    policy_changes,
     queue_changes,
     reading,
     running,
@@ -43,6 +44,17 @@ def environments() -> tuple[NativeRoute, ...]:
         post(node, "AddNode", changes.add_node, takes=changes.NodeWords),
         post(f"{node}/drain", "DrainNode", changes.drain_node, takes=queue_changes.Deletion),
         post(f"{node}/remove", "RemoveNode", changes.remove_node, takes=queue_changes.Deletion),
+    )
+
+
+def scheduling_policies() -> tuple[NativeRoute, ...]:
+    """Those that queues share."""
+    made, one, changes = "/scheduling-policies", "/scheduling-policies/{policy}", policy_changes
+    return (
+        get(made, "ListSchedulingPolicies", changes.list_scheduling_policies, changes.PoliciesSaid),
+        post(made, "CreateSchedulingPolicy", changes.create_scheduling_policy, takes=changes.NewPolicy),
+        post(one, "UpdateSchedulingPolicy", changes.update_scheduling_policy, takes=changes.PolicyUpdate),
+        post(f"{one}/delete", "DeleteSchedulingPolicy", changes.delete_scheduling_policy, takes=queue_changes.Deletion),
     )
 
 
@@ -82,6 +94,7 @@ ROUTES: Final[tuple[NativeRoute, ...]] = (
     post("/queues", "CreateQueue", queue_changes.create_queue, takes=queue_changes.NewQueue),
     post("/queues/{queue}", "UpdateQueue", queue_changes.update_queue, takes=queue_changes.QueueUpdate),
     post("/queues/{queue}/delete", "DeleteQueue", queue_changes.delete_queue, takes=queue_changes.Deletion),
+    *scheduling_policies(),
     *environments(),
     get("/tokens", "ListTokens", tokens.list_tokens),
     post("/tokens", "CreateToken", tokens.create_token, takes=tokens.NewToken),
