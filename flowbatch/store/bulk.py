@@ -24,7 +24,7 @@ from flowbatch.model.record import record
 NULL: Final = float("nan")
 SMALL_INTS: Final = tuple(range(16))  # turns an IntEnum, or a bool, into the exact int
 # Rows of a statement; 512 rows of 17 columns stay below SQLite's 32,766 parameters. What is beyond the LIMIT is bound all the same:
-# a server's turn of a dozen submissions paid for 64.
+# a server's turn of a dozen submissions paid for 64, one of a hundred ends and starts for 512.
 SIZES: Final = (1, 4, 16, 64, 512)
 ROW: Final = re.compile(r"\((?:\?, )+\?\)")
 
@@ -43,15 +43,15 @@ class Bulk:
         flat: list[Value] = [NULL if value is None else value for value in chain.from_iterable(rows)]
         for column in self.enums:
             flat[column :: self.width] = map(SMALL_INTS.__getitem__, flat[column :: self.width])  # type: ignore[arg-type]
-        at, end = 0, len(flat)
+        at, end = 0, len(rows)
         while at < end:
-            size = next((size for size in SIZES if size * self.width >= end - at), SIZES[-1])
-            part = flat[at : at + size * self.width]
-            at += len(part)
-            count = len(part) // self.width
-            part.extend([0] * (size * self.width - len(part)))  # beyond the LIMIT, read by nobody
+            size = max(size for size in SIZES if size <= 2 * (end - at))  # at most half of it is bound for nothing
+            count = min(size, end - at)
+            part = flat[at * self.width : (at + count) * self.width]
+            part.extend([0] * ((size - count) * self.width))  # beyond the LIMIT, read by nobody
             part.append(count)
             db.execute(widened(self.sql, size), part)
+            at += count
 
 
 @cache

@@ -35,7 +35,7 @@ from flowbatch.model.rows import AttemptRow, JobRow, RunRow, TaskRow, Writes
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.store import bulk, loading
 from tests.store import rows
-from tests.store.opening import a_store, query
+from tests.store.opening import a_store, inside, query
 from tests.store.rows import T0, attempt_row, job_row, run_id, run_row, spec, submission, task_row
 
 
@@ -187,6 +187,19 @@ async def test_any_number_of_rows_is_written_once_each(tmp_path: Path, count: in
         loaded = await store.load()
     assert loaded.tasks == [task_row(100, i) for i in range(count)]
     assert query(tmp_path, "SELECT idx FROM event WHERE kind = 3 ORDER BY seq") == [(i,) for i in range(count)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 13, 33, 64, 100, 129, 300, 1300])
+async def test_a_statement_binds_little_for_nothing(tmp_path: Path, count: int) -> None:
+    """What is bound beyond the rows costs as much as they do."""
+    statements: list[str] = []
+    async with a_store(tmp_path) as store:
+        await store.commit(submission(1, spec(size=2000)))
+        await inside(store, lambda db: db.set_trace_callback(statements.append))
+        await store.commit(Writes(tasks={(100, i): task_row(100, i) for i in range(count)}))
+    bound = [each.count("(100,") + each.count("(0,") for each in statements if "INTO task" in each]
+    assert count <= sum(bound) <= 2 * count
+    assert len(bound) <= 4 + count // 64
 
 
 def test_a_wide_statement_stays_below_the_parameters_of_any_sqlite() -> None:
