@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 from flowbatch.core.state import State
 from flowbatch.core.turn import Turn
 from flowbatch.model.access import AuditRow
 from flowbatch.model.effects import Answer
-from flowbatch.model.stimuli import DeletePolicy, PruneAudit, PutKey, PutPolicy, PutTags
+from flowbatch.model.stimuli import DeletePolicy, LaunchFailed, PruneAudit, PutKey, PutPolicy, PutTags
 
 RESPONSE_MAX = 4096  # characters of an answer that the audit log keeps
 AS_JSON = json.JSONEncoder(separators=(",", ":")).encode  # `dumps` makes an encoder a call
+LAUNCH = "flowbatch:Launch"
 
 
 def on_put_key(state: State, command: PutKey, out: Turn) -> None:
@@ -62,3 +64,12 @@ def record(row: AuditRow, first_effect: int, out: Turn) -> None:
     if answer is not None and error is None and answer.value is not None:
         response = AS_JSON(answer.value)[:RESPONSE_MAX]
     out.writes.audit.append(row._replace(at=out.now, response=response, error=error))
+
+
+def on_breach(fact: LaunchFailed, out: Turn) -> None:
+    """An attempt that was killed because what it had was not what had been judged (security.md §6). Nobody called: it is refused to the
+    attempt itself, whose id stands for the request's."""
+    key, why = fact.key, fact.evidence.start_error or ""
+    digest = hashlib.sha256(why.encode()).hexdigest()
+    row = AuditRow(out.now, "flowbatch", None, None, None, LAUNCH, f"job/{key.job}", False, None, key.id, None, digest)
+    out.writes.audit.append(row._replace(error=why))

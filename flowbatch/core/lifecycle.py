@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from flowbatch.core import crews, dependencies, retry
+from flowbatch.core import access, crews, dependencies, retry
 from flowbatch.core.blocked import judge
 from flowbatch.core.crews import Step
 from flowbatch.core.ending import classify
@@ -82,6 +82,8 @@ def on_launch_failed(state: State, fact: LaunchFailed, out: Turn) -> None:
     live = live_of(state, fact.key)
     if live is None:
         return
+    if fact.evidence.breach:
+        access.on_breach(fact, out)
     verdict = classify(fact.evidence, live.halt, live.halt_reason)
     if live.crew is None:
         end(state, live, verdict, fact.at, out)

@@ -23,7 +23,8 @@ class Evidence:
 
     exit_code is None where it cannot be known; a signal's death reads 128 + signal. `timed_out`: the backend itself
     enforced the timeout. `oom`: killed over its memory limit. `start_error`: it never ran (`CannotStartContainerError: …`,
-    `CannotPullContainerError: …`, `ResourceInitializationError: …`). `lost`: nobody can say how it ended.
+    `CannotPullContainerError: …`, `ResourceInitializationError: …`). `breach`: it began with something else than was judged, and was
+    killed for that, which `start_error` tells. `lost`: nobody can say how it ended.
     """
 
     exit_code: int | None = None
@@ -33,6 +34,7 @@ class Evidence:
     lost: bool = False
     detail: str | None = None  # for the container's reason, e.g. what was lost
     truncated: bool = False  # the log was capped
+    breach: bool = False
 
 
 class EndClass(StrEnum):

@@ -9,7 +9,7 @@ from flowbatch.model.ids import ALONE
 from flowbatch.model.jobspec import Action, RetryPolicy, Rule
 from flowbatch.model.rows import ImageRow
 from flowbatch.model.status import RunStatus, Status
-from flowbatch.model.stimuli import Census, Exited, Observation, Started, Tick
+from flowbatch.model.stimuli import Census, Exited, LaunchFailed, Observation, Started, Tick
 from tests.core.builders import World, environment, gang, job, need, parse
 
 
@@ -103,6 +103,20 @@ def test_a_lost_attempt_has_no_exit_code() -> None:
     out = world.end("a", evidence=Evidence(lost=True))
     row = out.writes.tasks[1, 0]
     assert (row.exit_code, row.status_reason) == (None, "Host EC2 (flowbatch) terminated.")
+
+
+def test_what_ran_with_something_else_than_was_judged_is_in_the_audit_log() -> None:
+    """Once, with the turn that ends it; a launch that merely failed is not."""
+    world = World()
+    world.submit(job("a"), job("b"))
+    assert world.refuse("b").writes.audit == []
+    breach = LaunchFailed(parse("a"), world.now, Evidence(start_error="/lab was swapped", breach=True))
+    out = world.tell(breach)
+    [row] = out.writes.audit
+    assert (row.action, row.resource, row.allowed) == ("flowbatch:Launch", f"job/{breach.key.job}", False)
+    assert (row.request_id, row.error) == (breach.key.id, "/lab was swapped")
+    assert out.writes.tasks[1, 0].status is Status.FAILED
+    assert world.tell(breach).writes.audit == []
 
 
 def test_free_losses_do_not_count() -> None:

@@ -101,6 +101,7 @@ async def test_d31_a_source_that_is_swapped_after_the_look_is_found_in_what_runs
         world.backend.launch([good, bad])
         end = await world.facts.ended(bad.key)
         assert isinstance(end, LaunchFailed), end
+        assert end.evidence.breach
         assert end.evidence.start_error == (
             f"ResourceInitializationError: {source}, to be mounted at /data, was swapped for something else while the container "
             "began; it was killed"

@@ -168,7 +168,7 @@ class Follower:
         seen = evidence(look, self._boot, outages, stopped=attempt.stopped, oom_event=attempt.oom_event)
         seen = read_from_log(seen, attempt.log.beginning(), truncated=attempt.log.truncated)
         if attempt.foul is not None:
-            seen = Evidence(start_error=f"ResourceInitializationError: {attempt.foul}")
+            seen = Evidence(start_error=f"ResourceInitializationError: {attempt.foul}", breach=True)
         # The Engine stamps a start after it, and may see a quick end before.
         at = max(look.finished_at or self._clock.now(), look.started_at or Millis(0))
         if seen.start_error is not None and not attempt.told:
