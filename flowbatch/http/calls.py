@@ -70,10 +70,22 @@ class Call:
     def allow(self, *targets: Target) -> None:
         """Raises AccessDenied unless all of them are allowed. Without a target the action has no resource."""
         checked = targets or (self.target("*"),)
-        self.resource = checked[0].arn
-        self.decision = decision = self.principal.may(self.action, checked)
+        decision = self.decided(checked)
         if not decision.allowed:
             raise self.denied(decision)
+
+    def tries(self, *targets: Target) -> bool:
+        """As `allow`, and says whether it is; if not, nothing is decided yet."""
+        before = self.resource, self.decision
+        if self.decided(targets or (self.target("*"),)).allowed:
+            return True
+        self.resource, self.decision = before
+        return False
+
+    def decided(self, targets: Sequence[Target]) -> Decision:
+        self.resource = targets[0].arn
+        self.decision = decision = self.principal.may(self.action, targets)
+        return decision
 
     def still_valid(self) -> bool:
         """Whether its key still opens the door: of an answer that goes on."""
@@ -84,13 +96,6 @@ class Call:
 
     def allows(self, target: Target, action: str | None = None) -> bool:
         return self.principal.may(action or self.action, (target,)).allowed
-
-    def allow_all(self) -> bool:
-        """Whether it is allowed on everything together; if so, that is what the record says of it."""
-        decision = self.principal.may(self.action, (self.target("*"),))
-        if decision.allowed:
-            self.resource, self.decision = "*", decision
-        return decision.allowed
 
     def denied(self, decision: Decision, action: str | None = None) -> AccessDenied:
         """As AWS says it (aws-batch.md §13.3)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -73,6 +74,7 @@ class Service:
         self.limits = limits or Limits()
         self.logs = logs
         self.master = master
+        self.keyed = hmac.new(master, digestmod="sha256")  # to be copied
         self.pages = Pages(master)
         self.reader = Reader(database)
         self.compile: Compile | None = None  # what is submitted as a workflow's text, by who knows how

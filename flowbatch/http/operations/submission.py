@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -156,10 +155,12 @@ def allow(call: Call, given: SubmitJobInput, row: DefinitionRow, spec: JobSpec, 
         of_queue = call.target(account.arn("job-queue", queue), {**context, **call.tags_of("job-queue", queue, dict)})
         revision = {**context, **call.tags_of("job-definition", row.id, lambda: dict(row.tags))}
         of_definition = call.target(account.arn("job-definition", row.id), revision)
-        if ":" not in given.jobDefinition.rpartition("/")[2]:
-            of_definition = as_named(call, of_definition, row)
         targets += [of_queue, of_definition]
-    call.allow(*targets)
+    with_revision = ":" in given.jobDefinition.rpartition("/")[2]
+    if with_revision or not call.tries(*targets):
+        if not with_revision:
+            targets[1::2] = [as_named(call, each, row) for each in targets[1::2]]
+        call.allow(*targets)
     for name in call.service.secrets_of(row):
         call.also("secretsmanager:GetSecretValue", call.target(secret_arn(account, name)))
     if tags:
@@ -221,7 +222,9 @@ def job_id(call: Call) -> JobId:
     if not said:
         return JobId(uuid_text(os.urandom(16)))
     seed = f"job|{call.principal.key_id}|{said}|{call.request.digest}"
-    return JobId(uuid_text(hmac.digest(call.service.master, seed.encode(), "sha256")[:16]))
+    keyed = call.service.keyed.copy()
+    keyed.update(seed.encode())
+    return JobId(uuid_text(keyed.digest()[:16]))
 
 
 async def submit(call: Call, plan: JobPlan) -> None:
