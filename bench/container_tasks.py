@@ -10,11 +10,11 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
 import anyio
+from msgspec.structs import replace
 
 from flowbatch.app import open_app
 from flowbatch.backends.docker.backend import DockerBackend

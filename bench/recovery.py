@@ -7,10 +7,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import anyio
+from msgspec.structs import replace
 
 from bench.fake_tasks import SETTINGS, plan
 from flowbatch.app import boot_id, open_app

@@ -10,10 +10,10 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import anyio
+from msgspec.structs import replace
 
 from bench.fake_tasks import plan
 from flowbatch.app import open_app

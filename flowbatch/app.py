@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import anyio
+from msgspec import Struct
 
 from flowbatch import logs
 from flowbatch.backends.docker.engines import Engines
@@ -31,7 +32,6 @@ from flowbatch.folder import StateFolder, short_socket_path
 from flowbatch.model.ids import RunId
 from flowbatch.model.jobspec import RunPlan
 from flowbatch.model.outcome import Outcome
-from flowbatch.model.record import record
 from flowbatch.model.status import RunStatus
 from flowbatch.notices import Notices
 from flowbatch.ports import Backend, Clock, Store
@@ -41,8 +41,7 @@ from flowbatch.store.writer import SqliteStore
 PASSED_ON: Final = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "TZ", "USER"})  # to the processes of others
 
 
-@record
-class App:
+class App(Struct, frozen=True):
     """A running engine, and the ways to it."""
 
     folder: StateFolder

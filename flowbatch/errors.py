@@ -16,7 +16,7 @@ FlowbatchError                 exit code
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
 class FlowbatchError(Exception):
@@ -29,8 +29,7 @@ class InputError(FlowbatchError):
     exit_code = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """One thing wrong in a file: `render.yaml:12:14: jobs.encode.needs: unknown job 'denoize' (did you mean …?)`."""
 
     file: str

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import anyio
 from anyio.abc import TaskStatus
+from msgspec import Struct
 
 from flowbatch.model.container import Container, Cpu
 from flowbatch.model.effects import Place
@@ -15,7 +16,6 @@ from flowbatch.model.events import LoggedEvent
 from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId
 from flowbatch.model.jobspec import FakeScript
 from flowbatch.model.notify import Parked, SinkRow, SinkStatus, Trouble
-from flowbatch.model.record import record
 from flowbatch.model.resources import Resources
 from flowbatch.model.rows import EndedJob, Loaded, Writes
 from flowbatch.model.stimuli import Exited, LaunchFailed, Observation, Started
@@ -55,8 +55,7 @@ class Store(Protocol):
     async def close(self) -> None: ...
 
 
-@record
-class Capabilities:
+class Capabilities(Struct, frozen=True):
     durable_exit: bool  # ends survive the engine; a census after a crash knows them
     reports_oom: bool
     enforces_timeout: bool  # the backend itself stops an attempt at its timeout, engine or no engine
@@ -64,8 +63,7 @@ class Capabilities:
     group_network: bool = False  # gives each node of a job an address of its own, which Started tells
 
 
-@record
-class LaunchOrder:
+class LaunchOrder(Struct, frozen=True):
     """All that a backend needs to start an attempt. Secrets are resolved in it: never stored, logged or shown."""
 
     key: AttemptKey
@@ -84,8 +82,7 @@ class LaunchOrder:
     place: Place | None = None  # of a member among the others of its attempt
 
 
-@record
-class Finding:
+class Finding(Struct, frozen=True):
     """One line of `doctor`."""
 
     level: str  # ok | note | warning | error
@@ -132,8 +129,7 @@ class Backend(Protocol):
         handed over before the call (those still waiting inside count as alive)."""
 
 
-@record
-class StoredSink:
+class StoredSink(Struct, frozen=True):
     """Where a sink stands, on disk."""
 
     row: SinkRow
@@ -144,8 +140,7 @@ class StoredSink:
     run_over: int | None  # of a run's sink: the number of the event that ended the run, where it has ended
 
 
-@record
-class Page:
+class Page(Struct, frozen=True):
     """All that the log has of (after, to], at most `limit` events; `more`: it goes on behind `to`."""
 
     events: list[LoggedEvent]

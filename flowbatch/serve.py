@@ -11,7 +11,6 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
-from dataclasses import field
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, Final, Protocol
 
 import anyio
 from anyio.abc import TaskStatus
+from msgspec import Struct, field
 
 from flowbatch.app import App, open_app
 from flowbatch.engine.secrets import absent
@@ -38,7 +38,6 @@ from flowbatch.http.service import Limits, Service
 from flowbatch.logs import Logger
 from flowbatch.model.access import KeyRow, PolicyRow
 from flowbatch.model.ids import RunId
-from flowbatch.model.record import record
 from flowbatch.model.stimuli import PutKey, PutPolicy, Resume
 from flowbatch.notices import try_out
 from flowbatch.settings import Settings, configuration, protecting
@@ -54,8 +53,7 @@ NEXT_START: Final = ("serve", "log_cap_bytes", "disk_free_mib")  # settings that
 FLUSH_S: Final = 3.0
 
 
-@record
-class Listening:
+class Listening(Struct, frozen=True):
     """Where the server is reached, and how far it trusts whoever reaches it."""
 
     addresses: tuple[tuple[str, int], ...] = (("127.0.0.1", PORT),)
@@ -85,8 +83,7 @@ class Listening:
             )
 
 
-@record
-class Serving:
+class Serving(Struct, frozen=True):
     """A server that runs."""
 
     app: App
@@ -107,8 +104,7 @@ class Watched(Protocol):
     def files(self) -> list[dict[str, Any]]: ...
 
 
-@record
-class Grounds:
+class Grounds(Struct, frozen=True):
     """What a library stands on. `settings`: those in force; `warden`: says what the files of a folder may."""
 
     app: App

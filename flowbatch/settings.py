@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from flowbatch.errors import InputError, Problem, WorkflowInvalid
 from flowbatch.model.events import ChildEvents, children_wanted
 from flowbatch.model.jobspec import Environment, Queue
 from flowbatch.model.notify import Notify
-from flowbatch.model.record import record
 from flowbatch.model.resources import Resources
 from flowbatch.model.stimuli import Configure
 from flowbatch.model.tokens import Token
@@ -31,8 +32,7 @@ RETENTION_MS_MIN: Final = 24 * 3600 * 1000
 LOG_CAP_BYTES: Final = 64 * 1024 * 1024
 
 
-@record
-class Settings:
+class Settings(Struct, frozen=True):
     environments: tuple[Environment, ...]
     queues: tuple[Queue, ...]
     log_cap_bytes: int = LOG_CAP_BYTES

@@ -36,6 +36,7 @@ FLOORS: dict[str, int] = {
     "__init__": 0,
 }
 PURE = {"model", "core"}
+PURE_THIRD_PARTY = {"msgspec"}  # plain data, made and compared in C
 IMPURE_MODULES = {
     "asyncio",
     "anyio",
@@ -53,7 +54,7 @@ IMPURE_MODULES = {
     "socket",
     "subprocess",
 }
-SPEC_THIRD_PARTY = {"pydantic", "yaml", "pydantic_core", "cronsim"}
+SPEC_THIRD_PARTY = PURE_THIRD_PARTY | {"pydantic", "yaml", "pydantic_core", "cronsim"}
 SUPERVISOR = ROOT / "backends" / "supervisor"  # runs alone, before anything is installed into its interpreter
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 import anyio.lowlevel
 from anyio.abc import TaskStatus
+from msgspec import Struct
 
 from flowbatch.model.ending import Evidence, Halt
 from flowbatch.model.ids import AttemptKey, Millis
@@ -23,8 +23,7 @@ _TERM = 128 + 15
 _KILL = 128 + 9
 
 
-@dataclass(slots=True)
-class _Running:
+class _Running(Struct):
     """An attempt between its launch and its being forgotten; `end` is what happens next, unless something else comes first."""
 
     started_at: Millis

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +12,7 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 import click
+from msgspec import Struct, field
 
 from flowbatch.cli.context import Place
 from flowbatch.cli.follow import SIGNALS
@@ -35,8 +35,7 @@ PATIENCE_S: Final = 60.0  # with a server that has gone away
 PAUSE_S: Final = 0.5
 
 
-@dataclass(slots=True, eq=False)
-class FollowedJob:
+class FollowedJob(Struct, eq=False):
     """As the server told of it last."""
 
     said: JobProgress
@@ -94,8 +93,7 @@ class FollowedJob:
         return self.said.stopped_at
 
 
-@dataclass(slots=True, eq=False)
-class FollowedRun:
+class FollowedRun(Struct, eq=False):
     said: ProgressSaid
     jobs: list[FollowedJob] = field(default_factory=list)
     waits: list[tuple[str, str]] = field(default_factory=list)
@@ -148,8 +146,7 @@ class FollowedRun:
         return News(fresh, [row._replace(run=self.no) for row in rows])
 
 
-@dataclass(slots=True)
-class Sitting:
+class Sitting(Struct):
     """One look at a run, until it has ended or somebody has had enough."""
 
     place: Place
@@ -262,11 +259,11 @@ def attach(place: Place, channel: Channel, run_id: str, *, as_json: bool) -> int
 
 def submit(place: Place, plan: Plan) -> str:
     """To the engine that holds the folder. Returns the run's id, once it is durable. Raises InputError where it is refused."""
-    from pydantic_core import from_json, to_json
+    from msgspec import to_builtins
 
     from flowbatch.spec.pinning import pinned
 
-    told = from_json(to_json(pinned(plan.run, plan.environments, plan.queues)))
+    told = to_builtins(pinned(plan.run, plan.environments, plan.queues), str_keys=True)
     return str(place.ask("submit_run", plan=told))
 
 

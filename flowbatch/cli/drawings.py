@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Sequence
-from dataclasses import field
 from typing import Final
 
 import click
+from msgspec import Struct, field
 
 from flowbatch.cli.output import COLOURS, clean
 from flowbatch.model.jobspec import JobPlan, JobSpec, Need, Stage, When
-from flowbatch.model.record import record
 
 MARKS: Final = {
     None: "●", "SUCCEEDED": "✓", "FAILED": "✗", "RUNNING": "▶", "STARTING": "▶", "RUNNABLE": "◌", "PENDING": "○",
@@ -33,8 +32,7 @@ _JOINS: Final = {  # (first of its line, goes on below) → the mark where a lan
 _PLAIN: Final = str.maketrans("●✓✗▶◌○─═┄├╰┼┴╞╘╪╧│×←…", "*+x>o.-=~|`+^|`+^|x<~")
 
 
-@record
-class Edge:
+class Edge(Struct, frozen=True):
     source: str
     when: str = When.SUCCESS
     each: bool = False
@@ -47,8 +45,7 @@ class Edge:
         return ", ".join(words)
 
 
-@record
-class Node:
+class Node(Struct, frozen=True):
     """A job as it is drawn; `status` is there where it belongs to a run."""
 
     name: str

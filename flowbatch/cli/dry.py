@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import anyio
 import click
+from msgspec.structs import replace
 
 from flowbatch.app import open_app
 from flowbatch.cli.context import Place

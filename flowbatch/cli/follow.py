@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from msgspec import Struct
+
 from flowbatch.app import App
 from flowbatch.cli.context import Place
 from flowbatch.cli.drive import Drive
@@ -16,14 +18,12 @@ from flowbatch.cli.printer import give_up_output
 from flowbatch.cli.progress import make_view
 from flowbatch.cli.summary import has_failures, print_summary, run_object
 from flowbatch.core.state import Run
-from flowbatch.model.record import record
 from flowbatch.model.status import RunStatus
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-@record
-class Followed:
+class Followed(Struct, frozen=True):
     """How it went; `tell` says it, once no engine waits for whoever reads."""
 
     code: int

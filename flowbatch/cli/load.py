@@ -6,10 +6,11 @@ import glob
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
+
+from msgspec.structs import replace
 
 from flowbatch.cli.context import Place
 from flowbatch.engine.secrets import absent

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import click
+from msgspec import Struct
 
 from flowbatch.cli.output import clean, json_text, on_terminal
-from flowbatch.model.record import record
 
 if TYPE_CHECKING:
     from flowbatch.tasklogs import LogLine
@@ -20,8 +20,7 @@ _COLOURS: Final = re.compile("(\x1b\\[[0-9;:]{0,64}m)")
 _STREAMS: Final = {"o": "stdout", "e": "stderr"}
 
 
-@record
-class Look:
+class Look(Struct, frozen=True):
     """How lines are printed, by the options of `logs`."""
 
     as_json: bool = False

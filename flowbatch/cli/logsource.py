@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from msgspec import Struct
+
 from flowbatch import tasklogs
 from flowbatch.model.ids import ALONE, AttemptKey, log_name
-from flowbatch.model.record import record
 from flowbatch.tasklogs import LogLine
 
 if TYPE_CHECKING:
@@ -32,8 +33,7 @@ class LogSource(Protocol):
         """Where it lies on this machine."""
 
 
-@record
-class LogFiles:
+class LogFiles(Struct, frozen=True):
     folder: Path
 
     def _file(self, key: AttemptKey) -> Path:
@@ -59,8 +59,7 @@ class LogFiles:
         return str(self._file(key))
 
 
-@record
-class LogsOfServer:
+class LogsOfServer(Struct, frozen=True):
     channel: Channel
 
     def lines(self, key: AttemptKey, count: int | None = None) -> Iterator[LogLine]:

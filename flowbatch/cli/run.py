@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 import anyio
 import click
+from msgspec.structs import replace
 
 from flowbatch.cli.context import ALLOW_HELP, Place
 from flowbatch.errors import BackendUnavailable, FlowbatchError, FolderHeld, InputError, StoreError

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from msgspec import Struct
+
 from flowbatch.model.events import EventRow
-from flowbatch.model.record import record
 from flowbatch.model.status import RunStatus, Status
 
 
@@ -83,8 +84,7 @@ class ChildNews(Protocol):
     def status_reason(self) -> str | None: ...
 
 
-@record
-class News:
+class News(Struct, frozen=True):
     """What has changed since the last time."""
 
     children: Iterable[ChildNews] = ()

@@ -6,13 +6,13 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import anyio
 import click
+from msgspec.structs import replace
 
 from flowbatch.cli.context import Place
 from flowbatch.errors import InputError, WorkflowInvalid

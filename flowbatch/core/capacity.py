@@ -6,8 +6,10 @@ exceeds the host (host.py).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import Final
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from flowbatch.model.ids import Millis
 from flowbatch.model.jobspec import Environment
@@ -18,8 +20,7 @@ from flowbatch.model.rows import EnvironmentRow
 NOTHING: Final = Resources()
 
 
-@dataclass(slots=True, eq=False)
-class Holdings:
+class Holdings(Struct, eq=False):
     """What is in use is counted by shape: an attempt that ends takes one from a number, and adds up nothing."""
 
     live: int = 0
@@ -49,9 +50,8 @@ class Holdings:
         return self.sum
 
 
-@dataclass(slots=True, eq=False)
-class NodeState(Holdings):
-    spec: Node = field(kw_only=True)
+class NodeState(Holdings, eq=False, kw_only=True):
+    spec: Node
 
     @property
     def name(self) -> str:
@@ -69,11 +69,10 @@ class NodeState(Holdings):
 ONE_SLOT: Final[tuple[NodeState | None, ...]] = (None,)
 
 
-@dataclass(slots=True, eq=False)
-class EnvironmentState(Holdings):
+class EnvironmentState(Holdings, eq=False, kw_only=True):
     """An environment, and what runs in it. Of an UNMANAGED one each node counts for itself too."""
 
-    spec: Environment = field(kw_only=True)
+    spec: Environment
     declared: Environment | None = None
     status: PlaceStatus = PlaceStatus.VALID
     updated_at: Millis | None = None

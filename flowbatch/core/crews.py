@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final, NamedTuple
+
+from msgspec.structs import replace
 
 from flowbatch.core import members
 from flowbatch.core.ending import HOST_LOST, INTERRUPTED, TERMINATED, TIMED_OUT

@@ -8,8 +8,9 @@ a command deleted stays deleted while they declare it unchanged. What a command 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields, replace
 from typing import Any, TypeVar
+
+from msgspec.structs import replace
 
 from flowbatch.model.jobspec import Environment, Queue
 from flowbatch.model.places import Node, PlaceStatus
@@ -63,7 +64,7 @@ def take_queue(row: QueueRow | None, spec: Queue) -> QueueRow:
 
 def differences(before: Spec, after: Spec) -> dict[str, Any]:
     """The fields that are declared otherwise now."""
-    names = [each.name for each in fields(after)]
+    names = after.__struct_fields__
     return {name: getattr(after, name) for name in names if getattr(after, name) != getattr(before, name)}
 
 

@@ -6,8 +6,10 @@ nothing here changes a job that was submitted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from flowbatch.model.definition import DefinitionRow, KnownRevision, Registration, revision_id
 from flowbatch.model.jobspec import RunPlan
@@ -20,8 +22,7 @@ if TYPE_CHECKING:
     from flowbatch.model.stimuli import DeregisterDefinition, RegisterDefinition
 
 
-@dataclass(slots=True)
-class Revisions:
+class Revisions(Struct):
     """Of one name. Revisions up to `last` exist; those in `active` are ACTIVE, in the order of their numbers."""
 
     last: int = 0

@@ -6,8 +6,9 @@ said to be lost; success is never guessed.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from flowbatch.model.ending import EndClass, Evidence, Halt, Verdict
 

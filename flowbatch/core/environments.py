@@ -3,7 +3,7 @@ AWS's rules (aws-batch.md §10.1, §10.2)."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from flowbatch.core import lifecycle, queue_changes
 from flowbatch.core.capacity import EnvironmentState

@@ -9,15 +9,16 @@ could start with (reclaim.py).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from flowbatch.core.capacity import NOTHING, EnvironmentState
 from flowbatch.model.jobspec import Environment
 from flowbatch.model.resources import Resources, smallest, sum_of
 
 
-@dataclass(slots=True, eq=False)
-class Host:
+class Host(Struct, eq=False):
     limit: Resources | None = None  # None: nothing is guarded
     fixed: bool = False
     guard: Resources | None = None  # what holds now; None also where one environment alone can never break it

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from flowbatch.core.dependencies import CHILD_FAILED, satisfied
 from flowbatch.core.members import Crew, node_over, node_runs

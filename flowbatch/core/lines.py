@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from msgspec import field
 
 from flowbatch.core.ready import Entry, Group
 from flowbatch.core.shares import FairShares, Share
@@ -16,12 +17,11 @@ from flowbatch.core.shares import FairShares, Share
 Rank = tuple[int, int, int]  # (key of the share, job number, index): of equal keys the earliest job
 
 
-@dataclass(slots=True, eq=False)
-class Line(Group):
+class Line(Group, eq=False, kw_only=True):
     """Of one share in one group; its entries are ordered by `priority`, then as in any queue."""
 
-    share: Share = field(kw_only=True)
-    group: FairGroup = field(kw_only=True)
+    share: Share
+    group: FairGroup
     stamp: int = 0  # the last place given: older ones mean nothing
 
     def rank(self) -> None:
@@ -31,11 +31,10 @@ class Line(Group):
             self.group.place(((self.share.key, *self.heap[0][2:4]), self.stamp, self))
 
 
-@dataclass(slots=True, eq=False)
-class FairGroup(Group):
+class FairGroup(Group, eq=False, kw_only=True):
     """`heap`, of the FIFO groups, stays empty here."""
 
-    shares: FairShares = field(kw_only=True)
+    shares: FairShares
     lines: dict[str, Line] = field(default_factory=dict)
     order: list[tuple[Rank, int, Line]] = field(default_factory=list)
     stamps: int = 0

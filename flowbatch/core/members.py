@@ -17,8 +17,10 @@ node runs and once it is over. Whoever keeps a network for a node begins first a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import Final
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from flowbatch.core.ending import EXITED, FAILED_TO_START
 from flowbatch.errors import InvalidTransition
@@ -92,8 +94,7 @@ def layout_of(spec: JobSpec) -> Layout | None:
     return None if spec.members is None else Layout(spec.members)
 
 
-@dataclass(slots=True)
-class Seat:
+class Seat(Struct):
     """A member in one attempt. `verdict` is there once it has ended, or is sure never to begin."""
 
     status: Status = Status.RUNNABLE
@@ -124,8 +125,7 @@ class Seat:
         return self.due_at is not None and self.ended
 
 
-@dataclass(slots=True)
-class Moves:
+class Moves(Struct):
     """What follows from a fact: who is launched, who is stopped, and whose row is another."""
 
     now: Millis
@@ -135,8 +135,7 @@ class Moves:
     walked: list[tuple[int, Status]] = field(default_factory=list)  # every new status, in order
 
 
-@dataclass(slots=True, eq=False)
-class Crew:
+class Crew(Struct, eq=False):
     """The members of a live attempt. Only the functions of this module change it."""
 
     layout: Layout

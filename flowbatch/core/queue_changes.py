@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from flowbatch.core import commands, scheduling_policies
 from flowbatch.core.declared import reconciled, take_queue

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from flowbatch.core.lines import FairGroup
 from flowbatch.core.ready import Entry, Group, GroupKey, unparked
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from flowbatch.core.state import Job, State
 
 
-@dataclass(slots=True, eq=False)
-class QueueState:
+class QueueState(Struct, eq=False):
     spec: Queue
     groups: dict[GroupKey, Group] = field(default_factory=dict)
     live: int = 0

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import Struct, field
 
 from flowbatch.model.ids import Millis
 from flowbatch.model.resources import Resources
@@ -47,8 +48,7 @@ class Entry(NamedTuple):
     job: Job
 
 
-@dataclass(slots=True, eq=False)
-class Group:
+class Group(Struct, eq=False):
     key: GroupKey
     heap: list[Entry] = field(default_factory=list)
     blocked_since: Millis | None = None  # its head did not fit then, and still does not

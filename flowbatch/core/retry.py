@@ -7,21 +7,20 @@ are left, does not count.
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from flowbatch.model.ending import EndClass, Verdict
 from flowbatch.model.jobspec import Action, RetryPolicy, Rule
-from flowbatch.model.record import record
 
 
-@record
-class Again:
+class Again(Struct, frozen=True):
     delay_ms: int = 0
     memory_factor: float = 1.0
     counts: bool = True  # False: the attempt is not charged
     free_loss: bool = False
 
 
-@record
-class GiveUp:
+class GiveUp(Struct, frozen=True):
     pass
 
 

@@ -7,8 +7,9 @@ called so, and is not changed as one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from flowbatch.core.queues import QueueState
 from flowbatch.core.state import State

@@ -22,8 +22,9 @@ is derived from what lives.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct, field
 
 from flowbatch.model.ids import Millis
 from flowbatch.model.queues import WEIGHT_ONE, FairShare
@@ -39,8 +40,7 @@ AHEAD_MS: Final = 60_000
 ACTIVE_MAX: Final = 500
 
 
-@dataclass(slots=True, eq=False)
-class Share:
+class Share(Struct, eq=False):
     name: str
     weight: int
     entry: str | None  # of the policy, where it is a prefix: its weight is split

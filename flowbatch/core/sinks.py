@@ -7,8 +7,9 @@ transaction like everything else: a message given up, and the event that tells o
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from flowbatch.model.events import ChildEvents, EventKind, EventRow, SinkChange, children_wanted
 from flowbatch.model.notify import Notify, SinkCopy, SinkProgress, SinkRow

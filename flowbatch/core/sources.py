@@ -6,7 +6,8 @@ Whoever needs one that has ended asks the store first, and brings what it was wi
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from flowbatch.core.state import Job, State
 from flowbatch.model.ids import JobId, Millis
@@ -15,8 +16,7 @@ from flowbatch.model.resources import Resources
 from flowbatch.model.rows import EndedJob
 
 
-@dataclass(slots=True, eq=False)
-class Sources:
+class Sources(Struct, eq=False):
     jobs: dict[JobId, Job]
     absent: list[JobId]  # neither open nor told of
 

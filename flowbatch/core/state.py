@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from msgspec import Struct
+
 from flowbatch.core.capacity import NOTHING, EnvironmentState, NodeState
 from flowbatch.core.definitions import Revisions
 from flowbatch.core.host import Host
@@ -70,8 +72,7 @@ class Run:
         return self.plan.workflow
 
 
-@dataclass(slots=True)
-class Odd:
+class Odd(Struct):
     """What sets a task apart from a fresh one; kept only while it is needed."""
 
     base: int = 0  # attempts that do not count
@@ -81,8 +82,7 @@ class Odd:
     cancelled: bool = False  # by its index, while it ran
 
 
-@dataclass(slots=True, eq=False)
-class Live:
+class Live(Struct, eq=False):
     """An attempt that holds capacity: STARTING or RUNNING."""
 
     key: AttemptKey
@@ -107,8 +107,7 @@ class Live:
         return self.environment.spec.notice_ms if spot else spec.stop_grace_ms
 
 
-@dataclass(slots=True, eq=False)
-class Edge:
+class Edge(Struct, eq=False):
     """A dependant of a job, and how it needs it."""
 
     job: Job

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from flowbatch.core import definitions, dependencies, sinks, sources, tokens
 from flowbatch.core.admission import refusal

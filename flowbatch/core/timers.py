@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
+
+from msgspec import Struct, field
 
 from flowbatch.model.ids import Millis
 
@@ -28,8 +29,7 @@ class Timer(NamedTuple):
     subject: tuple[str, int, int]
 
 
-@dataclass(slots=True)
-class Timers:
+class Timers(Struct):
     """A heap that is never searched: a timer whose subject has moved on is dropped when it comes up."""
 
     heap: list[Timer] = field(default_factory=list)

@@ -12,8 +12,9 @@ are all disabled, keeps nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct, field
 
 from flowbatch.model.ids import Millis
 from flowbatch.model.jobspec import JobSpec, RunPlan, title_of
@@ -33,8 +34,7 @@ RESERVE_AFTER_MS: Final = 30_000  # as for capacity (semantics.md 17)
 TOTAL_MAX: Final = 2**53
 
 
-@dataclass(slots=True, eq=False)
-class TokenState:
+class TokenState(Struct, eq=False):
     name: str
     kind: TokenKind
     total: int
@@ -52,8 +52,7 @@ class TokenState:
         return TokenRow(self.name, self.kind, self.total, self.declared, self.run, self.tags, self.created_at)
 
 
-@dataclass(slots=True, eq=False)
-class TokenBook:
+class TokenBook(Struct, eq=False):
     held: dict[str, TokenState] = field(default_factory=dict)
     updates: dict[tuple[str, str], Millis] = field(default_factory=dict)  # (name, once) → when, the oldest first
     kept: dict[str, Group] = field(default_factory=dict)  # who keeps a share of what, in this pass of the scheduler

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from flowbatch.core.members import Seat
 from flowbatch.core.queues import QueueState
@@ -23,8 +24,7 @@ from flowbatch.model.status import RunStatus, Status
 FRESH = Odd()
 
 
-@dataclass(slots=True, eq=False)
-class Turn:
+class Turn(Struct, eq=False):
     """`out` of the handlers. Rows of tasks are written as they change, those of jobs and runs once at the end."""
 
     state: State

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import replace
 
 import anyio
 from anyio.abc import TaskGroup
+from msgspec.structs import replace
 
 from flowbatch.engine.orders import OrderDesk
 from flowbatch.engine.secrets import SecretMissing, resolve

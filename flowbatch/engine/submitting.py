@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from msgspec import convert
 
 from flowbatch.errors import InputError
 from flowbatch.model.ids import JobId
@@ -12,28 +13,11 @@ from flowbatch.model.jobspec import JobPlan, RunPlan
 from flowbatch.model.rows import EndedJob
 from flowbatch.model.status import Status
 
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
-
-
-@cache
-def adapter() -> TypeAdapter[JobPlan]:
-    from pydantic import TypeAdapter  # by an engine that is asked for a job alone
-
-    return TypeAdapter(JobPlan)
-
-
-@cache
-def run_adapter() -> TypeAdapter[RunPlan]:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(RunPlan)
-
 
 def run_plan_of(value: object) -> RunPlan:
     """Raises InputError where it is no plan."""
     try:
-        return run_adapter().validate_python(value)
+        return convert(value, RunPlan, str_keys=True)
     except ValueError as error:
         raise InputError(f"`plan` is no run: {error}") from None
 
@@ -41,7 +25,7 @@ def run_plan_of(value: object) -> RunPlan:
 def plan_of(value: object) -> JobPlan:
     """Raises InputError where it is no plan."""
     try:
-        return adapter().validate_python(value)
+        return convert(value, JobPlan, str_keys=True)
     except ValueError as error:
         raise InputError(f"`plan` is no job: {error}") from None
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from flowbatch.hooks.filters import stream_of
 from flowbatch.model.events import LoggedEvent
@@ -18,8 +19,7 @@ from flowbatch.model.notify import Parked
 Stream = tuple[int, int]
 
 
-@dataclass(slots=True, eq=False)
-class Entry:
+class Entry(Struct, eq=False):
     event: LoggedEvent
     stream: Stream
     seq: int
@@ -34,15 +34,13 @@ class Entry:
         return cls(event, stream_of(event.row), event.seq)
 
 
-@dataclass(slots=True, eq=False)
-class Parcel:
+class Parcel(Struct, eq=False):
     """One request: one event, or a batch of them."""
 
     entries: tuple[Entry, ...]
 
 
-@dataclass(slots=True)
-class Backlog:
+class Backlog(Struct):
     unsettled: dict[int, Entry] = field(default_factory=dict)  # by seq, in order: waiting or flying, and not parked
     streams: dict[Stream, deque[Entry]] = field(default_factory=dict)  # waiting, the first one's turn is next
     busy: set[Stream] = field(default_factory=set)

@@ -11,6 +11,7 @@ from typing import Final
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
+from msgspec import Struct
 
 from flowbatch.hooks.backlog import Parcel
 from flowbatch.hooks.digest import Closed, DigestWindow
@@ -24,7 +25,6 @@ from flowbatch.logs import Logger
 from flowbatch.model.events import LoggedEvent
 from flowbatch.model.ids import Millis
 from flowbatch.model.notify import Notify, SinkProgress, SinkStatus
-from flowbatch.model.record import record
 from flowbatch.model.rows import Writes
 from flowbatch.ports import Clock, EventLog, StoredSink
 
@@ -38,8 +38,7 @@ Record = Callable[[SinkProgress, int | None], Awaitable[bool]]  # durable on ret
 Make = Callable[[Notify], Awaitable[tuple[Target, Forms]]]  # raises Unready
 
 
-@record
-class Owed:
+class Owed(Struct, frozen=True):
     """What a sink has not delivered yet."""
 
     key: str

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from flowbatch.model.ids import Millis
 from flowbatch.model.notify import Ack, Dead, Parked, SinkProgress, Trouble
@@ -13,8 +14,7 @@ PERSIST_ACKS: Final = 64  # requests
 PERSIST_ACKS_MAX: Final = 4096  # events, of whatever requests
 
 
-@dataclass(slots=True)
-class Draft:
+class Draft(Struct):
     key: str
     full: int = PERSIST_ACKS  # acks
 

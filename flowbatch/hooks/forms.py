@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote
 
+from msgspec import Struct
 from pydantic_core import to_json
 
 from flowbatch.hooks import escaping
@@ -18,7 +19,6 @@ from flowbatch.hooks.words import AMBER, GREEN, RED, Tally, Words, subject, wher
 from flowbatch.model.events import EventKind, EventRow, LoggedEvent, SinkChange, kind_of
 from flowbatch.model.ids import Millis
 from flowbatch.model.notify import Form
-from flowbatch.model.record import record
 
 JSON: Final = "application/json"
 CLOUDEVENT: Final = "application/cloudevents+json"
@@ -37,8 +37,7 @@ DETAIL_TYPES: Final = {
 COLOURS: Final = {GREEN: "Good", RED: "Attention", AMBER: "Warning"}
 
 
-@record
-class Message:
+class Message(Struct, frozen=True):
     """One request. `path` is added to the receiver's URL; `title` is for those who take it apart from the body."""
 
     id: str

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
+from msgspec import Struct
+
 from flowbatch.model.ids import Millis
 from flowbatch.model.notify import Trouble
-from flowbatch.model.record import record
 
 SECOND, MINUTE, HOUR = 1000, 60_000, 3_600_000
 FIRST_MS: Final = SECOND
@@ -31,8 +31,7 @@ class Outcome(Enum):
     GONE = auto()  # 410: nothing is wanted here any more
 
 
-@record
-class Answer:
+class Answer(Struct, frozen=True):
     """What became of a request."""
 
     outcome: Outcome
@@ -47,8 +46,7 @@ def message_wait_ms(tries: int, draw: float) -> int | None:
     return None if tries > len(SCHEDULE) else int(SCHEDULE[tries - 1] * (1 + JITTER * draw))
 
 
-@dataclass(slots=True)
-class Health:
+class Health(Struct):
     """Of a receiver. While `since` is set it fails, and gets one message at a time, not before `next_at`."""
 
     since: Millis | None = None

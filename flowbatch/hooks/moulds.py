@@ -11,9 +11,10 @@ from collections.abc import Callable, Hashable, Sequence
 from operator import itemgetter
 from typing import Any, Final
 
+from msgspec import Struct
+
 from flowbatch.model.events import EventKind, LoggedEvent
 from flowbatch.model.ids import Millis
-from flowbatch.model.record import record
 
 KEPT: Final = 256  # of at most BODY_BYTES each
 STARTED: Final = re.compile(r'\{"started_at": (\d+)\}')  # the whole of a child's `detail`, where it has one
@@ -21,8 +22,7 @@ STARTED: Final = re.compile(r'\{"started_at": (\d+)\}')  # the whole of a child'
 SEQ, AT, IDX, STARTED_AT = 271_828_182_845_904, Millis(8_314_462_618_153), 141_421_356, 6_626_070_150_040
 
 
-@record
-class Filling:
+class Filling(Struct, frozen=True):
     """What makes an event out of its mould. `slots`: texts and numbers as they stand in the body."""
 
     kind: Hashable  # events of one kind have one mould

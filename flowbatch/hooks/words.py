@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from flowbatch.hooks.detail import more_of
 from flowbatch.hooks.escaping import plain
 from flowbatch.model.events import EventKind, EventRow, LoggedEvent, kind_of
-from flowbatch.model.record import record
 from flowbatch.model.status import RunStatus, Status
 
 GROUPS_MAX: Final = 100  # failure groups that a digest tells apart
@@ -17,8 +17,7 @@ SHOWN: Final = 10
 GREEN, RED, GREY, AMBER = 0x2EB67D, 0xE01E5A, 0x808080, 0xECB22E
 
 
-@record
-class Words:
+class Words(Struct, frozen=True):
     title: str
     lines: tuple[str, ...]
     colour: int
@@ -95,8 +94,7 @@ def colour_of(row: EventRow) -> int:
     return {"failed": RED, "succeeded": GREEN, "blocked": AMBER}.get(word, GREY)
 
 
-@dataclass(slots=True)
-class Tally:
+class Tally(Struct):
     """A digest in the making: what happened how often, and what failed alike. Its size does not grow with the events."""
 
     first: LoggedEvent | None = None

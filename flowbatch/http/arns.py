@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from msgspec import Struct
+
 from flowbatch.http.failures import ClientFailure
-from flowbatch.model.record import record
 
 NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 JOB_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
@@ -20,14 +21,12 @@ KINDS: Final = (
 )
 
 
-@record
-class Arn:
+class Arn(Struct, frozen=True):
     kind: str
     name: str  # of a definition NAME or NAME:REVISION; of a job its id, a child's or node's too
 
 
-@record
-class Account:
+class Account(Struct, frozen=True):
     """Whose resources these are, as ARNs say it."""
 
     number: str = "000000000000"

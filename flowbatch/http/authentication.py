@@ -6,8 +6,9 @@ import hmac
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct, field
 
 from flowbatch.http import keys
 from flowbatch.http.arns import Account
@@ -31,8 +32,7 @@ ADDRESSES_MAX: Final = 10_000
 INVALID: Final = "The security token included in the request is invalid."
 
 
-@dataclass(slots=True)
-class Failures:
+class Failures(Struct):
     """Failed attempts of each address within the last minute or so."""
 
     counts: OrderedDict[str, tuple[int, int]] = field(default_factory=OrderedDict)  # address → (since, how many)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec import Struct, field
 from pydantic_core import to_json
 
 from flowbatch.clock import WallClock
@@ -15,7 +15,6 @@ from flowbatch.http.policies import Decision, Policy, Statement, Target, judge, 
 from flowbatch.http.signature import Signed
 from flowbatch.model.access import AuditRow
 from flowbatch.model.ids import Millis
-from flowbatch.model.record import record
 from flowbatch.model.stimuli import Audited, Stimulus
 
 if TYPE_CHECKING:
@@ -27,15 +26,13 @@ WALL: Final = WallClock()
 Answer = Mapping[str, Any]
 
 
-@record
-class Request(Signed):
+class Request(Signed, frozen=True):
     """As it came, whole."""
 
     address: str | None  # of the caller; None: over the unix socket
 
 
-@record
-class Principal:
+class Principal(Struct, frozen=True, eq=False):
     """Who somebody is, and what policies say about them."""
 
     arn: str
@@ -43,7 +40,7 @@ class Principal:
     key_id: str | None
     policies: tuple[Policy, ...]
     tagged: bool = False  # they look at the tags of resources
-    statements: dict[str, tuple[Statement, ...]] = field(default_factory=dict, compare=False)  # by the action they name
+    statements: dict[str, tuple[Statement, ...]] = field(default_factory=dict)  # by the action they name
 
     def may(self, action: str, targets: Sequence[Target]) -> Decision:
         """As `authorize` has it; which statements are about an action is found out once, and of actions there are a few dozen."""
@@ -53,8 +50,7 @@ class Principal:
         return judge(statements, targets)
 
 
-@dataclass(slots=True)
-class Call:
+class Call(Struct):
     """One request of one principal. `allow` comes before anything that it asks of the engine."""
 
     service: Service
@@ -181,8 +177,7 @@ def on_loopback(address: str | None) -> bool:
     return address is None or ipaddress.ip_address(address).is_loopback
 
 
-@record
-class Route:
+class Route(Struct, frozen=True):
     """An operation: what it is called, which action it needs, and the function that does it."""
 
     name: str

@@ -6,8 +6,9 @@ import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from msgspec import Struct
+
 from flowbatch.http.globs import arn_matches, matches
-from flowbatch.model.record import record
 
 Context = Mapping[str, Sequence[str]]  # the key in lower case → its values; a key that the request lacks is not there
 
@@ -78,8 +79,7 @@ NEGATED: Final[dict[str, str]] = {
 }
 
 
-@record
-class Condition:
+class Condition(Struct, frozen=True):
     """One operator over one key: `{"StringEquals": {"aws:ResourceTag/team": ["a", "b"]}}`."""
 
     operator: str  # of OPERATORS

@@ -7,26 +7,23 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import field
 from functools import lru_cache
 from typing import Final
 
-from flowbatch.model.record import record
+from msgspec import Struct, field
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 FOREIGN_SITES: Final = frozenset({"cross-site", "same-site"})
 JSON_TYPES: Final = frozenset({"application/json", "application/x-amz-json-1.1", "application/x-amz-json-1.0"})
 
 
-@record
-class Refusal:
+class Refusal(Struct, frozen=True):
     status: int
     code: str  # AWS's name where it has one
     message: str
 
 
-@record
-class Gate:
+class Gate(Struct, frozen=True):
     """`addresses`: those that are listened on, as literals. `names`: what else the server is called, in lower case."""
 
     addresses: frozenset[str]

@@ -15,8 +15,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+from msgspec import Struct
+
 from flowbatch.errors import InputError
-from flowbatch.model.record import record
 
 PREFIX: Final = "fbk_"
 ID_CHARACTERS: Final = 12
@@ -25,8 +26,7 @@ CRC_CHARACTERS: Final = 8
 MASTER_BYTES: Final = 32
 
 
-@record
-class Token:
+class Token(Struct, frozen=True):
     """A bearer token, taken apart; whether its secret is right is another question."""
 
     id: str

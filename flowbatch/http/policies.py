@@ -9,9 +9,10 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from msgspec import Struct
+
 from flowbatch.http.conditions import Condition, Context, parse_condition
 from flowbatch.http.globs import arn_matches, matches
-from flowbatch.model.record import record
 
 VERSIONS: Final = ("2012-10-17", "2008-10-17")
 POLICY_BYTES: Final = 10_240  # as IAM's managed policies, with room
@@ -22,8 +23,7 @@ class PolicyInvalid(ValueError):
     """What is wrong with a policy's text, and where in it."""
 
 
-@record
-class Statement:
+class Statement(Struct, frozen=True):
     id: str  # its Sid, else the policy's name and its place there
     allow: bool
     actions: tuple[str, ...]
@@ -46,8 +46,7 @@ class Statement:
         return all(each.holds(context) for each in self.conditions)
 
 
-@record
-class Policy:
+class Policy(Struct, frozen=True):
     name: str
     statements: tuple[Statement, ...]
 
@@ -62,8 +61,7 @@ def looks_at_tags(policies: Iterable[Policy]) -> bool:
     )
 
 
-@record
-class Decision:
+class Decision(Struct, frozen=True):
     allowed: bool
     statement: str | None  # the one that decided; None: none did, which denies
     resource: str = "*"  # on a denial, what was not allowed
@@ -74,8 +72,7 @@ class Decision:
         return "with an explicit deny" if self.statement is not None else "because no identity-based policy allows it"
 
 
-@record
-class Target:
+class Target(Struct, frozen=True):
     """A resource that an action touches: its ARN, or `*` where the action has none, and what conditions may ask of it."""
 
     arn: str

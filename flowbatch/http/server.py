@@ -11,12 +11,12 @@ import os
 import ssl
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 import anyio
 from aiohttp import web
+from msgspec import Struct, field
 from pydantic_core import from_json, to_json
 
 from flowbatch.clock import WallClock
@@ -33,7 +33,6 @@ from flowbatch.http.signature import signature_in
 from flowbatch.logs import Logger
 from flowbatch.model.bucket import Bucket
 from flowbatch.model.ids import uuid_text
-from flowbatch.model.record import record
 from flowbatch.model.stimuli import Audit
 
 if TYPE_CHECKING:
@@ -56,8 +55,7 @@ UNMODELLED: Final = ("x-content-type-options", "nosniff")
 Plain = Callable[[], Awaitable[tuple[str, bytes]]]  # a page without authentication: its type and its body
 
 
-@record
-class Reply:
+class Reply(Struct, frozen=True):
     status: int
     body: bytes
     error: str | None = None

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import anyio
+from msgspec import Struct
 from pydantic_core import from_json
 
 from flowbatch.engine.verbs import Verbs
@@ -18,7 +19,6 @@ from flowbatch.http.failures import ClientFailure
 from flowbatch.http.native.live import HoldUps, Live, nothing
 from flowbatch.http.pages import Pages
 from flowbatch.model.jobspec import JobSpec
-from flowbatch.model.record import record
 from flowbatch.spec.definitions import Reference
 from flowbatch.spec.places import Surroundings
 from flowbatch.spec.policy import Guard, Policy
@@ -41,8 +41,7 @@ SPECS_MAX: Final = 5000  # of ended jobs
 READS_FLUSHED_MS: Final = 200
 
 
-@record
-class Limits:
+class Limits(Struct, frozen=True):
     """None: none. `strict`: AWS's own limits hold, as for its API they do unless the settings say otherwise."""
 
     strict: bool = True

@@ -9,13 +9,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Final
 from urllib.parse import quote, unquote
 
-from flowbatch.model.record import record
+from msgspec import Struct
 
 ALGORITHM: Final = "AWS4-HMAC-SHA256"
 SKEW_S: Final = 300
@@ -32,8 +31,7 @@ class SignatureRefused(Exception):
         super().__init__(message)
 
 
-@record
-class Signed:
+class Signed(Struct, frozen=True, dict=True):
     """A request as it came. `path` and `query` are undecoded, header names are in lower case."""
 
     method: str
@@ -41,14 +39,14 @@ class Signed:
     query: str
     headers: Mapping[str, str]
     body: bytes
-    digest: str = field(init=False)  # SHA-256 of the body, in hexadecimal
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "digest", hashlib.sha256(self.body).hexdigest())
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the body, in hexadecimal."""
+        return hashlib.sha256(self.body).hexdigest()
 
 
-@record
-class Claim:
+class Claim(Struct, frozen=True):
     """What an Authorization header says beside the signature: the same in all requests that a client signs on a day."""
 
     key_id: str

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import anyio.to_thread
+from msgspec.structs import replace
 
 from flowbatch.engine.loop import Engine
 from flowbatch.errors import FlowbatchError, InputError

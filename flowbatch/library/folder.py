@@ -14,12 +14,12 @@ import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from msgspec import Struct, field
+
 from flowbatch.errors import InputError
-from flowbatch.model.record import record
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.ya?ml")
 SETTINGS: Final = "flowbatch.yaml"
@@ -36,8 +36,7 @@ class Look(NamedTuple):
     inode: int
 
 
-@record
-class Found:
+class Found(Struct, frozen=True):
     """A file that is new, or has another content than when it was last told of."""
 
     name: str
@@ -45,31 +44,27 @@ class Found:
     digest: str  # SHA-256 of the content, in hexadecimal
 
 
-@record
-class Refused:
+class Refused(Struct, frozen=True):
     """A file that is not taken as it is; told once, until it changes."""
 
     name: str
     why: str
 
 
-@record
-class Gone:
+class Gone(Struct, frozen=True):
     name: str
 
 
 News = Found | Refused | Gone
 
 
-@dataclass(slots=True)
-class Seen:
+class Seen(Struct):
     look: Look
     told: bool = False  # Found or Refused was said of this look
     digest: str | None = None  # of what was last found
 
 
-@dataclass(slots=True)
-class WatchedFolder:
+class WatchedFolder(Struct):
     """Holds the folder open: a link put in its place later leads nowhere. `poll` blocks on the disk: call it on a thread.
 
     `owners`: the users whose files are taken. `insecure`: also from a folder that others may write to.

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import InitVar, dataclass, field, replace
+from dataclasses import InitVar, dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import anyio
 import anyio.to_thread
+from msgspec import Struct
+from msgspec.structs import replace
 
 from flowbatch.errors import FlowbatchError, InputError
 from flowbatch.library.folder import ERRORS_SUFFIX, Found, Gone, Refused, WatchedFolder
@@ -65,8 +67,7 @@ Compile = Callable[
 NO_PARAMS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
-@dataclass(slots=True)
-class Shelf:
+class Shelf(Struct):
     """A file of the library. `plan` is that of its last good content; None: it is gone, or no longer understood."""
 
     row: ShelfRow

@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
-from flowbatch.model.record import record
+from msgspec import Struct
 
 HOLDER_IMAGE: Final = "flowbatch-holder:1"  # of what holds a network and does nothing; a backend makes it
 
@@ -26,8 +26,7 @@ class Cpu(StrEnum):
     QUOTA = "quota"
 
 
-@record
-class Mount:
+class Mount(Struct, frozen=True):
     """A bind (absolute host path) or a named volume of the run."""
 
     source: str
@@ -37,37 +36,32 @@ class Mount:
     keep: bool = False  # the volume outlives its run
 
 
-@record
-class Tmpfs:
+class Tmpfs(Struct, frozen=True):
     target: str
     size_mib: int
     options: tuple[str, ...] = ()
 
 
-@record
-class Ulimit:
+class Ulimit(Struct, frozen=True):
     name: str
     soft: int
     hard: int
 
 
-@record
-class Device:
+class Device(Struct, frozen=True):
     host: str
     target: str
     permissions: str = "rwm"
 
 
-@record
-class Log:
+class Log(Struct, frozen=True):
     """logConfiguration; `awslogs` means flowbatch's own log store."""
 
     driver: str
     options: tuple[tuple[str, str], ...] = ()
 
 
-@record
-class Container:
+class Container(Struct, frozen=True):
     """The container of a job. None, and empty, mean the Engine's or the image's own."""
 
     image: str

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from flowbatch.model.ids import Millis
-from flowbatch.model.record import record
 
 
-@record
-class Registration:
+class Registration(Struct, frozen=True):
     """What is asked to be registered. Made by `spec.definitions` or, of a workflow file, by `spec.registering`.
 
     `body` is JSON: RegisterJobDefinition without its name and its tags, in AWS's spelling, with what AWS has no word for in that

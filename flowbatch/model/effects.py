@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from flowbatch.model.container import Cpu
 from flowbatch.model.ending import Halt
 from flowbatch.model.ids import AttemptKey
 from flowbatch.model.jobspec import JobSpec, Part, RunFacts
-from flowbatch.model.record import record
 from flowbatch.model.resources import Resources
 
 
-@record
-class Place:
+class Place(Struct, frozen=True):
     """Of a member among the others of its attempt."""
 
     part: Part  # what it runs
@@ -27,8 +27,7 @@ class Place:
     share_pid: bool = False
 
 
-@record
-class Launch:
+class Launch(Struct, frozen=True):
     """Start this attempt. Repeatable: the attempt's id makes it one start."""
 
     key: AttemptKey
@@ -57,24 +56,21 @@ class Launch:
         return self.spec if self.place is None else self.place.part.spec
 
 
-@record
-class Stop:
+class Stop(Struct, frozen=True):
     key: AttemptKey
     backend: str
     grace_ms: int
     why: Halt
 
 
-@record
-class Forget:
+class Forget(Struct, frozen=True):
     """The end is durable: the backend may drop what it keeps."""
 
     key: AttemptKey
     backend: str
 
 
-@record
-class Answer:
+class Answer(Struct, frozen=True):
     """To a command. `error` is a sentence, or None where it was done; `value` is JSON-able."""
 
     ticket: int

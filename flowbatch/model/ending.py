@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum, StrEnum
 
-from flowbatch.model.record import record
+from msgspec import Struct
 
 
 class Halt(IntEnum):
@@ -17,8 +17,7 @@ class Halt(IntEnum):
     RECLAIM = 4  # its host is taken back: Spot capacity, or an environment that is replaced
 
 
-@record
-class Evidence:
+class Evidence(Struct, frozen=True):
     """What a backend saw of an end.
 
     exit_code is None where it cannot be known; a signal's death reads 128 + signal. `timed_out`: the backend itself
@@ -47,8 +46,7 @@ class EndClass(StrEnum):
     INFRA = "infra"
 
 
-@record
-class Verdict:
+class Verdict(Struct, frozen=True):
     """`status_reason` is the attempt's statusReason, `reason` is container.reason (aws-batch.md §1.2)."""
 
     end: EndClass

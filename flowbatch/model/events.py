@@ -5,11 +5,12 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final, NamedTuple
 
+from msgspec import Struct
+
 from flowbatch.model.globs import matches
 from flowbatch.model.ids import JobId, Millis
 from flowbatch.model.jobspec import JobSpec, RunFacts
 from flowbatch.model.notify import Arrays, Filter
-from flowbatch.model.record import record
 from flowbatch.model.status import RunStatus, Status
 
 
@@ -83,8 +84,7 @@ def kind_of(row: EventRow) -> str:
     return KINDS[row.kind, row.status]
 
 
-@record
-class JobFacts:
+class JobFacts(Struct, frozen=True):
     """What never changes of a job that an event tells of."""
 
     id: JobId
@@ -93,8 +93,7 @@ class JobFacts:
     run: RunFacts | None
 
 
-@record
-class LoggedEvent:
+class LoggedEvent(Struct, frozen=True):
     """An event with what was pinned when its run was submitted; both None where the run has been collected."""
 
     seq: int

@@ -5,8 +5,9 @@ Made by `spec.compile`, stored with the job as JSON, never changed afterwards.
 
 from __future__ import annotations
 
-from dataclasses import field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 from flowbatch.model.container import Container, Cpu
 from flowbatch.model.definition import Registration
@@ -14,7 +15,6 @@ from flowbatch.model.ids import JobId, Millis, RunId
 from flowbatch.model.notify import Notify
 from flowbatch.model.places import SCALE_DOWN_MS, SPOT_NOTICE_MS, EnvironmentType, Node
 from flowbatch.model.queues import FairShare, TimeLimit
-from flowbatch.model.record import record
 from flowbatch.model.resources import Resources, sum_of
 from flowbatch.model.secret import SecretSource as SecretSource
 from flowbatch.model.tokens import Demand, Token
@@ -28,8 +28,7 @@ class When(StrEnum):
     DONE = "done"
 
 
-@record
-class Need:
+class Need(Struct, frozen=True):
     """An entry of dependsOn. `each` is N_TO_N: child i waits for child i of the needed job."""
 
     job: JobId
@@ -43,8 +42,7 @@ class Action(StrEnum):
     EXIT = "EXIT"
 
 
-@record
-class Rule:
+class Rule(Struct, frozen=True):
     """An entry of evaluateOnExit; a pattern is whole, or a prefix when it ends in `*` (aws-batch.md §4)."""
 
     action: Action
@@ -54,8 +52,7 @@ class Rule:
     memory_factor: float | None = None  # ⊕ `memory: x2`
 
 
-@record
-class RetryPolicy:
+class RetryPolicy(Struct, frozen=True):
     attempts: int = 1  # the total, 1..10
     backoff_first_ms: int = 0
     backoff_last_ms: int = 0
@@ -63,8 +60,7 @@ class RetryPolicy:
     lost_free: int = 0  # attempts lost with the host that do not count (⊕ `lost_attempts: {free: n}`)
 
 
-@record
-class FakeScript:
+class FakeScript(Struct, frozen=True):
     """What the fake backend does with this job (`x-fake:` in a file); `by_index` and `by_attempt` override the rest."""
 
     duration_ms: int = 0
@@ -78,8 +74,7 @@ class FakeScript:
     by_index: dict[int, FakeScript] = field(default_factory=dict)
 
 
-@record
-class JobSpec:
+class JobSpec(Struct, frozen=True):
     """One job. `${{ }}` is expanded (but `${{ run.status }}` in `finally`), `Ref::` is not yet substituted."""
 
     key: str  # the job's name in the file; jobName
@@ -141,16 +136,14 @@ class Condition(StrEnum):
     SUCCESS = "SUCCESS"
 
 
-@record
-class After:
+class After(Struct, frozen=True):
     """An entry of a container's dependsOn."""
 
     part: int  # by its place in the node
     condition: Condition = Condition.START
 
 
-@record
-class Part:
+class Part(Struct, frozen=True):
     """One container of a task or of a node, or the process in its place. Of its spec, what concerns a whole job is not read."""
 
     name: str  # unique in its node; empty where it is alone there
@@ -161,8 +154,7 @@ class Part:
     holder: bool = False  # does nothing but hold the network that its node's containers share; nobody sees it
 
 
-@record
-class NodeGroup:
+class NodeGroup(Struct, frozen=True):
     """Nodes that are alike: both ends are included. A task that has several containers is one node."""
 
     first: int
@@ -172,8 +164,7 @@ class NodeGroup:
     share_pid: bool = False
 
 
-@record
-class Members:
+class Members(Struct, frozen=True):
     """What an attempt consists of where it is more than one process or container (aws-batch.md §6.6, §8)."""
 
     groups: tuple[NodeGroup, ...]  # all nodes in order, none twice: nested ranges are resolved
@@ -181,8 +172,7 @@ class Members:
     main: int = 0  # the node whose end is the job's
 
 
-@record
-class Environment:
+class Environment(Struct, frozen=True):
     """A compute environment. `capacity` is its maximum; of an UNMANAGED one it is nothing, and its nodes say what there is."""
 
     name: str  # unique in the engine
@@ -248,8 +238,7 @@ class Environment:
         return any(shape.fits(room) for room in self.rooms())
 
 
-@record
-class Queue:
+class Queue(Struct, frozen=True):
     """A job queue. A higher priority is looked at first; environments are tried in order. One that is not enabled takes no
     submissions; what it has goes on to its end (aws-batch.md §9.1)."""
 
@@ -275,8 +264,7 @@ class Stage(StrEnum):
     FINALLY = "finally"
 
 
-@record
-class JobPlan:
+class JobPlan(Struct, frozen=True):
     """A job about to be submitted. The id is made at the edge."""
 
     id: JobId
@@ -284,8 +272,7 @@ class JobPlan:
     stage: Stage = Stage.MAIN
 
 
-@record
-class RunPlan:
+class RunPlan(Struct, frozen=True):
     """A run about to be submitted: the workflow file, resolved. Needs name jobs of this plan (any order, no cycle)."""
 
     id: RunId
@@ -303,8 +290,7 @@ class RunPlan:
     notify: tuple[Notify, ...] = ()  # sinks of this run alone
 
 
-@record
-class RunFacts:
+class RunFacts(Struct, frozen=True):
     """What a task may know of its run."""
 
     id: RunId

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
+from msgspec import Struct, field
+
 from flowbatch.model.ids import Millis
-from flowbatch.model.record import record
 from flowbatch.model.secret import SecretSource
 
 
@@ -41,8 +41,7 @@ class Arrays(StrEnum):
     BOTH = "both"
 
 
-@record
-class Filter:
+class Filter(Struct, frozen=True):
     """An event must pass all of it; an empty tuple asks nothing."""
 
     events: tuple[str, ...] = ()  # globs of kinds
@@ -53,8 +52,7 @@ class Filter:
     arrays: Arrays = Arrays.PARENTS
 
 
-@record
-class Notify:
+class Notify(Struct, frozen=True):
     """Exactly one of `url`, `secret`, `jsonl` and `command` is set."""
 
     name: str
@@ -100,8 +98,7 @@ class SinkRow(NamedTuple):
     until: int | None = None  # a redelivery's last event; None: it has no end
 
 
-@record
-class Parked:
+class Parked(Struct, frozen=True):
     """A message that was refused while others of its sink pass, or one of the same job that waits behind it."""
 
     seq: int
@@ -111,8 +108,7 @@ class Parked:
     first: int | None = None  # of a digest, that was given up once and is wanted again: `seq` is its last event
 
 
-@record
-class Dead:
+class Dead(Struct, frozen=True):
     """Given up; of a digest `first` and `seq` are its events."""
 
     seq: int
@@ -123,8 +119,7 @@ class Dead:
     silent: bool = False  # it told of a delivery itself: no further event tells of that
 
 
-@record
-class Ack:
+class Ack(Struct, frozen=True):
     """A delivery that succeeded: of one event, or of a digest (`seq` is its last)."""
 
     seq: int
@@ -134,8 +129,7 @@ class Ack:
     at: Millis
 
 
-@record
-class Trouble:
+class Trouble(Struct, frozen=True):
     """The receiver has been failing since then."""
 
     since: Millis
@@ -143,8 +137,7 @@ class Trouble:
     error: str
 
 
-@record
-class SinkProgress:
+class SinkProgress(Struct, frozen=True):
     """What became of a sink's messages since the last time. All of it is one transaction."""
 
     key: str
@@ -172,8 +165,7 @@ class SinkCopy(NamedTuple):
     created_at: Millis
 
 
-@dataclass(slots=True)
-class SinkWrites:
+class SinkWrites(Struct):
     """A turn's changes of sinks, in the order of these fields."""
 
     opened: list[SinkRow] = field(default_factory=list)  # one that is known gets the new Notify, its cursor stays

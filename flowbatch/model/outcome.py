@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from flowbatch.model.effects import Effect
 from flowbatch.model.rows import Writes
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(Struct):
     turn: int
     writes: Writes = field(default_factory=Writes)
     effects: list[Effect] = field(default_factory=list)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from flowbatch.model.container import Cpu
 from flowbatch.model.ids import Ticket
 from flowbatch.model.jobspec import Environment, Queue
 from flowbatch.model.places import Node
 from flowbatch.model.queues import FairShare, TimeLimit
-from flowbatch.model.record import record
 
 Tags = tuple[tuple[str, str], ...]
 
 
-@record
-class CreateEnvironment:
+class CreateEnvironment(Struct, frozen=True):
     """`desired_vcpus_milli`: what it begins with, between the minimum and the maximum."""
 
     ticket: Ticket
@@ -22,8 +22,7 @@ class CreateEnvironment:
     tags: Tags = ()
 
 
-@record
-class EnvironmentChange:
+class EnvironmentChange(Struct, frozen=True):
     """What an UpdateEnvironment changes; None leaves a field alone. The first five are scaling updates, the others replace what
     the environment runs on (aws-batch.md §10.2)."""
 
@@ -42,8 +41,7 @@ class EnvironmentChange:
     aws: str | None = None
 
 
-@record
-class UpdateEnvironment:
+class UpdateEnvironment(Struct, frozen=True):
     """`terminate_jobs` and `job_timeout_minutes` are AWS's updatePolicy: what runs on what is replaced is stopped at once and counts
     as a failed attempt, or has so many minutes left."""
 
@@ -54,14 +52,12 @@ class UpdateEnvironment:
     job_timeout_minutes: int = 30
 
 
-@record
-class DeleteEnvironment:
+class DeleteEnvironment(Struct, frozen=True):
     ticket: Ticket
     name: str
 
 
-@record
-class AddNode:
+class AddNode(Struct, frozen=True):
     """To an UNMANAGED environment; the same name again replaces what was registered, and ends its draining."""
 
     ticket: Ticket
@@ -69,8 +65,7 @@ class AddNode:
     node: Node
 
 
-@record
-class DrainNode:
+class DrainNode(Struct, frozen=True):
     """Nothing new starts there; what runs ends by itself."""
 
     ticket: Ticket
@@ -78,8 +73,7 @@ class DrainNode:
     node: str
 
 
-@record
-class RemoveNode:
+class RemoveNode(Struct, frozen=True):
     """Refused while something runs there."""
 
     ticket: Ticket
@@ -87,8 +81,7 @@ class RemoveNode:
     node: str
 
 
-@record
-class CreateQueue:
+class CreateQueue(Struct, frozen=True):
     """Where the queue has a `policy_name`, its policy is the stored one's."""
 
     ticket: Ticket
@@ -96,8 +89,7 @@ class CreateQueue:
     tags: Tags = ()
 
 
-@record
-class QueueChange:
+class QueueChange(Struct, frozen=True):
     """None leaves a field alone."""
 
     enabled: bool | None = None
@@ -111,31 +103,27 @@ class QueueChange:
     orders: tuple[int, ...] = ()  # of the environments
 
 
-@record
-class UpdateQueue:
+class UpdateQueue(Struct, frozen=True):
     ticket: Ticket
     name: str
     change: QueueChange
 
 
-@record
-class DeleteQueue:
+class DeleteQueue(Struct, frozen=True):
     """Its jobs are terminated (`JobQueue deleted`)."""
 
     ticket: Ticket
     name: str
 
 
-@record
-class CreateSchedulingPolicy:
+class CreateSchedulingPolicy(Struct, frozen=True):
     ticket: Ticket
     name: str
     policy: FairShare
     tags: Tags = ()
 
 
-@record
-class UpdateSchedulingPolicy:
+class UpdateSchedulingPolicy(Struct, frozen=True):
     """All queues that have it are divided by it from now on."""
 
     ticket: Ticket
@@ -143,8 +131,7 @@ class UpdateSchedulingPolicy:
     policy: FairShare
 
 
-@record
-class DeleteSchedulingPolicy:
+class DeleteSchedulingPolicy(Struct, frozen=True):
     """Refused while a queue has it."""
 
     ticket: Ticket

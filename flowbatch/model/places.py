@@ -5,7 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
-from flowbatch.model.record import record
+from msgspec import Struct
+
 from flowbatch.model.resources import Resources
 
 SPOT_NOTICE_MS: Final = 120_000  # as EC2 gives it
@@ -31,8 +32,7 @@ class PlaceStatus(StrEnum):
     DELETED = "DELETED"
 
 
-@record
-class Node:
+class Node(Struct, frozen=True):
     """A piece of capacity that the user registered; a task must fit one."""
 
     name: str

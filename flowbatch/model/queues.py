@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from flowbatch.model.record import record
+from msgspec import Struct
 
 WEIGHT_ONE: Final = 10_000  # weightFactor 1.0: weights are in ten-thousandths, as 0.0001 is the least there is
 DECAY_MS_MAX: Final = 604_800_000
@@ -13,8 +13,7 @@ RESERVATION_MAX: Final = 99
 IDENTIFIER: Final = "[A-Za-z0-9]{1,255}"  # shareIdentifier
 
 
-@record
-class FairShare:
+class FairShare(Struct, frozen=True):
     """fairsharePolicy (aws-batch.md §9.4). A share that no entry names has weight 1.0."""
 
     decay_ms: int = 0  # shareDecaySeconds; below ten minutes it means ten minutes
@@ -48,8 +47,7 @@ def reason_code(blocked: str) -> str:
 LIMITABLE: Final = tuple(reason_code(each) for each in (INSUFFICIENT_CAPACITY, MAX_RESOURCE, JOB_REQUIREMENT))
 
 
-@record
-class TimeLimit:
+class TimeLimit(Struct, frozen=True):
     """An entry of jobStateTimeLimitActions (aws-batch.md §9.5): state RUNNABLE and action CANCEL are all there is."""
 
     reason: str  # one of LIMITABLE

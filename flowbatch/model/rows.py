@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
 from typing import NamedTuple
+
+from msgspec import Struct, field
 
 from flowbatch.model.access import AuditRow, KeyRow, PolicyRow
 from flowbatch.model.definition import DefinitionRow, KnownRevision
@@ -14,7 +15,6 @@ from flowbatch.model.jobspec import Environment, JobPlan, Queue, RunPlan, Stage
 from flowbatch.model.notify import SinkWrites
 from flowbatch.model.places import PlaceStatus
 from flowbatch.model.queues import FairShare
-from flowbatch.model.record import record
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.model.tokens import TokenRow, TokenUpdateRow
 
@@ -189,8 +189,7 @@ class HeadRow(NamedTuple):
 UsageKey = tuple[str, str, Millis]  # queue, share, at
 
 
-@dataclass(slots=True)
-class Writes:
+class Writes(Struct):
     """One turn's changes, committed in one transaction. Rows replace what the store has under their key."""
 
     new_runs: list[tuple[int, RunPlan]] = field(default_factory=list)  # (RunRow.no, plan)
@@ -227,9 +226,9 @@ class Writes:
 
     def absorb(self, later: Writes) -> None:
         """What a later turn wrote comes on top: its rows replace ours under the same keys."""
-        for each in fields(self):
-            ours, theirs = getattr(self, each.name), getattr(later, each.name)
-            if each.name == "audit_pruned":
+        for name in self.__struct_fields__:
+            ours, theirs = getattr(self, name), getattr(later, name)
+            if name == "audit_pruned":
                 self.audit_pruned = theirs or ours
             elif isinstance(ours, dict):
                 ours.update(theirs)
@@ -246,8 +245,7 @@ class Writes:
         )  # fmt: skip
 
 
-@record
-class EndedJob:
+class EndedJob(Struct, frozen=True):
     """A job that has left the memory, as those who would wait for it need it: a status per task, and its own."""
 
     id: JobId
@@ -258,8 +256,7 @@ class EndedJob:
     again: bool = False  # it is of a `finally` stage, and runs again with each retry of its run
 
 
-@record
-class Loaded:
+class Loaded(Struct, frozen=True):
     """What a life begins with: every open run with all of its jobs, open jobs without a run, and their tasks that left `rest`."""
 
     life: int  # this engine's, from 1

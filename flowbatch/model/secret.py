@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from flowbatch.model.record import record
+from msgspec import Struct
 
 
-@record
-class SecretSource:
+class SecretSource(Struct, frozen=True):
     """Where a secret's value comes from; exactly one is set. The value itself is never stored."""
 
     env: str | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from flowbatch.model.access import AuditRow, KeyRow, PolicyRow
 from flowbatch.model.definition import Registration
 from flowbatch.model.ending import Evidence
@@ -23,14 +25,12 @@ from flowbatch.model.place_commands import (
     UpdateQueue,
     UpdateSchedulingPolicy,
 )
-from flowbatch.model.record import record
 from flowbatch.model.resources import Resources
 from flowbatch.model.rows import EndedJob, Loaded, ShelfRow
 from flowbatch.model.tokens import Token, TokenOperation
 
 
-@record
-class Target:
+class Target(Struct, frozen=True):
     """A run, a job of it, or some of a job's children (closed ranges of indices)."""
 
     run: RunId | None = None
@@ -42,8 +42,7 @@ class Target:
 # --- commands
 
 
-@record
-class SubmitRun:
+class SubmitRun(Struct, frozen=True):
     """`must_fit`: a job that no environment of its queue can ever hold is refused; else it waits, and says why."""
 
     ticket: Ticket
@@ -53,16 +52,14 @@ class SubmitRun:
     ended: tuple[EndedJob, ...] = ()  # jobs outside the run that are needed in it
 
 
-@record
-class Shelve:
+class Shelve(Struct, frozen=True):
     """A file of the library was accepted, taken away, or a time of its schedule dealt with, and no run comes of it."""
 
     ticket: Ticket
     row: ShelfRow
 
 
-@record
-class SubmitJob:
+class SubmitJob(Struct, frozen=True):
     """A job without a run. Its needs name open jobs, or those that `ended` tells of; which of them are neither is the answer,
     `{"absent": [id, …]}`, and the asker looks for them in the store. So it is with SubmitRun's needs of jobs outside the run."""
 
@@ -71,55 +68,47 @@ class SubmitJob:
     ended: tuple[EndedJob, ...] = ()
 
 
-@record
-class Cancel:
+class Cancel(Struct, frozen=True):
     ticket: Ticket
     target: Target
     reason: str
 
 
-@record
-class Terminate:
+class Terminate(Struct, frozen=True):
     ticket: Ticket
     target: Target
     reason: str
 
 
-@record
-class Retry:
+class Retry(Struct, frozen=True):
     """Reopens FAILED jobs and what failed because of them (semantics.md 8)."""
 
     ticket: Ticket
     target: Target
 
 
-@record
-class Reload:
+class Reload(Struct, frozen=True):
     """An ended run comes back from the store, changed in nothing, because a Retry follows."""
 
     loaded: Loaded
 
 
-@record
-class Resume:
+class Resume(Struct, frozen=True):
     """Held runs go on: the one named, or all. A life may begin with runs of earlier ones held."""
 
     ticket: Ticket
     run: RunId | None = None
 
 
-@record
-class Drain:
+class Drain(Struct, frozen=True):
     """Nothing new starts; what runs is waited for."""
 
 
-@record
-class Interrupt:
+class Interrupt(Struct, frozen=True):
     """What runs is stopped and goes back to RUNNABLE; the attempts do not count. Implies Drain."""
 
 
-@record
-class Configure:
+class Configure(Struct, frozen=True):
     """What the settings declare, sent once at the start of a life and on every change of them.
 
     `host` is the guard: what all that runs on this machine may hold together; None: there is none. Unless it is `host_fixed`
@@ -133,23 +122,20 @@ class Configure:
     host_fixed: bool = False
 
 
-@record
-class RegisterDefinition:
+class RegisterDefinition(Struct, frozen=True):
     """RegisterJobDefinition: always a new revision."""
 
     ticket: Ticket
     registration: Registration
 
 
-@record
-class DeregisterDefinition:
+class DeregisterDefinition(Struct, frozen=True):
     ticket: Ticket
     name: str
     revision: int
 
 
-@record
-class CreateToken:
+class CreateToken(Struct, frozen=True):
     """CreateConsumableResource."""
 
     ticket: Ticket
@@ -157,8 +143,7 @@ class CreateToken:
     tags: tuple[tuple[str, str], ...] = ()
 
 
-@record
-class UpdateToken:
+class UpdateToken(Struct, frozen=True):
     """`once`: named by the client, so that the same update that is sent again is made once (aws-batch.md §6.9)."""
 
     ticket: Ticket
@@ -168,34 +153,29 @@ class UpdateToken:
     once: str = ""
 
 
-@record
-class DeleteToken:
+class DeleteToken(Struct, frozen=True):
     ticket: Ticket
     name: str
 
 
-@record
-class PutKey:
+class PutKey(Struct, frozen=True):
     """A key is made, rotated or revoked: it is as this row says."""
 
     ticket: Ticket
     key: KeyRow
 
 
-@record
-class PutPolicy:
+class PutPolicy(Struct, frozen=True):
     ticket: Ticket
     policy: PolicyRow
 
 
-@record
-class DeletePolicy:
+class DeletePolicy(Struct, frozen=True):
     ticket: Ticket
     name: str
 
 
-@record
-class PutTags:
+class PutTags(Struct, frozen=True):
     """The tags of a resource are these from now on; None: the resource is gone, and they with it."""
 
     ticket: Ticket
@@ -204,15 +184,13 @@ class PutTags:
     tags: tuple[tuple[str, str], ...] | None
 
 
-@record
-class Audit:
+class Audit(Struct, frozen=True):
     """What changed nothing: calls that read, or were denied."""
 
     rows: tuple[AuditRow, ...]
 
 
-@record
-class PruneAudit:
+class PruneAudit(Struct, frozen=True):
     """Records of the audit log up to this one are kept no longer. `hash`: its own, for the record that says so."""
 
     ticket: Ticket
@@ -220,8 +198,7 @@ class PruneAudit:
     hash: str
 
 
-@record
-class OpenSinks:
+class OpenSinks(Struct, frozen=True):
     """The sinks of the settings, at the start of a life and on every change of them. `children`: what of arrays' children is
     logged for them from now on; None: what was."""
 
@@ -230,8 +207,7 @@ class OpenSinks:
     children: ChildEvents | None = None
 
 
-@record
-class TellProgress:
+class TellProgress(Struct, frozen=True):
     """From a sink's dispatcher. `run`: whose events alone it has."""
 
     ticket: Ticket
@@ -239,8 +215,7 @@ class TellProgress:
     run: int | None = None
 
 
-@record
-class Redeliver:
+class Redeliver(Struct, frozen=True):
     """The events of a closed range again, to the sink `source` as it was written; `key` names the new cursor."""
 
     ticket: Ticket
@@ -250,16 +225,14 @@ class Redeliver:
     last: int
 
 
-@record
-class ReviveDead:
+class ReviveDead(Struct, frozen=True):
     """What was given up is tried again."""
 
     ticket: Ticket
     key: str
 
 
-@record
-class EnableSink:
+class EnableSink(Struct, frozen=True):
     ticket: Ticket
     key: str
 
@@ -267,8 +240,7 @@ class EnableSink:
 # --- facts
 
 
-@record
-class Started:
+class Started(Struct, frozen=True):
     key: AttemptKey
     at: Millis
     handle: str = ""  # the backend's own name of it: a pid, a container id
@@ -276,8 +248,7 @@ class Started:
     image: str = ""  # the very one that its container was made from: name@sha256:…
 
 
-@record
-class LaunchFailed:
+class LaunchFailed(Struct, frozen=True):
     """Answered only once it is certain that nothing of that name runs or ever will."""
 
     key: AttemptKey
@@ -285,8 +256,7 @@ class LaunchFailed:
     evidence: Evidence
 
 
-@record
-class Exited:
+class Exited(Struct, frozen=True):
     """Also for an attempt whose Started was never seen; `started_at` then says when it began."""
 
     key: AttemptKey
@@ -296,8 +266,7 @@ class Exited:
     image: str = ""  # as Started has it
 
 
-@record
-class Observation:
+class Observation(Struct, frozen=True):
     """One attempt in a census: alive (`evidence` is None) or ended."""
 
     key: AttemptKey
@@ -309,8 +278,7 @@ class Observation:
     image: str = ""  # likewise
 
 
-@record
-class Census:
+class Census(Struct, frozen=True):
     """All that a backend holds, asked for in turn `asked` (attempts that changed since are skipped)."""
 
     backend: str
@@ -318,13 +286,11 @@ class Census:
     observations: tuple[Observation, ...]
 
 
-@record
-class Tick:
+class Tick(Struct, frozen=True):
     """A deadline has come."""
 
 
-@record
-class Audited:
+class Audited(Struct, frozen=True):
     """A call and the record of it, durable together. What the call is answered completes the record."""
 
     command: Stimulus

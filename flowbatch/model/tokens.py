@@ -5,8 +5,9 @@ from __future__ import annotations
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from flowbatch.model.ids import Millis
-from flowbatch.model.record import record
 
 Demand = tuple[tuple[str, int], ...]  # name and quantity of each, in the order of names; a task holds all of it or none
 
@@ -22,8 +23,7 @@ class TokenOperation(StrEnum):
     REMOVE = "REMOVE"
 
 
-@record
-class Token:
+class Token(Struct, frozen=True):
     """As settings or a workflow file declare one."""
 
     name: str

@@ -6,12 +6,13 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from fractions import Fraction
 from typing import Final
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from flowbatch.errors import Problem
-from flowbatch.model.record import record
 from flowbatch.spec.findings import Findings
 from flowbatch.spec.needs import Draft
 from flowbatch.spec.places import Surroundings
@@ -28,8 +29,7 @@ _SOURCES: Final = ("size", "lines", "glob", "items", "matrix")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 
 
-@record
-class SourceRequest:
+class SourceRequest(Struct, frozen=True):
     """Asks the caller to read an array's source: the lines of a file, or the sorted paths that a pattern matches."""
 
     job: str
@@ -41,8 +41,7 @@ class SourceRequest:
 ReadSource = Callable[[SourceRequest], list[str]]
 
 
-@record
-class Children:
+class Children(Struct, frozen=True):
     size: int | None = None  # None: a single
     items: tuple[Item, ...] = ()
     chunk: int = 1

@@ -11,11 +11,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
+from msgspec import Struct
+
 from flowbatch.errors import Problem, WorkflowInvalid
 from flowbatch.model.definition import DefinitionRow
 from flowbatch.model.ids import JobId, RunId
 from flowbatch.model.jobspec import Environment, JobPlan, Queue, RunPlan, SecretSource
-from flowbatch.model.record import record
 from flowbatch.model.resources import Resources
 from flowbatch.model.tokens import Token
 from flowbatch.spec import parameters
@@ -47,8 +48,7 @@ __all__ = ["Document", "Plan", "SourceRequest", "parse", "plan"]
 _PLACES: Final = (("environments",), ("queues",))
 
 
-@record
-class Document:
+class Document(Struct, frozen=True):
     """A file that could be read; `plan` judges what it says."""
 
     file: str
@@ -72,8 +72,7 @@ class Document:
         return in_order(findings.problems)
 
 
-@record
-class Plan:
+class Plan(Struct, frozen=True):
     run: RunPlan
     warnings: list[Problem]
     environments: tuple[Environment, ...]  # all that the run may use, its own or the engine's
@@ -182,8 +181,7 @@ def plan(
     )
 
 
-@record
-class _Merged:
+class _Merged(Struct, frozen=True):
     """A file with its parameters filled in and its layers merged: what it says, before its jobs are made of that."""
 
     model: WorkflowModel

@@ -7,8 +7,10 @@ tmpfs and devices by their path in the container, ulimits by name.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeVar
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from flowbatch.model.container import Container, Cpu, Device, Log, Mount, Pull, Tmpfs, Ulimit
 from flowbatch.spec import container_values as values
@@ -55,8 +57,7 @@ _PROPERTIES: Final = {  # what holds what of the short spelling; linuxParameters
 }
 
 
-@dataclass(slots=True)
-class ContainerLayer:
+class ContainerLayer(Struct):
     """None, and empty, is: not said here."""
 
     at: dict[tuple[str, str], Path] = field(default_factory=dict)  # (short key, path or name of an entry) → where
@@ -215,8 +216,7 @@ def _linux(model: LinuxModel, desk: _Desk, path: Path) -> None:
 E = TypeVar("E")
 
 
-@dataclass(slots=True)
-class _Desk:
+class _Desk(Struct):
     """Takes entries of lists, each with where it stands, and refuses one that is there already."""
 
     layer: ContainerLayer

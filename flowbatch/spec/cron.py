@@ -14,9 +14,9 @@ from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
+from msgspec import Struct
 
 from flowbatch.model.ids import Millis
-from flowbatch.model.record import record
 
 MISSED_MAX: Final = 1_000  # runs made up for at once under `missed: all`
 FIELDS: Final = "minute hour day-of-month month day-of-week"
@@ -47,8 +47,7 @@ class Overlap(StrEnum):
     ALLOW = "allow"
 
 
-@record
-class Schedule:
+class Schedule(Struct, frozen=True):
     """Valid: made by `parse_schedule`."""
 
     cron: str
@@ -68,8 +67,7 @@ class Schedule:
         return datetime.fromtimestamp(at // 1000, UTC).astimezone(ZoneInfo(self.tz))
 
 
-@record
-class Due:
+class Due(Struct, frozen=True):
     """The times to run for now, in order, and how many are passed over."""
 
     times: tuple[Millis, ...]

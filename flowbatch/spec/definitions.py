@@ -12,9 +12,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
+from msgspec import Struct
+
 from flowbatch.errors import Problem, WorkflowInvalid
 from flowbatch.model.definition import DefinitionRow, Registration, revision_id
-from flowbatch.model.record import record
 from flowbatch.spec.container_values import container_user
 from flowbatch.spec.findings import Findings
 from flowbatch.spec.layers import Layer
@@ -34,8 +35,7 @@ _PROPERTIES: Final = ("containerProperties", "ecsProperties", "eksProperties", "
 Lookup = Callable[[str, int | None], DefinitionRow | None]  # name and revision, None: the latest ACTIVE
 
 
-@record
-class Reference:
+class Reference(Struct, frozen=True):
     """`name`, `name:3`, or an ARN of either. Without a revision the latest ACTIVE one is meant."""
 
     name: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from flowbatch.model.jobspec import Stage
 from flowbatch.spec import containers, parameters
@@ -21,8 +22,7 @@ from flowbatch.spec.validation import Validated
 _SECRET_KINDS: Final = ("env", "file", "command")
 
 
-@dataclass(slots=True)
-class Drafts:
+class Drafts(Struct):
     """Jobs by stage in the order of the file, and each stage in an order of dependency."""
 
     main: dict[str, Draft] = field(default_factory=dict)

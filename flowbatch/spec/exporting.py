@@ -12,8 +12,9 @@ import math
 import re
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import Struct, field
 
 from flowbatch.model.ids import JobId
 from flowbatch.model.jobspec import JobPlan, JobSpec, Stage, When
@@ -33,8 +34,7 @@ PART_KEYS: Final = ("name", "essential", "dependsOn")
 _DIGITS: Final = re.compile(r"([0-9]+)ms")
 
 
-@dataclass(slots=True)
-class Export:
+class Export(Struct):
     """`calls` in their order: (operation, name, request)."""
 
     workflow: str

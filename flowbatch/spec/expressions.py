@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from flowbatch.spec.findings import Findings
 from flowbatch.spec.positions import Path
@@ -25,8 +26,7 @@ _NAMED: Final = frozenset({"env", "parameters", "secrets", "tags", "matrix"})  #
 _FIXED: Final = frozenset({"flowbatch", "name", "params"})  # read before anything can be filled in
 
 
-@dataclass(slots=True)
-class Scope:
+class Scope(Struct):
     """`values` holds what is known by its path; a path in `pending` is legal and known later."""
 
     values: Mapping[str, Value]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from flowbatch.errors import Problem, WorkflowInvalid
 from flowbatch.spec.positions import Path, Positions, in_order
@@ -11,8 +12,7 @@ from flowbatch.spec.validation import EXPRESSION, did_you_mean
 from flowbatch.spec.yaml import PROBLEMS_MAX
 
 
-@dataclass(slots=True)
-class Findings:
+class Findings(Struct):
     positions: Positions
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)

@@ -8,8 +8,9 @@ parameters, secrets and tags name by name.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
 
 from flowbatch.model.jobspec import Action, FakeScript, RetryPolicy, Rule
 from flowbatch.spec import containers
@@ -53,8 +54,7 @@ _INSIDE: Final = {  # what AWS's containers hold, by the short key it is the sam
 _RESOURCES: Final = {"VCPU": "vcpus", "MEMORY": "memory", "GPU": "gpus"}
 
 
-@dataclass(slots=True)
-class Layer:
+class Layer(Struct):
     """None (or empty) is: not said here."""
 
     origins: tuple[Path, ...]  # where it was written; of a merged one, the uppermost first

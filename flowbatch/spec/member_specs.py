@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from flowbatch.model.container import HOLDER_IMAGE, Container, Pull
 from flowbatch.model.jobspec import After, FakeScript, JobSpec, Members, NodeGroup, Part

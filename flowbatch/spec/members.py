@@ -7,11 +7,12 @@ command goes to nodes, and not to containers, each of which has one of its own.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
 from typing import Final
 
+from msgspec import Struct, field
+from msgspec.structs import replace
+
 from flowbatch.model.jobspec import Condition
-from flowbatch.model.record import record
 from flowbatch.spec import layers
 from flowbatch.spec.containers import ContainerLayer
 from flowbatch.spec.findings import Findings
@@ -33,15 +34,13 @@ from flowbatch.spec.token_schema import AwsDemandsModel
 WHOLE: Final = ":"
 
 
-@record
-class AfterLayer:
+class AfterLayer(Struct, frozen=True):
     container: str
     condition: Condition
     at: Path
 
 
-@dataclass(slots=True)
-class PartLayer:
+class PartLayer(Struct):
     name: str
     layer: Layer
     at: Path
@@ -50,16 +49,14 @@ class PartLayer:
     start_timeout_ms: int | None = None
 
 
-@dataclass(slots=True)
-class TaskLayer:
+class TaskLayer(Struct):
     parts: list[PartLayer]
     at: Path
     share_ipc: bool = False
     share_pid: bool = False
 
 
-@dataclass(slots=True)
-class GroupLayer:
+class GroupLayer(Struct):
     text: str  # its range as it was written
     layer: Layer
     at: Path
@@ -67,8 +64,7 @@ class GroupLayer:
     tokens: dict[str, int] = field(default_factory=dict)  # of each of its nodes
 
 
-@dataclass(slots=True)
-class NodesLayer:
+class NodesLayer(Struct):
     count: int
     main: int
     groups: list[GroupLayer]

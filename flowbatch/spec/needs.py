@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from flowbatch.model.ids import JobId
 from flowbatch.model.jobspec import Need, Stage, When
-from flowbatch.model.record import record
 from flowbatch.spec.findings import Findings
 from flowbatch.spec.layers import Layer
 from flowbatch.spec.positions import Path
@@ -20,16 +20,14 @@ _SHOWN_MAX: Final = 12
 ID_GROUPS: Final = [8, 4, 4, 4, 12]  # hexadecimal digits of a job's id
 
 
-@record
-class Edge:
+class Edge(Struct, frozen=True):
     key: str
     when: When
     each: bool
     index: int  # in the file's list
 
 
-@dataclass(slots=True)
-class Draft:
+class Draft(Struct):
     """A job of the file, merged, before its size and place are known."""
 
     key: str

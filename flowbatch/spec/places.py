@@ -5,8 +5,9 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterable, Mapping
 
+from msgspec import Struct
+
 from flowbatch.model.jobspec import Environment, JobSpec, Queue
-from flowbatch.model.record import record
 from flowbatch.model.resources import Resources, memory_text, smallest, vcpus_text
 from flowbatch.spec.environment_schema import EnvironmentModel
 from flowbatch.spec.environments import environment_of, judge_environment
@@ -17,8 +18,7 @@ from flowbatch.spec.queues import judge_queue, queue_of
 DEFAULT = "default"
 
 
-@record
-class Surroundings:
+class Surroundings(Struct, frozen=True):
     """Of the workflow: its folder, its user's home, and whether jobs may run as others."""
 
     folder: str
@@ -57,8 +57,7 @@ def machine_of(available: Iterable[Environment]) -> Resources:
     return environments[0].total() if environments else Resources(1000, 0, 0)
 
 
-@record
-class Places:
+class Places(Struct, frozen=True):
     """The environments and queues of a run, and which of them are the file's own."""
 
     environments: dict[str, Environment]

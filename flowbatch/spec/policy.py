@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Final, NamedTuple
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from flowbatch.model.container import Container, Mount
-from flowbatch.model.record import record
 from flowbatch.spec.images import full_name
 
 Resolve = Callable[[str], str]
@@ -25,16 +26,14 @@ KEPT_LOGS: Final = ("awslogs", "json-file", "local", "journald")  # what Docker 
 SAFE_NETWORKS: Final = ("bridge", "none")
 
 
-@record
-class Root:
+class Root(Struct, frozen=True):
     """A folder (or file) of this machine whose content may be mounted."""
 
     source: str
     readonly: bool = False
 
 
-@record
-class Policy:
+class Policy(Struct, frozen=True):
     """Empty, it allows named volumes and nothing else of this machine."""
 
     mounts: tuple[Root, ...] = ()
@@ -75,8 +74,7 @@ class Policy:
         return found
 
 
-@record
-class Rule:
+class Rule(Struct, frozen=True):
     """What is allowed beside the rest to some: jobs in these queues, of these principals (`*` and `?`); none named: of all."""
 
     allows: Policy

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Final, Protocol
+
+from msgspec import Struct, field
 
 from flowbatch.errors import Problem
 
@@ -53,8 +54,7 @@ def column_of(where: Spot) -> int:
     return where % _COLUMNS + 1 if where >= 0 else 0
 
 
-@dataclass(slots=True)
-class Positions:
+class Positions(Struct):
     """Found by walking the values themselves, so that nothing is paid for until something is wrong.
 
     `keys` and `values` are keyed by the identity of a container, which `root` keeps alive.

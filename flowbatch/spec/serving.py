@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from flowbatch.model.record import record
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from flowbatch.spec.findings import Findings
@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 OWNER: Final = "owner"  # the principal of whoever runs the server
 
 
-@record
-class Folder:
+class Folder(Struct, frozen=True):
     """`path`: absolute. `policies`: None allows everything."""
 
     path: str
@@ -25,8 +24,7 @@ class Folder:
     runs_per_minute: float | None = None
 
 
-@record
-class Serve:
+class Serve(Struct, frozen=True):
     """As the file has it; what is None there has its default where it is used."""
 
     listen: tuple[str, ...] = ()
@@ -40,8 +38,7 @@ class Serve:
     folders: tuple[Folder, ...] = ()
 
 
-@record
-class House:
+class House(Struct, frozen=True):
     """Whose house a file is in. `environments`: it may bring its own. `secrets`: those that there are, and there are no others."""
 
     secrets: Mapping[str, SecretModel]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import ip_network
 from typing import Annotated, Literal
 
+from msgspec.structs import replace
 from pydantic import Field, PlainValidator
 
 from flowbatch.errors import Problem

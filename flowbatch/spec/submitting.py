@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Final, NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from flowbatch.errors import Problem
 from flowbatch.model.container import Container
 from flowbatch.model.definition import DefinitionRow
 from flowbatch.model.ids import JobId
 from flowbatch.model.jobspec import JobSpec, SecretSource, Stage
-from flowbatch.model.record import record
 from flowbatch.spec import containers
 from flowbatch.spec.arrays import SINGLE
 from flowbatch.spec.definitions import stored_layer
@@ -44,8 +45,7 @@ class SubmissionRefused(Exception):
     """What is wrong with a submission, or with the definition that it names, in a sentence or several."""
 
 
-@record
-class Base:
+class Base(Struct, frozen=True):
     """What a revision comes to by itself, but for the job's name and queue."""
 
     row: DefinitionRow

@@ -7,14 +7,13 @@ validated again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import field
 from typing import Final, Generic, TypeVar, get_args, get_origin
 
+from msgspec import Struct, field
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from flowbatch.errors import Problem
-from flowbatch.model.record import record
 from flowbatch.spec.positions import Path, Positions, child
 from flowbatch.spec.scalars import shown
 from flowbatch.spec.yaml import PROBLEMS_MAX
@@ -26,8 +25,7 @@ _ROUNDS_MAX: Final = 12
 _COMPARED_MAX: Final = 100
 
 
-@record
-class Validated(Generic[M]):
+class Validated(Struct, Generic[M], frozen=True):
     """`model` holds what is valid, or is None where nothing could be kept."""
 
     model: M | None

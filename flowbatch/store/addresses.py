@@ -12,8 +12,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from msgspec import Struct
+
 from flowbatch.errors import InputError
-from flowbatch.model.record import record
 
 UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 ADDRESS: Final = re.compile(
@@ -23,8 +24,7 @@ ADDRESS: Final = re.compile(
 FORM: Final = "RUN[/JOB[:INDEX|:A-B|:failed][@NODE][#ATTEMPT]]"
 
 
-@record
-class Address:
+class Address(Struct, frozen=True):
     run: str | None  # None: `job` is a UUID
     job: str | None = None
     indices: tuple[tuple[int, int], ...] | None = None  # closed ranges

@@ -19,7 +19,7 @@ from functools import cache
 from itertools import chain
 from typing import Final
 
-from flowbatch.model.record import record
+from msgspec import Struct
 
 NULL: Final = float("nan")
 SMALL_INTS: Final = tuple(range(16))  # turns an IntEnum, or a bool, into the exact int
@@ -31,8 +31,7 @@ ROW: Final = re.compile(r"\((?:\?, )+\?\)")
 Value = int | str | float | None
 
 
-@record
-class Bulk:
+class Bulk(Struct, frozen=True):
     """A statement with `VALUES (?, …)` and `LIMIT ?`, and the columns in it that hold enums or bools."""
 
     sql: str

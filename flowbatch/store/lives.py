@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from flowbatch.model.rows import Loaded
 from flowbatch.model.tokens import TokenUpdateRow

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from msgspec import Struct
+
 from flowbatch.errors import InternalError, StoreDamaged, StoreError, StoreTooNew
-from flowbatch.model.record import record
 from flowbatch.store import statements
 from flowbatch.store.faults import translated
 
@@ -26,8 +27,7 @@ APPLICATION_ID: Final = int.from_bytes(b"flow", "big")
 CHECKED_BYTES: Final = 4 << 20  # a store up to this size is checked whole before each life (20 ms)
 
 
-@record
-class Migration:
+class Migration(Struct, frozen=True):
     number: int
     name: str
     sql: str

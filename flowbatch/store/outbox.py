@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from msgspec import Struct
 from pydantic_core import from_json
 
 from flowbatch.errors import InputError
 from flowbatch.model.ids import Millis
 from flowbatch.model.notify import Ack, Dead, Notify, Parked, SinkStatus
-from flowbatch.model.record import record
 from flowbatch.store import queries
 from flowbatch.store.loading import Columns
 from flowbatch.store.reader import Reader
@@ -20,8 +20,7 @@ SINKS_MAX: Final = 10_000
 ROWS_MAX: Final = 10_000
 
 
-@record
-class SinkView:
+class SinkView(Struct, frozen=True):
     key: str
     run: int | None  # RunRow.no
     notify: Notify
@@ -53,8 +52,7 @@ class SinkView:
         return f"{run[:8]}{slash}{name}"
 
 
-@record
-class Refusals:
+class Refusals(Struct, frozen=True):
     """What a sink could not deliver."""
 
     parked: list[Parked]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from flowbatch.model.events import EventRow
 from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId, node_id
-from flowbatch.model.record import record
 from flowbatch.model.rows import JobRow, RunRow
 from flowbatch.model.status import RunStatus, Status
 
 
-@record
-class RunView:
+class RunView(Struct, frozen=True):
     row: RunRow
     workflow: str
     file: str  # absolute path of the workflow file; may be empty
@@ -28,8 +28,7 @@ class RunView:
         return self.row.status
 
 
-@record
-class JobView:
+class JobView(Struct, frozen=True):
     row: JobRow
     name: str  # the job's key in the file
     size: int | None  # None: a single
@@ -52,8 +51,7 @@ class JobView:
         return 1 if self.size is None else self.size
 
 
-@record
-class TaskView:
+class TaskView(Struct, frozen=True):
     """A child of an array, or a single; one that still rests has its job's resting status."""
 
     job_id: JobId
@@ -78,8 +76,7 @@ class TaskView:
         return self.job_id if self.index is None else f"{self.job_id}:{self.index}"
 
 
-@record
-class AttemptView:
+class AttemptView(Struct, frozen=True):
     key: AttemptKey
     environment: str | None
     started_at: Millis | None
@@ -91,8 +88,7 @@ class AttemptView:
     image: str | None = None  # the very one that its container was made from
 
 
-@record
-class Described:
+class Described(Struct, frozen=True):
     """A job as DescribeJobs shows it: with one of its tasks."""
 
     job: JobView  # of a child, without the counts of its siblings
@@ -101,8 +97,7 @@ class Described:
     attempts: list[AttemptView]  # of the task, the oldest first
 
 
-@record
-class MemberView:
+class MemberView(Struct, frozen=True):
     """A node or a container in one attempt; one that has no row waits, or never began."""
 
     key: AttemptKey
@@ -125,8 +120,7 @@ class MemberView:
         return self.key.job if self.node is None else node_id(self.key.job, self.node)
 
 
-@record
-class FailureGroup:
+class FailureGroup(Struct, frozen=True):
     """Tasks of one job that failed alike. `example` is the first that has an attempt to look at, if any has."""
 
     job_id: JobId
@@ -139,8 +133,7 @@ class FailureGroup:
     example: AttemptKey | None
 
 
-@record
-class Event:
+class Event(Struct, frozen=True):
     seq: int
     row: EventRow
     run_id: RunId | None  # None too where the run has been collected
@@ -148,8 +141,7 @@ class Event:
     job: str | None
 
 
-@record
-class Found:
+class Found(Struct, frozen=True):
     """What an address means: it exists, and its indices lie within its job."""
 
     run: RunView | None  # None: a job without a run
@@ -178,8 +170,7 @@ class Found:
         return first if len(self.indices) == 1 and first == last else None
 
 
-@record
-class Totals:
+class Totals(Struct, frozen=True):
     """The store in figures, for `doctor`."""
 
     size_bytes: int
@@ -194,8 +185,7 @@ class Totals:
     events: int  # at most: some may have been collected
 
 
-@record
-class Violation:
+class Violation(Struct, frozen=True):
     """A law of the store that does not hold."""
 
     law: str

@@ -3,38 +3,27 @@
 from __future__ import annotations
 
 import sqlite3
-from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from pydantic_core import to_json
+from msgspec import json
 
 from flowbatch.model.notify import Notify, SinkProgress, SinkStatus
 from flowbatch.model.rows import Writes
 from flowbatch.store import statements
 
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
-
 DELIVERIES_KEPT: Final = 2_000  # rows of a sink, of up to 64 deliveries and more each
 PRUNE_EVERY: Final = 128
 
 
-@cache
-def notify_adapter() -> TypeAdapter[Notify]:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(Notify)
-
-
 def notify_of(text: str) -> Notify:
-    return notify_adapter().validate_json(text)
+    return json.decode(text, type=Notify)
 
 
 def write(db: sqlite3.Connection, writes: Writes) -> None:
     """Before the turn's events: a new sink begins with these."""
     changes = writes.sinks
     for row in changes.opened:
-        notify = to_json(row.notify).decode()
+        notify = json.encode(row.notify).decode()
         db.execute(statements.PUT_SINK, (row.key, row.run, notify, row.created_at))
     for copy in changes.copied:
         db.execute(statements.COPY_SINK, (copy.key, copy.after, copy.until, copy.created_at, copy.source))
@@ -75,7 +64,7 @@ def write_progress(db: sqlite3.Connection, progress: SinkProgress) -> None:
         db.executemany(statements.PUT_GAP, [(key, first, last, progress.at) for first, last in progress.gaps])
     if acks:
         told = [[ack.seq, ack.tries, ack.status, ack.latency_ms, progress.at - ack.at] for ack in acks]
-        made = db.execute(statements.PUT_DELIVERY, (key, progress.at, to_json(told).decode())).lastrowid
+        made = db.execute(statements.PUT_DELIVERY, (key, progress.at, json.encode(told).decode())).lastrowid
         if made is not None and made % PRUNE_EVERY == 0:
             db.execute(statements.PRUNE_DELIVERIES, (key, key, DELIVERIES_KEPT))
     if progress.disable is not None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
 import anyio
+from msgspec.structs import replace
 from pydantic_core import to_json
 
 from flowbatch.model.ids import JobId, Millis, RunId

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import uuid4
 
 import anyio
+from msgspec.structs import replace
 
 from flowbatch.model.ending import Halt
 from flowbatch.model.ids import AttemptKey, JobId

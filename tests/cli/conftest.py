@@ -5,8 +5,6 @@ import os
 
 import pytest
 
-from flowbatch.store import plans
-
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,5 +18,3 @@ def modules_loaded() -> None:
     """Verbs import what they need when they run; here the first test of a session would pay for all."""
     importlib.import_module("flowbatch.app")
     importlib.import_module("flowbatch.spec.compile")
-    plans.job_adapter()
-    plans.run_adapter()

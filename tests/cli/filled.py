@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from uuid import NAMESPACE_OID, uuid5
 
 import anyio
+from msgspec.structs import replace
 
 from flowbatch.folder import StateFolder
 from flowbatch.model.events import ChildEvents
@@ -41,7 +41,7 @@ class History(World):
         """Submits a run of jobs; both get UUIDs made of their names."""
         named = tuple(renamed(each, run) for each in jobs)
         plan = RunPlan(RunId(id_of(run)), workflow, named, file="/flows/flow.yaml", source="jobs: {}")
-        self.tell(SubmitRun(1, replace(plan, **changes)))  # type: ignore[arg-type]
+        self.tell(SubmitRun(1, replace(plan, **changes)))
 
     def key(self, text: str, run: str = "run") -> AttemptKey:
         """`a:3#2`, `a@1` as the machine knows it."""

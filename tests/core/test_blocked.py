@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from flowbatch.core.timers import TimerKind
 from flowbatch.model.events import EventKind

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from flowbatch.core.declared import environments_of, queues_of
 from flowbatch.core.machine import Machine

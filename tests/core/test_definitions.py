@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from flowbatch.core.definitions import Revisions, restore
 from flowbatch.model.definition import DefinitionRow, KnownRevision, Registration

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from flowbatch.core.ending import EXITED, FAILED_TO_START, HOST_LOST, INTERRUPTED, OUT_OF_MEMORY, TIMED_OUT, classify
 from flowbatch.model.ending import EndClass, Evidence, Halt, Verdict

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from flowbatch.core.environments import NO_SCALING_DOWN, STILL_ATTACHED
 from flowbatch.model.container import Cpu

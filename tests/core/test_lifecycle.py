@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from flowbatch.model.ending import Evidence
 from flowbatch.model.ids import ALONE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from flowbatch.core.scheduler import RESERVE_AFTER_MS
 from flowbatch.core.why import explain

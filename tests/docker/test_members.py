@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from flowbatch.backends.docker.names import network_name
 from flowbatch.model.container import HOLDER_IMAGE, Container, Pull

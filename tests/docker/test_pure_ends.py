@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from flowbatch.backends.docker.checks import cgroups, numbers
 from flowbatch.backends.docker.credentials import HUB, registry_of

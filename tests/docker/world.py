@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import anyio
+from msgspec.structs import replace
 
 from flowbatch.backends.docker.api import Api
 from flowbatch.backends.docker.backend import DockerBackend

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from flowbatch.engine.orders import OrderDesk
 from flowbatch.model.effects import Launch, Place
@@ -22,7 +23,7 @@ def launch(spec: JobSpec, key: AttemptKey = KEY, run: RunFacts | None = RUN, run
 
 
 def spec(**fields: object) -> JobSpec:
-    return replace(JobSpec("wide", "line", ("work",), Resources(1000, 64), size=5), **fields)  # type: ignore[arg-type]
+    return replace(JobSpec("wide", "line", ("work",), Resources(1000, 64), size=5), **fields)
 
 
 def desk(folder: Path) -> OrderDesk:

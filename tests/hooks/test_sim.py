@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from flowbatch.hooks.backlog import Backlog, Entry, Parcel, Stream
 from flowbatch.hooks.digest import Closed, DigestWindow

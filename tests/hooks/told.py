@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from flowbatch.model.events import EventKind, EventRow, JobFacts, LoggedEvent, SinkChange
 from flowbatch.model.ids import JobId, Millis, RunId
@@ -20,7 +21,7 @@ def spec(key: str = "render", size: int | None = None, **changed: object) -> Job
     made = JobSpec(
         key, "default", ("true",), Resources(2000, 512), size, retry=RetryPolicy(3), definition="film--render:3"
     )
-    return replace(made, **changed)  # type: ignore[arg-type]
+    return replace(made, **changed)
 
 
 def event(kind: EventKind, status: int, *, seq: int = 1, job: JobSpec | None = None, **changed: object) -> LoggedEvent:

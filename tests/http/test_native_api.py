@@ -8,7 +8,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ from typing import Any, Final
 import anyio
 import anyio.to_thread
 import pytest
+from msgspec.structs import replace
 
 from flowbatch.cli.context import Place
 from flowbatch.cli.watching import compiler

@@ -7,12 +7,12 @@ import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 import pytest
+from msgspec.structs import replace
 
 from flowbatch.cli.main import run
 from flowbatch.http.records import Mirror, prune

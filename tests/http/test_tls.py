@@ -7,7 +7,6 @@ import signal
 import ssl
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -16,6 +15,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import SSLError
+from msgspec.structs import replace
 
 from flowbatch.errors import InputError
 from flowbatch.folder import StateFolder

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
+
+from msgspec import Struct
 
 from flowbatch.model.effects import Launch
 from flowbatch.model.ending import Evidence, Halt
@@ -44,8 +45,7 @@ class Phase(IntEnum):
     ENDED = 2
 
 
-@dataclass(slots=True, eq=False)
-class Execution:
+class Execution(Struct, eq=False):
     key: AttemptKey
     resources: Resources
     environment: str

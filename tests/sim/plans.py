@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from typing import Final
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from flowbatch.model.definition import Registration
 from flowbatch.model.ids import ALONE, JobId, RunId
@@ -62,8 +64,7 @@ DURATIONS: Final = (0, 1000, 1000, 5000, 5000, 20_000, 35_000)
 CODES: Final = (1, 1, 2, 3, 139)
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
+class Script(Struct, frozen=True):
     """What one attempt does. `duration_ms` None: until it is stopped."""
 
     code: int
@@ -75,8 +76,7 @@ class Script:
     stubborn: int = 0  # answers TERM: 0 with 143, 1 with exit 0, 2 only to KILL
 
 
-@dataclass(frozen=True, slots=True)
-class Habit:
+class Habit(Struct, frozen=True):
     """How the attempts of a job are drawn."""
 
     fails: int  # of 256
@@ -86,8 +86,7 @@ class Habit:
     loses: int  # of 256
 
 
-@dataclass(slots=True)
-class Scripts:
+class Scripts(Struct):
     seed: int
     habits: dict[JobId, tuple[int, Habit]]
     endless: set[tuple[JobId, int]] = field(default_factory=set)  # members that run until they are stopped
@@ -126,8 +125,7 @@ class Scripts:
         return Script(CODES[kind - 3], duration, delay_ms, stubborn=stubborn)
 
 
-@dataclass(slots=True)
-class Places:
+class Places(Struct):
     environments: tuple[Environment, ...]
     queues: tuple[Queue, ...]
     tokens: tuple[Token, ...] = ()

@@ -5,7 +5,7 @@ It knows nothing of time, so it is silent (`Ambiguous`) where two causes of an e
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from flowbatch.core.members import layout_of
 from flowbatch.model.ids import JobId, RunId
@@ -22,8 +22,7 @@ class Ambiguous(Exception):
     """Which of two causes comes first decides, and nothing here knows."""
 
 
-@dataclass(slots=True)
-class Reference:
+class Reference(Struct):
     plan: RunPlan
     scripts: Scripts
     jobs: dict[JobId, JobPlan] = field(default_factory=dict)

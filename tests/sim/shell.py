@@ -5,9 +5,10 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from enum import IntEnum
 from typing import Final
+
+from msgspec.structs import replace
 
 from flowbatch.core import invariants
 from flowbatch.core.host import largest

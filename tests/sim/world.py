@@ -5,8 +5,9 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from flowbatch.core.dependencies import DEPENDENT_FAILED
 from flowbatch.model.definition import Registration

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from flowbatch.model.container import Container, Cpu, Device, Log, Mount, Pull, Tmpfs, Ulimit
 from flowbatch.model.jobspec import Action, Environment, Rule, SecretSource

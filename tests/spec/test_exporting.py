@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import botocore.loaders
 import botocore.model
 import botocore.validate
 import pytest
+from msgspec.structs import replace
 
 from flowbatch.model.jobspec import Environment, JobSpec
 from flowbatch.model.resources import Resources

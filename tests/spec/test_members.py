@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from flowbatch.core.members import layout_of
 from flowbatch.model.container import HOLDER_IMAGE

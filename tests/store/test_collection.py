@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from flowbatch.model.ids import ALONE, Millis
 from flowbatch.model.rows import ImageRow, Writes

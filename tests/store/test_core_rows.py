@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from flowbatch.core.machine import Machine
 from flowbatch.core.recovery import rebuild

@@ -7,10 +7,10 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from flowbatch.errors import InternalError, StoreDamaged, StoreError, StoreTooNew
 from flowbatch.model.status import Status

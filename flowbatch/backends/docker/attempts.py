@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import anyio
+from msgspec import Struct, field
 
 from flowbatch.backends.docker.ends import Look
 from flowbatch.backends.docker.logs import AttemptLog
@@ -13,8 +12,7 @@ from flowbatch.model.stimuli import Exited, LaunchFailed
 from flowbatch.ports import LaunchOrder
 
 
-@dataclass(slots=True, eq=False)
-class Attempt:
+class Attempt(Struct, eq=False):
     """Acted upon by one task at a time (`busy`); others only leave wishes in it and wake that task."""
 
     key: AttemptKey

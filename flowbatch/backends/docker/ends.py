@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
+
+from msgspec.structs import replace
 
 from flowbatch.backends.docker.names import BOOT, NO_BOOT
 from flowbatch.model.ending import Evidence

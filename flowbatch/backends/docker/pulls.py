@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
+from msgspec import Struct
 
 from flowbatch.backends.docker.api import decoded
 from flowbatch.backends.docker.credentials import auth_header
@@ -45,8 +45,7 @@ PERMANENT: Final = (
 PASSING: Final = ("toomanyrequests", "no such host", "server misbehaving")  # win over the words above
 
 
-@dataclass(slots=True)
-class Pull:
+class Pull(Struct):
     """What a pull has come to. Sizes are those of the layers seen so far: they grow."""
 
     image: str

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import islice
 from typing import Annotated, Final
 
 import anyio
+from msgspec.structs import replace
 from pydantic import Field
 
 from flowbatch.errors import InputError

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import field
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
+from msgspec.structs import force_setattr
 from pydantic import BaseModel, ConfigDict
 
 from flowbatch.http.calls import Call, Request, Route
 from flowbatch.http.failures import ClientFailure, Failure
 from flowbatch.http.operations.shapes import S, Shape, read
-from flowbatch.model.record import record
 
 PREFIX: Final = "/api/v1"
 FIELDS_MAX: Final = 32  # of a query
@@ -31,8 +30,7 @@ class NotFound(Failure):
     code = "NotFoundException"
 
 
-@record
-class NativeRoute(Route):
+class NativeRoute(Route, frozen=True):
     """`given` of its calls has the path's variables, the query's fields and the body's. The shapes are for the document too."""
 
     method: str = "GET"
@@ -41,10 +39,10 @@ class NativeRoute(Route):
     answers: type[BaseModel] | None = None  # None: no JSON
     kinds: tuple[str, ...] = ()  # of an answer that is no JSON, or need not be
     each: type[BaseModel] | None = None  # the data of each server-sent event
-    steps: tuple[str, ...] = field(init=False, default=())
+    steps: tuple[str, ...] = ()  # of the path, always: told by it
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "steps", tuple(self.path.split("/")))
+        force_setattr(self, "steps", tuple(self.path.split("/")))
 
     @property
     def variables(self) -> tuple[str, ...]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
 
 import anyio.to_thread
+from msgspec.structs import replace
 from pydantic import Field
 
 from flowbatch.errors import InputError, WorkflowInvalid

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, Literal
 
 import anyio
 from aiohttp import WSCloseCode, WSMsgType, web
 from anyio.abc import TaskGroup
+from msgspec import Struct, field
+from msgspec.structs import replace
 from pydantic import Field
 from pydantic_core import from_json, to_json
 
@@ -57,8 +58,7 @@ async def open_socket(call: Call) -> Socket:
     return Socket(call)
 
 
-@dataclass(slots=True)
-class Socket:
+class Socket(Struct):
     call: Call
     scopes: dict[int, anyio.CancelScope] = field(default_factory=dict)
     sending: anyio.Lock = field(default_factory=anyio.Lock)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import field
 from typing import TYPE_CHECKING, Final
 
 import anyio
 from aiohttp import web
+from msgspec import Struct, field
 from pydantic_core import to_json
 
 from flowbatch.logs import Logger
-from flowbatch.model.record import record
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -28,8 +27,7 @@ class BrokenOff(Exception):
     """There is more, and it will not come: the connection is cut, for an answer that ends well says that this was all."""
 
 
-@record
-class Raw:
+class Raw(Struct, frozen=True):
     """An answer that is no JSON."""
 
     body: bytes
@@ -38,8 +36,7 @@ class Raw:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-@record
-class Stream:
+class Stream(Struct, frozen=True):
     """An answer whose pieces come as they come. `slow_s`: how long one may stay unread before the connection is cut."""
 
     kind: str
@@ -83,8 +80,7 @@ async def close(pieces: Pieces) -> None:
         await end()
 
 
-@record
-class Message:
+class Message(Struct, frozen=True):
     """One of a subscription. `number`: where to go on from."""
 
     value: BaseModel | Mapping[str, object]

@@ -177,7 +177,7 @@ def environment_of(given: CreateInput, room: Resources) -> Environment:
 
 def with_resources(spec: Environment, change: EnvironmentChange, given: ComputeResourcesUpdate) -> EnvironmentChange:
     """Raises ClientFailure."""
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     given.judge(resource_type(spec, told_of(spec).get("computeResources", {})))
     spot = spec.spot if given.type is None else given.type.endswith("SPOT")

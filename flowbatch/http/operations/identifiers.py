@@ -5,18 +5,18 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from msgspec import Struct
+
 from flowbatch.http.arns import Account
 from flowbatch.http.failures import ClientFailure
 from flowbatch.model.ids import JobId
-from flowbatch.model.record import record
 
 _ID: Final = re.compile(
     r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(?:([:#])([0-9]{1,5}))?", re.ASCII
 )
 
 
-@record
-class JobName:
+class JobName(Struct, frozen=True):
     """`index`: a child's; `node`: a node's."""
 
     job: JobId

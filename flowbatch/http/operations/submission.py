@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
 import anyio
+from msgspec.structs import replace
 from pydantic import Field
 
 from flowbatch.http.calls import Answer, Call, context_of_request

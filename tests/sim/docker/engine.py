@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 RING: Final = 256  # events that it remembers (D23)
 NEVER: Final = "0001-01-01T00:00:00Z"
@@ -25,8 +26,7 @@ class Refusal(Exception):
         super().__init__(message)
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
+class Script(Struct, frozen=True):
     """What a container does. `duration_s` None: until it is stopped. `start_error`: the code that comes instead (D01 to D03)."""
 
     code: int = 0
@@ -37,8 +37,7 @@ class Script:
     lines: int = 0
 
 
-@dataclass(slots=True, eq=False)
-class Box:
+class Box(Struct, eq=False):
     id: str
     name: str
     labels: dict[str, str]
