@@ -1,6 +1,7 @@
 """Why a job can never start as the places of its queue are now, in AWS's words (aws-batch.md §9.6).
 
-It is said on the job at once, while it is RUNNABLE (semantics.md 18); of an array, on the parent. A machine that is only busy is
+It is said on the job at once, while it is RUNNABLE (semantics.md 18); of an array, on the parent. An event tells of it once the job
+stands at the head of its queue (limits.py). A machine that is only busy is
 no reason, an environment without a node is. AWS's reasons of roles and instance types do not arise on machines of one's own.
 """
 
@@ -44,13 +45,15 @@ def judge(state: State, job: Job, out: Turn) -> None:
     if job.judged == state.edition and job.blocked in (None, job.status_reason):
         return
     job.judged = state.edition
-    job.blocked = reason_of(state, job)
+    before, job.blocked = job.blocked, reason_of(state, job)
+    if job.blocked is not None:
+        state.queue_of(job).blocks = True
+    if job.blocked != before:
+        job.told = None
     said = job.status_reason
     if said != job.blocked and (job.blocked is not None or said in BLOCKED):
         job.status_reason = job.blocked
         out.touch(job)
-        if job.blocked is not None:
-            out.blocked[job.no] = job
 
 
 def judge_all(state: State, out: Turn) -> None:

@@ -1,8 +1,9 @@
-"""jobStateTimeLimitActions (aws-batch.md §9.5): a job at the head of its queue that is blocked is cancelled after a time.
+"""A job at the head of its queue that is blocked: an event tells of it (`Batch Job Queue Blocked`, aws-batch.md §11.2), and after a time it
+is cancelled, where the queue has such a limit (jobStateTimeLimitActions, §9.5).
 
-The clock runs for one job of a queue at a time, from the turn in which it stands at the head and is blocked for a reason that the
-queue limits; it is stored, so that a restart does not set it back. Of an array the RUNNABLE children are cancelled together: they
-are blocked by the same.
+The clock runs for one job of a queue at a time, from the turn in which it stands at the head and is blocked; it is stored, so that a
+restart does not set it back, nor tell of it again. Of an array the RUNNABLE children are cancelled together: they are blocked by the
+same.
 """
 
 from __future__ import annotations
@@ -30,25 +31,31 @@ def head_of(queue: QueueState) -> Job | None:
 
 
 def watch_head(state: State, queue: QueueState, out: Turn) -> None:
-    """After each placement, for a queue that has limits, or had."""
+    """After each placement, for a queue in which a job was blocked in this life: others need not be looked at."""
     name, job, stuck = queue.spec.name, head_of(queue), queue.stuck
-    reason = None if job is None or job.blocked is None else reason_code(job.blocked)
-    limit_ms = next((limit.max_ms for limit in queue.spec.limits if limit.reason == reason), None)
-    if job is None or reason is None or limit_ms is None:
+    if job is None or job.blocked is None:
         if stuck is not None:
             queue.stuck = queue.stuck_until = out.writes.heads[name] = None
         return
+    reason = reason_code(job.blocked)
     if stuck is None or (stuck.job, stuck.reason) != (job.no, reason):
         stuck = queue.stuck = out.writes.heads[name] = HeadRow(name, job.no, reason, out.now)
         queue.stuck_until = None
-    until = Millis(stuck.since + limit_ms)
-    if queue.stuck_until != until:
+        if job.told != job.blocked:
+            out.blocked_event(job)
+    job.told = job.blocked
+    limit_ms = next((limit.max_ms for limit in queue.spec.limits if limit.reason == reason), None)
+    until = None if limit_ms is None else Millis(stuck.since + limit_ms)
+    if until is None:
+        queue.stuck_until = None
+    elif queue.stuck_until != until:
         queue.stuck_until = until
         state.timers.add(until, TimerKind.LIMIT, (name, job.no, 0))
 
 
 def begin_anew(state: State, job: Job, out: Turn) -> None:
     """The job is retried, maybe in the turn in which it ended: what it waited before does not count."""
+    job.told = None
     queue = state.queues.get(job.spec.queue)
     if queue is not None and queue.stuck is not None and queue.stuck.job == job.no:
         queue.stuck = queue.stuck_until = out.writes.heads[queue.spec.name] = None

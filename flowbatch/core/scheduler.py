@@ -52,7 +52,7 @@ def place(state: State, out: Turn) -> None:
     follow_demand(state, out.now)
     watch_waiting(state, out.now)
     for queue in state.queues.values():
-        if queue.spec.limits or queue.stuck is not None:
+        if queue.blocks or queue.stuck is not None:
             limits.watch_head(state, queue, out)
 
 

@@ -150,6 +150,7 @@ class Job:
     parked: dict[Resources, list[Entry]] = field(default_factory=dict)  # held back by max_running
     judged: int = 0  # against the places of that edition (blocked.py)
     blocked: str | None = None  # why it can never start as the places are now
+    told: str | None = None  # that, once an event has told of it
     tasks: int = field(init=False)
     array: bool = field(init=False)
     layout: Layout | None = field(init=False)  # of each attempt's members

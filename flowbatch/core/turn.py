@@ -17,7 +17,6 @@ from flowbatch.model.events import ChildEvents, EventKind, EventRow
 from flowbatch.model.ids import AttemptKey, Millis, RunId
 from flowbatch.model.jobspec import JobPlan, RunPlan
 from flowbatch.model.outcome import Outcome
-from flowbatch.model.queues import BLOCKED
 from flowbatch.model.rows import AttemptRow, ImageRow, JobRow, MemberRow, RunRow, TaskRow, Writes
 from flowbatch.model.status import RunStatus, Status
 
@@ -39,7 +38,6 @@ class Turn(Struct, eq=False):
     reloaded: list[RunId] = field(default_factory=list)
     shared: dict[str, QueueState] = field(default_factory=dict)  # fair-share queues whose usage may have changed
     tokens: dict[str, TokenState] = field(default_factory=dict)  # changed
-    blocked: dict[int, Job] = field(default_factory=dict)  # for a reason that was not said of them before
 
     # --- rows
 
@@ -176,20 +174,17 @@ class Turn(Struct, eq=False):
         )  # fmt: skip
 
     def blocked_event(self, job: Job) -> None:
-        """A job that waits can never start as the places of its queue are now; of an array its parent."""
+        """A job at the head of its queue can never start as the places of that are now; of an array its parent."""
         self.writes.events.append(
             EventRow(
                 self.now, EventKind.QUEUE, None if job.run is None else job.run.no, job.no, None, None, Status.RUNNABLE,
-                None, None, job.status_reason,
+                None, None, job.blocked,
             )
         )  # fmt: skip
 
     # --- the end of the turn
 
     def outcome(self) -> Outcome:
-        for job in self.blocked.values():  # after what was told of the job itself
-            if job.status_reason in BLOCKED and not job.status.terminal:
-                self.blocked_event(job)
         self.writes.jobs = {no: job_row(job) for no, job in self.jobs.items()}
         for name, queue in self.shared.items():
             if queue.fair is not None:

@@ -21,9 +21,7 @@ class EventKind(IntEnum):
     JOB = 2  # a single or an array's parent; status is a Status
     CHILD = 3  # a child of an array; written only where someone subscribes
     NODE = 4  # a node of a multi-node job; `idx` is its number
-    QUEUE = (
-        5  # a job that waits can never start as its queue's places are; status is RUNNABLE, `status_reason` says why
-    )
+    QUEUE = 5  # the job at the head of a queue can never start as its places are; status is RUNNABLE, `status_reason` says why
     SINK = 6  # of deliveries; status is a SinkChange, `detail` says of which sink
 
 

@@ -7,11 +7,11 @@ from msgspec.structs import replace
 
 from flowbatch.core.timers import TimerKind
 from flowbatch.model.events import EventKind
-from flowbatch.model.ids import RunId
+from flowbatch.model.ids import JobId, RunId
 from flowbatch.model.jobspec import Environment, JobPlan, Queue
 from flowbatch.model.queues import TimeLimit
 from flowbatch.model.resources import Resources
-from flowbatch.model.stimuli import Configure, Retry, SubmitRun, Target, Terminate, Tick
+from flowbatch.model.stimuli import Cancel, Configure, Retry, SubmitRun, Target, Terminate, Tick
 from tests.core.builders import World, environment, job, plan, queue
 
 MAX_CPU = (
@@ -96,11 +96,42 @@ def test_each_time_it_is_an_event_after_those_of_the_job() -> None:
         assert told() == []
         world.tell(wide)
         assert told() == []
-    world.tell(narrow)
-    world.submit(job("b", vcpus=3), run="2")
-    *others, last = told()
-    assert EventKind.QUEUE not in dict(others)
-    assert last == (EventKind.QUEUE, MAX_CPU)
+
+
+def queue_events(world: World) -> list[int | None]:
+    """The jobs of which it is told in the last turn."""
+    return [event.job for event in world.outcome.writes.events if event.kind is EventKind.QUEUE]
+
+
+def test_only_the_head_of_a_queue_is_told_of() -> None:
+    """aws-batch.md §11.2. What stands behind it says why on itself, and has its event when its turn comes."""
+    world = World(environment(vcpus=1), environment(vcpus=1, name="b"), queues=(queue(), queue("other", 1, "b")))
+    world.submit(job("big", vcpus=2, size=3), job("big2", vcpus=2), job("other", vcpus=2, queue="other"), job("fits"))
+    big, big2 = world.job("big").no, world.job("big2").no
+    assert queue_events(world) == [big, world.job("other").no], "each queue has a head"
+    assert world.job("big2").status_reason == MAX_CPU
+    world.end("fits")
+    assert queue_events(world) == []
+    world.tell(Cancel(1, Target(RunId("run"), JobId("big")), "no"))
+    assert queue_events(world) == [big2]
+
+
+def test_what_stands_before_it_for_a_while_is_not_told_twice() -> None:
+    world = World(environment(vcpus=1))
+    world.submit(job("big", vcpus=2))
+    world.submit(job("a", priority=5), job("b", priority=5), run="2")
+    assert world.statuses("b") == "R"
+    world.end("a")
+    world.end("b")
+    assert queue_events(world) == []
+    assert [world.state.queues["default"].stuck is not None, world.job("big").told] == [True, MAX_CPU]
+
+
+def test_it_is_told_again_of_a_job_that_is_retried() -> None:
+    world = World(environment(vcpus=1))
+    world.submit(job("big", vcpus=2))
+    world.tell(Terminate(1, Target(RunId("run")), "enough"), Retry(2, Target(RunId("run"))))
+    assert queue_events(world) == [world.job("big").no]
 
 
 def test_it_says_more_than_how_the_last_attempt_ended() -> None:

@@ -10,6 +10,7 @@ from flowbatch.core.ready import first_ready
 from flowbatch.core.scheduler import RESERVE_AFTER_MS
 from flowbatch.core.state import Job, State
 from flowbatch.model.effects import Launch
+from flowbatch.model.events import EventKind
 from flowbatch.model.ids import AttemptKey, JobId, Millis
 from flowbatch.model.jobspec import Environment, JobSpec
 from flowbatch.model.queues import BLOCKED, INVALID, JOB_REQUIREMENT, MAX_RESOURCE, UNDETERMINED, reason_code
@@ -33,6 +34,10 @@ class ShareLaws:
         self.stuck: dict[
             str, tuple[int, int, str, int]
         ] = {}  # queue → (job at its head, generation, why it is blocked, since when)
+        self.told: dict[
+            int, tuple[int, str | None]
+        ] = {}  # job → generation, and why it is blocked, as events have told
+        self.sure: set[int] = set()  # jobs that this life knows to have told of
         self.blind = False  # intervals mean nothing any more
         self.drained = False  # after the turn before
         self.attentive_since = (
@@ -44,11 +49,15 @@ class ShareLaws:
         self.stuck.clear()
         self.blind = True
 
+    def life_begins(self) -> None:
+        self.sure.clear()
+
     # --- after the commit
 
     def look(self, state: State, writes: Writes, launches: list[Launch], now: int) -> None:
         self.look_at_reasons(state)
         self.look_at_heads(state, now)
+        self.look_at_news(state, writes)
         fair = {name: queue for name, queue in state.queues.items() if queue.spec.policy is not None}
         if not fair or self.blind:
             return
@@ -144,6 +153,29 @@ class ShareLaws:
                 limit_ms = max(limit.max_ms for limit in queue.spec.limits)
                 due = max(since[3] + limit_ms, self.attentive_since)
                 assert now <= due + LATE_MS, f"{job.id} has been blocked at the head since {since[3]}"
+
+    def look_at_news(self, state: State, writes: Writes) -> None:
+        """An event for each job that is blocked at the head of its queue, and for no other (aws-batch.md §11.2); once as long as it is
+        so, by one life, and by the next only if the job has left the head meanwhile."""
+        for no, row in writes.jobs.items():
+            if row.status_reason not in BLOCKED:
+                self.told.pop(no, None)
+        heads = [job for queue in state.queues.values() if (job := head(queue)) is not None]
+        here = {job.no: job for job in heads}
+        for event in writes.events:
+            if event.kind is EventKind.QUEUE:
+                job = here.get(event.job or 0)
+                assert job is not None, f"{event}: it is not at the head of its queue"
+                said = (job.generation, event.status_reason)
+                assert event.status_reason == self.store.jobs[job.no].status_reason in BLOCKED, f"{event}: {job.id}"
+                assert job.no not in self.sure or self.told.get(job.no) != said, f"{job.id} is told of twice"
+                self.told[job.no] = said
+                self.sure.add(job.no)
+        for job in heads:
+            blocked = self.store.jobs[job.no].status_reason
+            if blocked in BLOCKED and not (state.draining or state.place_wanted):
+                said = (job.generation, blocked)
+                assert self.told.get(job.no) == said, f"{job.id} is blocked at the head, and nobody is told"
 
 
 def of_nodes(spec: JobSpec) -> bool:

@@ -184,6 +184,7 @@ class Shell:
             if self.luck.random() < 0.5:
                 self.skew = self.jump
             self.laws.shares.clock_was_set()
+        self.laws.shares.life_begins()
         self.inbox.clear()
         self.handing.clear()
         self.halted.clear()

@@ -205,8 +205,10 @@ BUGS = {
     ),
     "a node's beginning is not told": Bug(crews.tell_nodes, "in moves.walked:", "in moves.walked[-1:]:", 200),
     "the last node is not told": Bug(crews.tell_nodes, "in moves.walked:", "in moves.walked[:1]:", 200),
-    "nobody is told what is blocked": Bug(blocked.judge, "out.blocked[job.no] = job", "pass", 300),
-    "what was blocked once is never told again": Bug(blocked.judge, "job.blocked is not None:\n        ", "job.blocked is not None and said is None:\n        ", 600),
+    "nobody is told what is blocked": Bug(limits.watch_head, "out.blocked_event(job)", "pass", 300),
+    "what was blocked once is never told again": Bug(blocked.judge, "job.told = None", "pass", 600),
+    "the last of a queue is told of, not its head": Bug(limits.head_of, "min(heads", "max(heads", 300),
+    "what is blocked is told of each time that it comes to the head": Bug(limits.watch_head, "if job.told != job.blocked:", "if True:", 600),
     "blocked is judged once and for all": Bug(blocked.judge, "job.judged == state.edition", "job.judged", 200),
     "blocked is not judged at once": Bug(dependencies.make_ready, "judge(state, job, out)", "pass", 300),
     "a limit never comes": Bug(limits.on_limit, "cancel_runnable(state", "0 and cancel_runnable(state", 400),
@@ -329,7 +331,7 @@ BEGINS = {
     "a deleted environment goes with what runs in it": 270,
     "the user's stop does not count once the main node is over": 210,
     "what was kept is kept for good": 170,
-    "what was blocked once is never told again": 130,
+    "what is blocked is told of each time that it comes to the head": 170,
 }
 
 
