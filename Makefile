@@ -41,10 +41,10 @@ test: $(DEV)
 ifeq ($(DOCKER),no)
 	$(MAKE) --no-print-directory lint
 	@echo 'DOCKER=no: the tests that need a Docker Engine (marker: docker) are left out'
-	$(BIN)/python -m pytest -n 2 -q -m 'not docker'
+	$(BIN)/python -m pytest -n 3 --dist worksteal -q -m 'not docker'
 else
 	$(MAKE) --no-print-directory -j 2 lint engine
-	$(BIN)/python -m pytest -n 2 -q
+	$(BIN)/python -m pytest -n 3 --dist worksteal -q
 endif
 
 bench: $(DEV)

@@ -90,6 +90,7 @@ async def test_a_full_disk_stops_the_line_at_every_commit(folders: Iterator[Path
     counted = NoRoom(free, 0)
     async with free.engine(store=partial(Faulty, fault=counted)) as engine:
         await free.to_the_end(engine)
+    expected = free.result()
     assert counted.commits > 25
     for number in range(1, counted.commits + 1, 2):
         rig = Rig(next(folders), planned())
@@ -99,7 +100,7 @@ async def test_a_full_disk_stops_the_line_at_every_commit(folders: Iterator[Path
                 tasks.start_soon(drive_while_full, rig, no_room)
                 await rig.to_the_end(engine)
             assert engine.full_since is None
-        assert rig.result() == free.result()
+        assert rig.result() == expected
         first = no_room.tried[0]
         assert no_room.tried == [first + 1000 * n for n in range(TRIES)]  # each second
         assert all(writes is no_room.asked[0] for writes in no_room.asked)  # the same turn, nothing decided meanwhile
@@ -203,6 +204,7 @@ async def test_an_engine_cancelled_at_every_commit_leaves_whole_turns(folders: I
     free, never = Rig(next(folders), planned()), Axe(0, 0)
     async with free.engine(store=partial(Faulty, fault=never)) as engine:
         await free.to_the_end(engine)
+    expected = free.result()
     for number in range(1, never.commits + 1, 2):
         rig, axe = Rig(next(folders), planned()), Axe(number, number // 2 % 4)
         with axe.scope:
@@ -211,7 +213,7 @@ async def test_an_engine_cancelled_at_every_commit_leaves_whole_turns(folders: I
         assert axe.scope.cancelled_caught, number
         async with rig.engine() as engine:
             await rig.to_the_end(engine)
-        assert rig.result() == free.result()
+        assert rig.result() == expected
         with Health(rig.folder / "flowbatch.db") as health:
             assert health.damage() == []
             assert health.violations() == []
