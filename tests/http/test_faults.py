@@ -267,7 +267,9 @@ async def test_many_connections_that_say_nothing_leave_room_for_those_that_do(tm
             assert await rig.call(rig.client().list_jobs, jobQueue="default")
             assert time.perf_counter() - begun < 5
             done.set()
-        assert worst < 1.0  # beside other tests on a busy machine; `bench api` measures it
+        # A machine that stands still for a second is no fault of ours; a loop that waits for the rest of a request does so for
+        # ten (`read_s`). `bench api` measures how quick it is.
+        assert worst < 5.0
 
 
 # F41: names and links, while somebody changes them.
