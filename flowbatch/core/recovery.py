@@ -39,7 +39,7 @@ from flowbatch.model.events import ChildEvents
 from flowbatch.model.ids import AttemptKey, Millis, RunId
 from flowbatch.model.jobspec import JobPlan, RunPlan, Stage
 from flowbatch.model.places import PlaceStatus, is_of_run
-from flowbatch.model.rows import JobRow, Loaded, MemberRow, RunRow, TaskRow
+from flowbatch.model.rows import JobRow, Loaded, MemberRow, PlainTasks, RunRow, TaskRow
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.model.stimuli import Census, Exited, Observation, Reload, Resume, Started
 
@@ -106,6 +106,8 @@ def restore(state: State, loaded: Loaded) -> None:
         crews_of.setdefault((member.job, member.idx), []).append(member)
     for task in loaded.tasks:
         restore_task(state, jobs[task.job], task, crews_of)
+    for tasks in loaded.plain:
+        restore_plain(jobs[tasks.job], tasks)
     ended = {each.id: sources.ghost(each) for each in loaded.ended}
     for job in jobs.values():
         submission.connect(state, job, ended)
@@ -165,6 +167,17 @@ def restore_task(state: State, job: Job, row: TaskRow, crews_of: dict[tuple[int,
         live = restore_live(state, job, row)
         if job.layout is not None:
             crews.restore(state, live, job.layout, crews_of.get((row.job, idx), ()))
+
+
+def restore_plain(job: Job, tasks: PlainTasks) -> None:
+    """A life may begin with a hundred thousand of them."""
+    job.counts[job.rest] -= len(tasks.indices)
+    for status in set(tasks.statuses):
+        job.counts[status] += tasks.statuses.count(status)
+    cells, attempts = job.cells, job.attempts
+    for index, status, attempt in zip(tasks.indices, tasks.statuses, tasks.attempts, strict=True):
+        cells[index] = status | ROW
+        attempts[index] = attempt
 
 
 def restore_live(state: State, job: Job, row: TaskRow) -> Live:

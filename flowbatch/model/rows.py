@@ -84,6 +84,23 @@ class TaskRow(NamedTuple):
     node: str | None = None  # of an UNMANAGED environment
     cancelled: bool = False  # by its index, while it ran: what runs ends by itself and is not tried again
 
+    @property
+    def plain(self) -> bool:
+        """Whether a life that begins needs no more of it than a PlainTasks says: it holds nothing, and nothing sets it apart."""
+        if self.status.terminal:
+            return True
+        odd = self.base or self.lost or self.memory_mib or self.not_before is not None or self.cancelled
+        return not self.status.live and not odd
+
+
+class PlainTasks(NamedTuple):
+    """Tasks of one job by what counts of them where they are `plain`. An array has thousands: a column each, in the same order."""
+
+    job: int  # JobRow.no
+    indices: list[int]
+    statuses: list[int]
+    attempts: list[int]  # the number of the last one begun; 0: none yet
+
 
 class AttemptRow(NamedTuple):
     """A finished attempt that was followed by another, or that may be (its task went back to RUNNABLE)."""
@@ -265,7 +282,7 @@ class Loaded(Struct, frozen=True):
     next_job: int
     runs: list[tuple[RunRow, RunPlan]]  # plan.jobs and plan.source may be empty here
     jobs: list[tuple[JobRow, JobPlan]]
-    tasks: list[TaskRow]
+    tasks: list[TaskRow]  # those of `plain` may be absent here
     definitions: list[KnownRevision] = field(default_factory=list)  # all there are; of a run that comes back, none
     environments: list[EnvironmentRow] = field(default_factory=list)  # the engine's own; likewise
     queues: list[QueueRow] = field(default_factory=list)
@@ -279,3 +296,4 @@ class Loaded(Struct, frozen=True):
     tokens: list[TokenRow] = field(default_factory=list)  # everybody's, and those of the runs
     sinks: list[str] = field(default_factory=list)  # keys of those that are open
     ended: list[EndedJob] = field(default_factory=list)  # of a run that comes back: what it needs of jobs outside it
+    plain: list[PlainTasks] = field(default_factory=list)

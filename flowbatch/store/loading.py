@@ -25,6 +25,7 @@ from flowbatch.model.rows import (
     JobRow,
     Loaded,
     MemberRow,
+    PlainTasks,
     QueueRow,
     RunRow,
     SchedulingPolicyRow,
@@ -64,7 +65,7 @@ def task_row(row: Columns) -> TaskRow:
 
 
 def task_rows(columns: Columns) -> Iterator[TaskRow]:
-    """From a JSON array a column. 100,000 rows at the start of a life: no step of this loop is Python's."""
+    """From a JSON array a column. Thousands of rows at the start of a life: no step of this loop is Python's."""
     values = [from_json(column) for column in columns]
     values[2] = map(STATUSES.__getitem__, values[2])
     values[9] = map(HALTS.__getitem__, values[9])
@@ -115,6 +116,7 @@ def loaded(db: sqlite3.Connection, boot_id: str, numbers: Iterable[int], *, alon
     runs: list[tuple[RunRow, RunPlan]] = []
     jobs: list[tuple[JobRow, JobPlan]] = []
     tasks: list[TaskRow] = []
+    plain: list[PlainTasks] = []
     members: list[MemberRow] = []
     tokens: list[TokenRow] = []
     with no_collector():
@@ -127,13 +129,18 @@ def loaded(db: sqlite3.Connection, boot_id: str, numbers: Iterable[int], *, alon
                 if jobs[-1][1].spec.members is not None:
                     members += map(member_row, db.execute(statements.MEMBERS_OF_LIVE_TASKS, (job[0],)).fetchall())
                 tasks += task_rows(db.execute(statements.TASKS_OF_JOB, (job[0],)).fetchone())
+                plain.append(
+                    PlainTasks(job[0], *map(from_json, db.execute(statements.PLAIN_TASKS, (job[0],)).fetchone()))
+                )
         if alone:
             for *job, plan in db.execute(statements.JOBS_ALONE).fetchall():
                 jobs.append((job_row(job), whole(plans.job_plan, plan)))
                 if jobs[-1][1].spec.members is not None:
                     members += map(member_row, db.execute(statements.MEMBERS_OF_LIVE_TASKS, (job[0],)).fetchall())
             tasks += task_rows(db.execute(statements.TASKS_ALONE).fetchone())
-    return Loaded(life, same_boot_since, next_run, next_job, runs, jobs, tasks, members=members, tokens=tokens)
+    return Loaded(
+        life, same_boot_since, next_run, next_job, runs, jobs, tasks, members=members, tokens=tokens, plain=plain
+    )
 
 
 def environment_row(row: Columns) -> EnvironmentRow:

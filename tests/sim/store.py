@@ -19,6 +19,7 @@ from flowbatch.model.rows import (
     JobRow,
     Loaded,
     MemberRow,
+    PlainTasks,
     QueueRow,
     RunRow,
     SchedulingPolicyRow,
@@ -190,9 +191,8 @@ class DictStore:
 
     def loaded(self, runs: list[int], alone: Iterable[int] = ()) -> Loaded:
         jobs = [*(no for run in runs for no in self.jobs_of[run]), *alone]
-        tasks: list[TaskRow] = []
-        for no in jobs:
-            tasks += self.tasks[no].values()
+        tasks = [row for no in jobs for row in self.tasks[no].values() if not row.plain]
+        plain = [plain_tasks(no, [row for row in self.tasks[no].values() if row.plain]) for no in jobs]
         return Loaded(
             self.life,
             self.boot,
@@ -203,6 +203,7 @@ class DictStore:
             tasks,
             members=self.live_members(set(jobs)),
             tokens=[row for row in self.tokens.values() if row.run in runs],
+            plain=plain,
         )
 
     def live_members(self, jobs: set[int]) -> list[MemberRow]:
@@ -218,3 +219,7 @@ class DictStore:
         """Of a task, as the rows say it."""
         row = self.tasks[job].get(idx)
         return self.jobs[job].rest if row is None else row.status
+
+
+def plain_tasks(job: int, rows: list[TaskRow]) -> PlainTasks:
+    return PlainTasks(job, [row.idx for row in rows], [row.status for row in rows], [row.attempt for row in rows])

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from flowbatch.model.ids import Millis
+from flowbatch.model.rows import TaskRow
+from flowbatch.store import loading
 from flowbatch.store.writer import SqliteStore
 from tests.store.rows import T0
 
@@ -33,3 +35,8 @@ def query(folder: Path, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
     """A statement from outside, as another program would make it: foreign keys are not looked at."""
     with closing(sqlite3.connect(folder / "flowbatch.db", isolation_level=None)) as db:
         return db.execute(sql, parameters).fetchall()
+
+
+def stored_tasks(folder: Path) -> list[TaskRow]:
+    """All of them, whole: a load brings only so much as a life needs."""
+    return [loading.task_row(row) for row in query(folder, "SELECT * FROM task ORDER BY job, idx")]

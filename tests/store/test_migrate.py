@@ -13,12 +13,13 @@ import pytest
 from msgspec.structs import replace
 
 from flowbatch.errors import InternalError, StoreDamaged, StoreError, StoreTooNew
+from flowbatch.model.rows import PlainTasks
 from flowbatch.model.status import Status
 from flowbatch.store import migrate, pages, plans
 from flowbatch.store.migrate import Migration, apply, migrations, opened, split, version_of
 from flowbatch.store.reader import Reader
 from flowbatch.store.writer import SqliteStore
-from tests.store.opening import a_store, query
+from tests.store.opening import a_store, query, stored_tasks
 from tests.store.rows import T0, attempt_row, job_row, run_row, spec, submission, task_row
 
 LATEST = migrate.latest()
@@ -133,7 +134,8 @@ async def test_what_the_first_version_stored_is_read(tmp_path: Path) -> None:
         past = attempt_row(100)[:-1]
         db.execute(f"INSERT INTO attempt VALUES ({', '.join('?' * len(past))})", past)
     async with a_store(tmp_path) as store:
-        assert (await store.load()).tasks == [task_row(100, 0, Status.FAILED, attempt=2)]
+        assert (await store.load()).plain == [PlainTasks(100, [0], [Status.FAILED], [2])]
+    assert stored_tasks(tmp_path) == [task_row(100, 0, Status.FAILED, attempt=2)]
     with Reader(path) as reader:
         found = reader.job(job.id)
         assert found is not None

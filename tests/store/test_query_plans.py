@@ -189,6 +189,7 @@ def test_readers(db: sqlite3.Connection, sql: str, steps: list[str]) -> None:
         ("RUN", ["SEARCH run USING INTEGER PRIMARY KEY (rowid=?)"]),
         ("JOBS_OF_RUN", ["SEARCH job USING INDEX job_by_run (run=?)"]),
         ("TASKS_OF_JOB", ["SEARCH task USING PRIMARY KEY (job=?)"]),
+        ("PLAIN_TASKS", ["SEARCH task USING PRIMARY KEY (job=?)"]),
         (
             "KEEP_REOPENED",
             ["SCAN span VIRTUAL TABLE INDEX 1:", "SEARCH task USING PRIMARY KEY (job=? AND idx>? AND idx<?)"],

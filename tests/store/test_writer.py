@@ -31,11 +31,11 @@ from flowbatch.model.jobspec import (
     When,
 )
 from flowbatch.model.resources import Resources
-from flowbatch.model.rows import AttemptRow, JobRow, RunRow, TaskRow, Writes
+from flowbatch.model.rows import AttemptRow, JobRow, Loaded, RunRow, TaskRow, Writes
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.store import bulk, loading
 from tests.store import rows
-from tests.store.opening import a_store, inside, query
+from tests.store.opening import a_store, inside, query, stored_tasks
 from tests.store.rows import T0, attempt_row, job_row, run_id, run_row, spec, submission, task_row
 
 
@@ -139,11 +139,24 @@ async def test_any_rows_come_back_as_they_were(data: st.DataObject) -> None:
             loaded = await store.load()
         assert [row for row, _ in loaded.runs] == [run._replace(created_at=T0)]
         assert [row for row, _ in loaded.jobs] == [job_._replace(stage=Stage.MAIN, created_at=T0)]
-        assert {(each.job, each.idx): each for each in loaded.tasks} == tasks
+        assert {(each.job, each.idx): each for each in loaded.tasks} == {
+            key: row for key, row in tasks.items() if not row.plain
+        }
+        assert plain_of(loaded) == {key: (row.status, row.attempt) for key, row in tasks.items() if row.plain}
+        assert stored_tasks(folder) == [tasks[key] for key in sorted(tasks)]
         found = [loading.attempt_row(row) for row in query(folder, "SELECT * FROM attempt ORDER BY job, idx, attempt")]
         assert found == [attempts[key] for key in sorted(attempts)]
         stored = [row[1:] for row in query(folder, "SELECT * FROM event WHERE seq > 2 ORDER BY seq")]
         assert [loading.event_row(row) for row in stored] == events
+
+
+def plain_of(loaded: Loaded) -> dict[tuple[int, int], tuple[int, int]]:
+    """Index → status and attempt."""
+    return {
+        (each.job, idx): (status, attempt)
+        for each in loaded.plain
+        for idx, status, attempt in zip(each.indices, each.statuses, each.attempts, strict=True)
+    }
 
 
 async def test_loaded_rows_have_the_types_that_they_promise(tmp_path: Path) -> None:
@@ -185,7 +198,7 @@ async def test_any_number_of_rows_is_written_once_each(tmp_path: Path, count: in
             events=[rows.child_event(1, 100, i) for i in range(count)],
         ))  # fmt: skip
         loaded = await store.load()
-    assert loaded.tasks == [task_row(100, i) for i in range(count)]
+    assert loaded.tasks == stored_tasks(tmp_path) == [task_row(100, i) for i in range(count)]
     assert query(tmp_path, "SELECT idx FROM event WHERE kind = 3 ORDER BY seq") == [(i,) for i in range(count)]
 
 
@@ -216,7 +229,8 @@ async def test_a_turn_replaces_rows_and_keeps_what_never_changes(tmp_path: Path)
         loaded = await store.load()
     assert [row for row, _ in loaded.runs] == [run_row(cancelled=True)]
     assert [row for row, _ in loaded.jobs] == [job_row(100), later]
-    assert loaded.tasks == [done]
+    assert stored_tasks(tmp_path) == [done]
+    assert plain_of(loaded) == {(101, 3): (Status.FAILED, 1)}
 
 
 async def test_an_empty_turn_is_no_transaction(tmp_path: Path) -> None:
@@ -250,13 +264,13 @@ async def test_ended_runs_are_loaded_by_name_alone(tmp_path: Path) -> None:
         loaded = await store.load()
         assert [row.no for row, _ in loaded.runs] == [1]
         assert [row.no for row, _ in loaded.jobs] == [100]
-        assert loaded.tasks == []
+        assert (loaded.tasks, plain_of(loaded)) == ([], {})
         again = await store.load_run(run_id(2))
         assert again is not None
         assert (again.life, again.next_run, again.next_job) == (1, 3, 201)
         assert [row for row, _ in again.runs] == [run_row(2, RunStatus.FAILED)]
         assert [row.no for row, _ in again.jobs] == [200]
-        assert again.tasks == [task_row(200, 1, Status.FAILED)]
+        assert (again.tasks, plain_of(again)) == ([], {(200, 1): (Status.FAILED, 1)})
         assert await store.load_run(run_id(1)) is None  # open: the engine has it
         assert await store.load_run(run_id(9)) is None
 
