@@ -99,6 +99,7 @@ BUGS = {
     "reservation outlives its holder": Bug(
         scheduler.place, "while pass_over(state, out):\n            pass", "pass_over(state, out)", 200,
     ),
+    "what was tried before a crash is forgotten": Bug(recovery.restore_plain, "attempts[index] = attempt", "pass"),
     "boot ignored": Bug(recovery.miss, "before_boot = live.life < state.same_boot_since", "before_boot = False", 200),
     "a lost attempt never noticed": Bug(recovery.on_census, "miss(state, live, out)", "pass"),
     "what max_running held back is forgotten": Bug(lifecycle.release, "queue.unpark(job)", "pass"),
