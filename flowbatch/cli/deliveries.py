@@ -73,7 +73,11 @@ def print_sinks(sinks: list[Found]) -> None:
         why = each["status_reason"] or each["error"]
         if why is not None:
             failing = each["failing_since"]
-            since = "" if failing is None else f" since {time_text(failing)}, {each['tries']} tries"
+            since = (
+                ""
+                if failing is None
+                else f" since {time_text(failing)}, {each['tries']} {'try' if each['tries'] == 1 else 'tries'}"
+            )
             click.echo(f"{name_of(each['sink'])}:{since} {one_line(why)}")
 
 

@@ -134,7 +134,12 @@ class DigestWindow:
             wait_ms = message_wait_ms(closed.tries, draw)
             if wait_ms is None:
                 self.draft.dead.append(Dead(closed.last, closed.tries, now, answer.error, closed.first))
+                if closed is self.closed:
+                    self.health = Health()  # it was this one
                 self._settled(closed, now)
+            elif closed is self.closed:
+                self.health.refused(now, answer, wait_ms)
+                self.draft.changed(now)  # it is seen to fail, and why
             else:
                 closed.send_at = Millis(now + wait_ms)
         else:

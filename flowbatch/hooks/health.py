@@ -88,5 +88,12 @@ class Health(Struct):
             self.held_until = Millis(max(self.held_until, now + pause_ms))
         self.next_at = Millis(max(self.held_until, now + pause_ms))
 
+    def refused(self, now: Millis, answer: Answer, wait_ms: int) -> None:
+        """A message that no later one may overtake: until it is tried again the receiver gets nothing."""
+        if self.since is None:
+            self.since, self.tries = now, 0
+        self.tries += 1
+        self.error, self.next_at = answer.error, Millis(now + wait_ms)
+
     def hopeless(self, now: Millis) -> bool:
         return self.since is not None and now - self.since >= GIVE_UP_MS
