@@ -14,10 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.docker.daemon import Daemon
+from tests.docker.daemon import Daemon, memory
 from tests.docker.engine import Raw, ensure_engine
 
-MEMORY = Path("/dev/shm")
 CGROUPS = Path("/sys/fs/cgroup")
 GONE_S = 30.0
 BRIDGE = ("--bridge=", "--ip-forward=false", "--ip-masq=false")  # containers get a network as they usually have
@@ -26,10 +25,10 @@ BRIDGE = ("--bridge=", "--ip-forward=false", "--ip-masq=false")  # containers ge
 @contextmanager
 def an_engine() -> Iterator[Raw]:
     """What is opened meanwhile finds it by DOCKER_HOST. Its containers are gone afterwards."""
-    if os.geteuid() != 0 or shutil.which("dockerd") is None or not MEMORY.is_dir():
+    if os.geteuid() != 0 or shutil.which("dockerd") is None or memory() is None:
         yield ensure_engine()
         return
-    with TemporaryDirectory(prefix="fbd-", dir=MEMORY) as folder:
+    with TemporaryDirectory(prefix="fbd-", dir=memory()) as folder:
         daemon = Daemon(Path(folder), *BRIDGE)
         before = os.environ.get("DOCKER_HOST")
         try:

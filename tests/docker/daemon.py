@@ -20,6 +20,8 @@ import anyio.to_thread
 from tests.docker.engine import IMAGE, Raw, busybox, busybox_tree
 
 READY_S = 90.0
+MEMORY = Path("/dev/shm")
+MEMORY_FREE_MIN = 4 << 30  # or its Engine has a disk that flowbatch takes for full
 TRIES = 3  # after a kill it may find its containerd gone, and needs another start (D17)
 
 
@@ -127,10 +129,20 @@ def read(path: Path) -> str:
         return ""
 
 
+def memory() -> Path | None:
+    """A folder that is no disk, where there is one with room."""
+    try:
+        stat = os.statvfs(MEMORY)
+    except OSError:
+        return None
+    return MEMORY if stat.f_bavail * stat.f_frsize >= MEMORY_FREE_MIN else None
+
+
 @asynccontextmanager
 async def a_daemon(*flags: str, disk_mib: int | None = None) -> AsyncIterator[Daemon]:
-    """Its containerd listens deep below its folder: a path of pytest's may be too long for that."""
-    with TemporaryDirectory(prefix="fbd-") as short:
+    """Its containerd listens deep below its folder: a path of pytest's may be too long for that. In memory, where there is room: no disk
+    has to be waited for."""
+    with TemporaryDirectory(prefix="fbd-", dir=memory()) as short:
         daemon = Daemon(Path(short), *flags, disk_mib=disk_mib)
         try:
             await anyio.to_thread.run_sync(daemon.begin)

@@ -17,7 +17,7 @@ from flowbatch.model.ending import Evidence, Halt
 from flowbatch.model.stimuli import Exited, LaunchFailed, Started
 from tests.docker.engine import Raw
 from tests.docker.proxy import a_proxy
-from tests.docker.world import docker_world, lines
+from tests.docker.world import LOOK_S, docker_world, lines
 
 
 async def test_an_answer_to_a_create_is_lost(tmp_path: Path, raw: Raw) -> None:
@@ -142,9 +142,10 @@ async def test_many_that_run_hold_no_connection(tmp_path: Path, raw: Raw) -> Non
 
 
 async def until(done: object) -> None:
+    """Of what an Engine or a file says. The pause leaves the processor to those that are waited for."""
     assert callable(done)
-    while not await anyio.to_thread.run_sync(done):
-        await anyio.lowlevel.checkpoint()
+    while not await anyio.to_thread.run_sync(done):  # noqa: ASYNC110
+        await anyio.sleep(LOOK_S)
 
 
 class Held(Api):
@@ -234,8 +235,7 @@ async def test_what_merely_runs_is_inspected_only_where_its_process_cannot_be_se
         assert session is not None
         begun, attempt.looked_at = api.inspections, anyio.current_time() - INSPECT_EVERY_S
         await session.rounds.once()
-        while anyio.current_time() - attempt.looked_at > INSPECT_EVERY_S / 2:
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: anyio.current_time() - attempt.looked_at < INSPECT_EVERY_S / 2)
         assert api.inspections - begun == (0 if near else 1)
         assert not api.lives(attempt.id, os.getpid()), "another's process was taken for its own"
         world.backend.stop(order.key, 0, Halt.TERMINATE)

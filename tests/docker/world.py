@@ -25,6 +25,7 @@ from tests.backends.conformance import JOB, LONG_MS, Facts, running
 from tests.docker.engine import IMAGE, Raw
 
 CAP = 1 << 20
+LOOK_S = 0.02
 
 
 class DockerWorld:
@@ -107,8 +108,8 @@ class DockerWorld:
     async def settled(self, key: AttemptKey) -> None:
         """Its `ready` says that its handling of TERM is in place."""
         started = await self.facts.started(key)
-        while b"ready" not in await anyio.to_thread.run_sync(self.output, started.handle):
-            await anyio.lowlevel.checkpoint()
+        while b"ready" not in await anyio.to_thread.run_sync(self.output, started.handle):  # noqa: ASYNC110
+            await anyio.sleep(LOOK_S)
 
     def output(self, container: str) -> bytes:
         answer = self.raw.call("GET", f"/containers/{container}/logs", stdout=1, stderr=1)[1]
