@@ -65,7 +65,7 @@ class DockerWorld:
     def command(self, words: tuple[str, ...], idx: int = 0, *, attempt: int = 1, **changes: Any) -> LaunchOrder:
         """`changes` go to the container where that has such a field, else to the order."""
         key = AttemptKey(JOB, idx, attempt)
-        parts = {name: changes.pop(name) for name in list(changes) if name in Container.__dataclass_fields__}
+        parts = {name: changes.pop(name) for name in list(changes) if name in Container.__struct_fields__}
         order = LaunchOrder(
             key=key,
             command=words,
