@@ -176,7 +176,7 @@ def tell_nodes(live: Live, crew: Crew, moves: Moves, out: Turn) -> None:
         return
     for member, status in moves.walked:
         node = layout.node_of[member]
-        if member == layout.principal(node):
+        if member == layout.principals[node]:
             out.node_event(live, node, status, crew.seats[member])
 
 
@@ -186,7 +186,7 @@ def launches(live: Live, crew: Crew, wanted: Iterable[int]) -> list[Launch]:
     for member in wanted:
         node, part = layout.node_of[member], layout.parts[member]
         group = layout.group_of(node)
-        holder = layout.holder(node)
+        holder = layout.holders[node]
         place = Place(
             part, layout.label(member), node, layout.nodes, layout.main, crew.seats[member].address or "",
             "" if node == layout.main else main_address,

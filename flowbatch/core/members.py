@@ -45,7 +45,7 @@ ALLOWED: Final = frozenset(
 class Layout:
     """The members of every attempt of a job, numbered node by node."""
 
-    __slots__ = ("groups", "main", "node_of", "nodes", "parts", "spans", "spec")
+    __slots__ = ("groups", "holders", "main", "node_of", "nodes", "parts", "principals", "spans", "spec")
 
     def __init__(self, spec: Members) -> None:
         self.spec = spec
@@ -55,10 +55,16 @@ class Layout:
         self.parts: list[Part] = []
         self.node_of: list[int] = []
         self.spans: list[range] = []  # of a node: the numbers of its members
+        self.principals: list[int] = []  # of a node: the member that stands for it, the first that is essential
+        self.holders: list[int | None] = []  # of a node: the member that keeps its network, where there is one
         for group in spec.groups:
+            principal = next(place for place, part in enumerate(group.parts) if part.essential)
+            holder = next((place for place, part in enumerate(group.parts) if part.holder), None)
             for node in range(group.first, group.last + 1):
                 self.groups.append(group)
                 low = len(self.parts)
+                self.principals.append(low + principal)
+                self.holders.append(None if holder is None else low + holder)
                 self.parts += group.parts
                 self.node_of += [node] * len(group.parts)
                 self.spans.append(range(low, len(self.parts)))
@@ -70,15 +76,8 @@ class Layout:
             return name
         return f"{node}.{name}" if name else str(node)
 
-    def principal(self, node: int) -> int:
-        """The member that stands for its node: the first that is essential."""
-        return next(member for member in self.spans[node] if self.parts[member].essential)
-
     def group_of(self, node: int) -> NodeGroup:
         return self.groups[node]
-
-    def holder(self, node: int) -> int | None:
-        return next((member for member in self.spans[node] if self.parts[member].holder), None)
 
     def named(self, label: str) -> int | None:
         """The member that people mean; the bare number of a node of several containers is its principal."""
@@ -86,7 +85,7 @@ class Layout:
             if not self.parts[member].holder and self.label(member) == label:
                 return member
         if self.nodes is not None and label.isascii() and label.isdigit() and int(label) < self.nodes:
-            return self.principal(int(label))
+            return self.principals[int(label)]
         return None
 
 
@@ -315,7 +314,7 @@ def answer(crew: Crew, node: int, after: After) -> bool | None:
 
 def wind_up(crew: Crew, node: int, why: str, moves: Moves) -> None:
     """Nothing more of the node begins, and what lives is stopped; the keeper of its network goes last."""
-    seats, holder = crew.seats, crew.layout.holder(node)
+    seats, holder = crew.seats, crew.layout.holders[node]
     alone = True
     for member in crew.layout.spans[node]:
         if seats[member].status is Status.RUNNABLE:
@@ -357,7 +356,7 @@ def result(crew: Crew) -> Verdict:
         if seat.status is Status.FAILED and (crew.layout.parts[member].essential or seat.gave_up):
             by_us = seat.asked or (seat.verdict is not None and seat.verdict.end is EndClass.USER)
             failed.append((by_us, seat.stopped_at or 0, member))
-    member = min(failed)[2] if failed else crew.layout.principal(crew.layout.main)
+    member = min(failed)[2] if failed else crew.layout.principals[crew.layout.main]
     verdict = crew.seats[member].verdict
     if verdict is None:
         raise InvalidTransition(f"member {member} has not ended, and its attempt has")

@@ -225,7 +225,7 @@ class Laws:
             layout = layout_of(plans[no].spec)
             assert layout is not None
             node = layout.node_of[member]
-            if layout.nodes is not None and member == layout.principal(node):
+            if layout.nodes is not None and member == layout.principals[node]:
                 told = self.nodes_told.get((no, node, attempt), Status.RUNNABLE)
                 assert told == row.status, f"node {no}@{node}#{attempt} is {row.status.name}, its events say otherwise"
 
