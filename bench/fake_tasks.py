@@ -12,6 +12,7 @@ from uuid import uuid4
 import anyio
 
 from bench.report import peak_rss_mib, rss_mib
+from flowbatch.__main__ import tune
 from flowbatch.app import open_app
 from flowbatch.folder import StateFolder
 from flowbatch.model.events import ChildEvents
@@ -79,4 +80,5 @@ async def measure(arrays: int, size: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    tune()
     print(json.dumps(anyio.run(measure, int(sys.argv[1]), int(sys.argv[2]))))

@@ -17,6 +17,7 @@ from uuid import uuid4
 import anyio
 
 from bench.report import peak_rss_mib
+from flowbatch.__main__ import tune
 from flowbatch.app import open_app
 from flowbatch.folder import StateFolder
 from flowbatch.model.effects import Launch
@@ -73,4 +74,5 @@ async def measure(nodes: int, times: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    tune()
     print(json.dumps(anyio.run(measure, int(sys.argv[1]), int(sys.argv[2]))))

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import anyio
 
+from flowbatch.__main__ import tune
 from flowbatch.app import open_app
 from flowbatch.folder import StateFolder
 from flowbatch.model.ids import JobId, RunId
@@ -54,4 +55,5 @@ async def measure(count: int, wide: int, folder: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    tune()
     print(json.dumps(anyio.run(measure, int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])))

@@ -13,6 +13,7 @@ import anyio
 from msgspec.structs import replace
 
 from bench.fake_tasks import SETTINGS, plan
+from flowbatch.__main__ import tune
 from flowbatch.app import boot_id, open_app
 from flowbatch.clock import SystemClock
 from flowbatch.folder import StateFolder
@@ -62,6 +63,7 @@ async def recover(folder: StateFolder) -> dict[str, float]:
 
 def main() -> None:
     if len(sys.argv) > 1:
+        tune()
         print(json.dumps(anyio.run(recover, StateFolder(Path(sys.argv[1])))))
         return
     with tempfile.TemporaryDirectory(prefix="flowbatch-bench-") as folder:

@@ -1,6 +1,7 @@
 """From an end that frees a slot to the launch of the next task, with 100,000 waiting. Prints JSON.
 
-The environment has 50 slots, and each fake task takes 20 ms, so that slots come free all the time, one or a few at once.
+The environment has 50 slots, and each fake task takes 20 ms: all 50 end together, so that a turn has 50 ends and as many starts in its
+one commit, and a start waits for both.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import anyio
 from msgspec.structs import replace
 
 from bench.fake_tasks import plan
+from flowbatch.__main__ import tune
 from flowbatch.app import open_app
 from flowbatch.folder import StateFolder
 from flowbatch.model.jobspec import Environment, FakeScript, Queue
@@ -65,4 +67,5 @@ async def measure() -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    tune()
     print(json.dumps(anyio.run(measure)))
