@@ -87,10 +87,12 @@ def compiler(place: Place, grounds: Grounds) -> Compile:
     """Of workflows that are submitted: they lie nowhere, so that an empty folder of the server's stands for theirs."""
     folder = place.folder.path / SUBMITTED
 
-    def compile(file: str, text: bytes, params: Mapping[str, str], only: Sequence[str], principal: str) -> Plan:
+    def compile(
+        file: str, text: bytes, params: Mapping[str, str], only: Sequence[str], principal: str, run: str | None
+    ) -> Plan:
         folder.mkdir(mode=0o700, exist_ok=True)
         now = place.governed(grounds.settings())
-        return plan_text(now, text, file, str(folder), params, only, register=True, served_for=principal)
+        return plan_text(now, text, file, str(folder), params, only, run_id=run, register=True, served_for=principal)
 
     return compile
 

@@ -18,6 +18,7 @@ from flowbatch.http.arns import Account
 from flowbatch.http.failures import ClientFailure
 from flowbatch.http.native.live import HoldUps, Live, nothing
 from flowbatch.http.pages import Pages
+from flowbatch.http.turns import Turns
 from flowbatch.model.jobspec import JobSpec
 from flowbatch.spec.definitions import Reference
 from flowbatch.spec.places import Surroundings
@@ -85,9 +86,7 @@ class Service:
         self.around = Surroundings(folder, os.path.expanduser("~"), root=os.geteuid() == 0)
         self.guard = Guard(policy or Policy(), os.path.realpath)
         self.vault = vault
-        self.submitting: dict[
-            str, anyio.Event | None
-        ] = {}  # jobs whose first submission is under way, and is waited for
+        self.submitting = Turns()  # of what is under way, by its id
         self.tagging = anyio.Lock()
         self._bases: dict[str, Base] = {}
         self._guards: dict[tuple[str, str], Guard] = {}

@@ -280,6 +280,13 @@ class Reader(Session):
             return [views.last_attempt(job.id, task)]
         return self.attempts(job, index)
 
+    def run_ids(self, head: str) -> list[str]:
+        """Those that begin so."""
+        return [run_id for (run_id,) in self.rows(server_queries.RUN_IDS, head, head + "\uffff", WINDOW)]
+
+    def job_ids(self, head: str) -> list[str]:
+        return [job_id for (job_id,) in self.rows(server_queries.JOB_IDS, head, head + "\uffff", WINDOW)]
+
     def has_job(self, job_id: str) -> bool:
         return bool(self.rows(server_queries.HAS_JOB, job_id))
 

@@ -113,6 +113,9 @@ JOIN task ON task.job = page.value
 GROUP BY task.job, task.status
 """
 STATUSES_OF_JOB: Final = "SELECT idx, status FROM task WHERE job = ?"
+# By how they begin: from the one text, and before the other.
+RUN_IDS: Final = "SELECT id FROM run WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
+JOB_IDS: Final = "SELECT id FROM job WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
 HAS_JOB: Final = "SELECT 1 FROM job WHERE id = ?"
 
 # --- tags, keys, audit

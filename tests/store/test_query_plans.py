@@ -155,6 +155,8 @@ def plan(db: sqlite3.Connection, sql: str) -> list[str]:
                 "SEARCH task USING PRIMARY KEY (job=? AND idx=?)",
             ],
         ),
+        ("RUN_IDS", ["SEARCH run USING COVERING INDEX run_by_id (id>? AND id<?)"]),
+        ("JOB_IDS", ["SEARCH job USING COVERING INDEX job_by_id (id>? AND id<?)"]),
         ("HAS_JOB", ["SEARCH job USING COVERING INDEX job_by_id (id=?)"]),
         ("STATUSES_OF_JOB", ["SEARCH task USING PRIMARY KEY (job=?)"]),
         ("TAGS", ["SEARCH tag USING PRIMARY KEY (kind=? AND name=?)"]),

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from flowbatch import __version__
+from flowbatch.http.native.once import HEADER, KEY_MAX
 from flowbatch.http.native.routes import NativeRoute
 from flowbatch.http.native.streams import EVENTS
 from flowbatch.http.operations.shapes import Shape
@@ -23,6 +24,15 @@ ERROR: Final = {
     "description": "What went wrong; its name is in the header x-amzn-errortype too.",
     "required": ["__type", "message"],
     "properties": {"__type": {"type": "string"}, "message": {"type": "string"}},
+}
+REFUSED: Final = {JSON: {"schema": {"$ref": REF.format(model="Error")}}}
+KEY: Final = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": "Of your choice, new for each submission: what is sent again with it, and the same body, is made once and answered "
+    "alike, also after a restart, for as long as the run or job is kept.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": KEY_MAX},
 }
 ABOUT: Final = """Runs, jobs, logs, events and what else the command line shows, as JSON: snake_case keys, times in epoch milliseconds. \
 A call needs a key as its bearer token, and its policies must allow the action that each operation names in `x-flowbatch-action`. \
@@ -95,12 +105,15 @@ def operation(route: NativeRoute, answer: Schema | None, each: Schema | None, bo
             "200": {"description": "The answer.", "content": content},
             "default": {
                 "description": "It is refused.",
-                "content": {JSON: {"schema": {"$ref": REF.format(model="Error")}}},
+                "content": REFUSED,
             },
         },
     }
     if about.partition("\n\n")[2]:
         found["description"] = about.partition("\n\n")[2]
+    if route.once:
+        found["parameters"].append(KEY)
+        found["responses"]["422"] = {"description": "This key was sent before with another body.", "content": REFUSED}
     if body is not None:
         found["requestBody"] = {"required": True, "content": {JSON: {"schema": body}}}
     return found

@@ -39,6 +39,7 @@ class NativeRoute(Route, frozen=True):
     answers: type[BaseModel] | None = None  # None: no JSON
     kinds: tuple[str, ...] = ()  # of an answer that is no JSON, or need not be
     each: type[BaseModel] | None = None  # the data of each server-sent event
+    once: bool = False  # it takes an Idempotency-Key
     steps: tuple[str, ...] = ()  # of the path, always: told by it
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ from flowbatch.errors import InputError
 from flowbatch.http.calls import Call
 from flowbatch.http.failures import ClientFailure
 from flowbatch.http.files import asks, workflow_arn
+from flowbatch.http.native.once import Once, once
 from flowbatch.http.native.routes import NotFound, asked, variable
 from flowbatch.http.native.shapes import SubmittedSaid
 from flowbatch.http.operations.shapes import Shape
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 FILE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.ya?ml")
 Compile = Callable[
-    [str, bytes, Mapping[str, str], Sequence[str], str], "Plan"
-]  # file, text, parameters, only, principal
+    [str, bytes, Mapping[str, str], Sequence[str], str, str | None], "Plan"
+]  # file, text, parameters, only, principal, the run's id if that is known
 
 
 class Shelves(Protocol):
@@ -59,6 +60,7 @@ async def submit_run(call: Call) -> SubmittedSaid:
     """Submit a workflow. It is compiled by the rules of a server: secrets, mounts and sources are those that its settings allow.
 
     Who submits must be allowed all that the run comes to: batch:SubmitJob of each job, with its container as it would run.
+    With an Idempotency-Key it is made once, however often it is sent.
     """
     given = asked(call, Submission)
     call.allow(call.target(workflow_arn(call.service.account, given.name.rpartition(".")[0])))
@@ -66,17 +68,28 @@ async def submit_run(call: Call) -> SubmittedSaid:
         raise ClientFailure(
             "name: a file's name is needed, such as render.yaml: letters, digits, dots, hyphens and underscores"
         )
+    async with once(call, call.service.reader.run_ids) as known:
+        return await submitted(call, given, known)
+
+
+async def submitted(call: Call, given: Submission, known: Once | None) -> SubmittedSaid:
+    """`known`: what its key makes. Raises Failure."""
     compiled: Compile | None = call.service.compile
     if compiled is None:
         raise ClientFailure("This server takes no workflows")
+    run_id = None if known is None else known.id
 
     def compile() -> Plan:
-        return compiled(given.name, given.workflow.encode(), given.params, given.only, call.principal.name)
+        return compiled(given.name, given.workflow.encode(), given.params, given.only, call.principal.name, run_id)
 
     try:
         plan = await anyio.to_thread.run_sync(compile)
     except InputError as error:
+        if known is not None and known.again:  # the settings have changed since it was made: it has been, all the same
+            return SubmittedSaid(run=known.id, warnings=[])
         raise ClientFailure(str(error)) from None
+    if known is not None and known.again:
+        return SubmittedSaid(run=known.id, warnings=[str(each) for each in plan.warnings])
     for action, targets in asks(call.service, call.principal, plan):
         call.also(action, *targets)
     run = pinned(plan.run, plan.environments, plan.queues)

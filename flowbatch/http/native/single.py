@@ -13,6 +13,7 @@ from flowbatch.errors import InputError, WorkflowInvalid
 from flowbatch.http.calls import Call
 from flowbatch.http.failures import ClientFailure
 from flowbatch.http.files import asks
+from flowbatch.http.native.once import Once, once
 from flowbatch.http.native.routes import asked
 from flowbatch.http.native.shapes import QueuedSaid
 from flowbatch.http.operations.shapes import JobName, Shape
@@ -56,20 +57,34 @@ async def submit_single(call: Call) -> QueuedSaid:
     """Queue a single job, which belongs to no run. It is compiled by the rules of a server, as a workflow is.
 
     Who submits must be allowed what it comes to, batch:SubmitJob with its container as it would run, and batch:DescribeJobs of what
-    it needs.
+    it needs. With an Idempotency-Key it is made once, however often it is sent.
     """
     given = asked(call, Single)
     service = call.service
     call.allow(call.target(service.account.arn("job-queue", given.queue), call.tags_of("job-queue", given.queue, dict)))
-    plan = await compiled(call, given)
+    async with once(call, service.reader.job_ids) as known:
+        return await queued(call, given, known)
+
+
+async def queued(call: Call, given: Single, known: Once | None) -> QueuedSaid:
+    """`known`: what its key makes. Raises Failure."""
+    service = call.service
+    try:
+        plan = await compiled(call, given)
+    except ClientFailure:
+        if known is None or not known.again:
+            raise
+        return QueuedSaid(job=known.id, name=given.name, queue=given.queue, warnings=[])  # by the settings of then
+    warnings = [each.message for each in plan.warnings]
+    if known is not None and known.again:
+        return QueuedSaid(job=known.id, name=given.name, queue=given.queue, warnings=warnings)
     for action, targets in asks(service, call.principal, plan):
         call.also(action, *targets)
     if len(service.state.jobs) >= service.limits.jobs_open:
         raise ClientFailure(f"{service.limits.jobs_open} jobs are open: none is taken before some have ended")
     needs = tuple(dict.fromkeys(Need(JobId(each.job), index=each.index) for each in given.needs))
-    job = JobPlan(JobId(str(uuid4())), replace(plan.run.jobs[0].spec, needs=needs))
+    job = JobPlan(JobId(str(uuid4()) if known is None else known.id), replace(plan.run.jobs[0].spec, needs=needs))
     await submit(call, job)
-    warnings = [each.message for each in plan.warnings]
     return QueuedSaid(job=job.id, name=job.spec.key, queue=job.spec.queue, warnings=warnings)
 
 
@@ -83,7 +98,7 @@ async def compiled(call: Call, given: Single) -> Plan:
         del layer["env"]
     text, who = single_text(given.name, layer), call.principal.name
     try:
-        return await anyio.to_thread.run_sync(lambda: compile(FILE, text, {}, (), who))
+        return await anyio.to_thread.run_sync(lambda: compile(FILE, text, {}, (), who, None))
     except WorkflowInvalid as error:
         raise ClientFailure("\n".join(single_problems(error, given.name))) from None
     except InputError as error:

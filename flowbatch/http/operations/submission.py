@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
-import anyio
 from msgspec.structs import replace
 from pydantic import Field
 
@@ -111,17 +110,12 @@ async def submit_job(call: Call) -> Answer:
     if len(service.state.jobs) >= service.limits.jobs_open:
         raise ClientFailure(f"{service.limits.jobs_open} jobs are open: none is taken before some have ended")
     job = job_id(call)
-    while job in service.submitting:  # the same request, sent again while the first is on its way
-        done = service.submitting[job] = service.submitting[job] or anyio.Event()
-        await done.wait()
-    if job not in service.state.jobs and not service.reader.has_job(job):
-        service.submitting[job] = None
-        try:
+    await service.submitting.enter(job)  # the same request may be sent again while the first is on its way
+    try:
+        if job not in service.state.jobs and not service.reader.has_job(job):
             await submit(call, JobPlan(job, spec))
-        finally:
-            awaited = service.submitting.pop(job)
-            if awaited is not None:
-                awaited.set()
+    finally:
+        service.submitting.leave(job)
     return {"jobArn": service.account.arn("job", job), "jobName": given.jobName, "jobId": job}
 
 
