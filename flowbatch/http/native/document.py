@@ -7,6 +7,8 @@ from functools import cache
 from inspect import cleandoc
 from typing import Any, Final
 
+from msgspec import Struct
+from msgspec.json import schema_components
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
@@ -41,16 +43,19 @@ The AWS Batch API on the same port is described by AWS."""
 
 def document(routes: Iterable[NativeRoute]) -> dict[str, Any]:
     found = tuple(routes)
-    answers: list[type[BaseModel]] = [
-        shape for route in found for shape in (route.answers, route.each) if shape is not None
-    ]
+    shapes = dict.fromkeys(shape for route in found for shape in (route.answers, route.each) if shape is not None)
+    answers = [shape for shape in shapes if issubclass(shape, BaseModel)]
+    structs = [shape for shape in shapes if issubclass(shape, Struct)]
     bodies: list[type[BaseModel]] = [route.takes for route in found if route.takes is not None and not route.reads]
-    said = [(model, "serialization") for model in dict.fromkeys(answers)]
+    said = [(model, "serialization") for model in answers]
     taken = [(model, "validation") for model in dict.fromkeys(bodies)]
     refs, schemas = models_json_schema([*said, *taken], ref_template=REF)  # type: ignore[list-item]
+    own, parts = schema_components(structs, ref_template="#/components/schemas/{name}")
+    of_answers: dict[object, Schema] = dict(zip(structs, own, strict=True))
+    of_answers |= {model: refs[model, "serialization"] for model in answers}
     paths: dict[str, dict[str, Any]] = {}
     for route in found:
-        answer = None if route.answers is None else refs[route.answers, "serialization"]
+        answer = of_answers.get(route.answers)
         body = None if route.takes is None or route.reads else refs[route.takes, "validation"]
         each = None if route.each is None else refs[route.each, "serialization"]
         paths.setdefault(route.path, {})[route.method.lower()] = operation(route, answer, each, body)
@@ -63,7 +68,7 @@ def document(routes: Iterable[NativeRoute]) -> dict[str, Any]:
             "securitySchemes": {
                 "key": {"type": "http", "scheme": "bearer", "description": "fbk_…, of `flowbatch key create`"}
             },
-            "schemas": {"Error": ERROR, **used(paths, schemas.get("$defs", {}))},
+            "schemas": {"Error": ERROR, **used(paths, {**parts, **schemas.get("$defs", {})})},
         },
     }
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
+from msgspec import Struct
 from msgspec.structs import force_setattr
 from pydantic import BaseModel, ConfigDict
 
@@ -13,6 +14,7 @@ from flowbatch.http.calls import Call, Request, Route
 from flowbatch.http.failures import ClientFailure, Failure
 from flowbatch.http.operations.shapes import S, Shape, read
 
+Answers = type[BaseModel] | type[Struct]  # the shapes of the API, or those of the engine as they are
 PREFIX: Final = "/api/v1"
 FIELDS_MAX: Final = 32  # of a query
 BODY_MAX: Final = 1024 * 1024
@@ -36,7 +38,7 @@ class NativeRoute(Route, frozen=True):
     method: str = "GET"
     path: str = PREFIX  # `/api/v1/runs/{run}`
     takes: type[Shape] | None = None  # the query of a GET, the body of a POST
-    answers: type[BaseModel] | None = None  # None: no JSON
+    answers: Answers | None = None  # None: no JSON
     kinds: tuple[str, ...] = ()  # of an answer that is no JSON, or need not be
     each: type[BaseModel] | None = None  # the data of each server-sent event
     once: bool = False  # it takes an Idempotency-Key
@@ -104,13 +106,13 @@ def given_of(request: Request, variables: Mapping[str, str], body: Mapping[str, 
 Act = Callable[[Call], Awaitable[Any]]
 
 
-def get(path: str, name: str, act: Act, answers: type[BaseModel] | None = None, **more: Any) -> NativeRoute:
+def get(path: str, name: str, act: Act, answers: Answers | None = None, **more: Any) -> NativeRoute:
     return NativeRoute(
         name, f"flowbatch:{name}", act, reads=True, method="GET", path=PREFIX + path, answers=answers, **more
     )
 
 
-def post(path: str, name: str, act: Act, answers: type[BaseModel] | None = None, **more: Any) -> NativeRoute:
+def post(path: str, name: str, act: Act, answers: Answers | None = None, **more: Any) -> NativeRoute:
     return NativeRoute(
         name, f"flowbatch:{name}", act, body_max=BODY_MAX, method="POST", path=PREFIX + path, answers=answers, **more
     )

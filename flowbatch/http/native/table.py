@@ -21,10 +21,12 @@ from flowbatch.http.native import (
     socket,
     tokens,
 )
+from flowbatch.http.native import overview_shapes as said
 from flowbatch.http.native.definition_shapes import DefinitionsSaid
 from flowbatch.http.native.document import JSON, PACKED
 from flowbatch.http.native.routes import NativeRoute, Router, get, post
 from flowbatch.http.native.streams import EVENTS
+from flowbatch.model.jobspec import JobPlan, RunPlan
 
 
 async def get_document(call: Call) -> Any:
@@ -62,10 +64,10 @@ ROUTES: Final[tuple[NativeRoute, ...]] = (
     get("/runs", "ListRuns", reading.list_runs, shapes.RunsSaid, takes=reading.Page),
     get("/runs/{run}", "GetRun", reading.get_run, shapes.RunDetailsSaid),
     get("/runs/{run}/jobs", "ListJobsOfRun", reading.list_jobs_of_run, shapes.JobsSaid),
-    get("/runs/{run}/plan", "GetRunPlan", reading.get_run_plan, kinds=(JSON,)),
+    get("/runs/{run}/plan", "GetRunPlan", reading.get_run_plan, RunPlan),
     get("/runs/{run}/follow", "FollowRun", reading.follow_run, kinds=(EVENTS,), each=shapes.ProgressSaid),
     get("/jobs/{job}", "GetJob", reading.get_job, shapes.JobSaid),
-    get("/jobs/{job}/plan", "GetJobPlan", reading.get_job_plan, kinds=(JSON,)),
+    get("/jobs/{job}/plan", "GetJobPlan", reading.get_job_plan, JobPlan),
     get("/jobs/{job}/children", "ListChildren", reading.list_children, shapes.ChildrenSaid, takes=reading.Children),
     get("/jobs/{job}/states", "GetStates", reading.get_states, kinds=(PACKED,)),
     get("/jobs/{job}/attempts", "ListAttempts", reading.list_attempts, shapes.AttemptsSaid, takes=reading.OfTask),
@@ -84,11 +86,11 @@ ROUTES: Final[tuple[NativeRoute, ...]] = (
     ),
     get("/live", "OpenSocket", socket.open_socket, kinds=(JSON,)),
     get("/openapi.json", "GetDocument", get_document),
-    get("/queues", "ListQueues", overviews.list_queues),
-    get("/queues/{queue}", "GetQueue", overviews.get_queue),
-    get("/environments", "ListEnvironments", overviews.list_environments),
-    get("/schedules", "ListSchedules", overviews.list_schedules),
-    get("/deliveries", "ListDeliveries", overviews.list_deliveries, takes=overviews.Deliveries),
+    get("/queues", "ListQueues", overviews.list_queues, said.QueuesSaid),
+    get("/queues/{queue}", "GetQueue", overviews.get_queue, said.QueueDetailsSaid),
+    get("/environments", "ListEnvironments", overviews.list_environments, said.EnvironmentsSaid),
+    get("/schedules", "ListSchedules", overviews.list_schedules, said.SchedulesSaid),
+    get("/deliveries", "ListDeliveries", overviews.list_deliveries, said.DeliveriesSaid, takes=overviews.Deliveries),
     post("/runs", "SubmitRun", running.submit_run, shapes.SubmittedSaid, takes=running.Submission, once=True),
     post("/jobs", "SubmitJob", single.submit_single, shapes.QueuedSaid, takes=single.Single, once=True),
     post("/queues", "CreateQueue", queue_changes.create_queue, takes=queue_changes.NewQueue),
@@ -96,7 +98,7 @@ ROUTES: Final[tuple[NativeRoute, ...]] = (
     post("/queues/{queue}/delete", "DeleteQueue", queue_changes.delete_queue, takes=queue_changes.Deletion),
     *scheduling_policies(),
     *environments(),
-    get("/tokens", "ListTokens", tokens.list_tokens),
+    get("/tokens", "ListTokens", tokens.list_tokens, said.TokensSaid),
     post("/tokens", "CreateToken", tokens.create_token, takes=tokens.NewToken),
     post("/tokens/{token}", "UpdateToken", tokens.update_token, takes=tokens.TokenUpdate),
     post("/tokens/{token}/delete", "DeleteToken", tokens.delete_token, takes=queue_changes.Deletion),
@@ -122,7 +124,7 @@ ROUTES: Final[tuple[NativeRoute, ...]] = (
         takes=queue_changes.Deletion,
     ),
     post("/deliveries/redeliver", "Redeliver", overviews.redeliver, takes=overviews.Redelivery),
-    get("/library", "ListLibrary", running.list_library),
+    get("/library", "ListLibrary", running.list_library, said.LibrarySaid),
     post("/library/{file}/start", "StartFile", running.start_file, shapes.SubmittedSaid, takes=running.Start),
     post("/sinks/{sink}/test", "TestSink", overviews.test_sink, takes=overviews.Enabling),
     post("/sinks/{sink}/enable", "EnableSink", overviews.enable_sink, takes=overviews.Enabling),
