@@ -116,7 +116,7 @@ async def an_exit_code_is_kept(world: World) -> None:
 
 
 async def many_end_once_each(world: World) -> None:
-    orders = [world.order(idx, exit_code=idx % 2) for idx in range(60)]
+    orders = [world.order(idx, exit_code=idx % 2) for idx in range(32)]
     world.backend.launch(orders)
     for order in orders:
         assert (await world.facts.exited(order.key)).evidence.exit_code == order.key.idx % 2

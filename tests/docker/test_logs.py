@@ -74,7 +74,7 @@ async def test_a_log_is_read_while_its_task_runs(world: DockerWorld) -> None:
 @with_world
 async def test_a_beginning_that_is_dropped_in_another_life_is_told(world: DockerWorld) -> None:
     """The engine that dropped it died before the end: no evidence of the end says so, a file beside the log does."""
-    flood = "yes 0123456789012345678901234567890123456789 | head -n 60000; echo ready; sleep 600"
+    flood = "yes 0123456789012345678901234567890123456789 | head -n 24000; echo ready; sleep 600"
     order = world.script(flood)
     world.backend.launch([order])
     await world.facts.started(order.key)
