@@ -10,7 +10,7 @@ from flowbatch.model.jobspec import Environment, JobSpec, Queue, SecretSource
 from flowbatch.model.resources import Resources
 from flowbatch.model.tokens import Token
 from flowbatch.spec.arrays import SourceRequest
-from flowbatch.spec.compile import Plan, nothing_registered, parse, plan
+from flowbatch.spec.compile import Document, Plan, nothing_registered, parse, plan
 from flowbatch.spec.definitions import Lookup
 from flowbatch.spec.policy import Guard, Policy, Root, plain
 
@@ -23,7 +23,7 @@ def nothing(request: SourceRequest) -> list[str]:
 
 
 def compiled(
-    text: str | bytes,
+    text: str | bytes | Document,
     *,
     params: Mapping[str, str] | None = None,
     read_source: Callable[[SourceRequest], list[str]] = nothing,
@@ -40,7 +40,7 @@ def compiled(
 ) -> Plan:
     count = itertools.count()
     return plan(
-        parse(text.encode() if isinstance(text, str) else text, file),
+        text if isinstance(text, Document) else parse(text.encode() if isinstance(text, str) else text, file),
         params=params or {},
         run_id="RUN",
         new_id=lambda: f"id-{next(count)}",

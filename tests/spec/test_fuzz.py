@@ -128,7 +128,7 @@ def survives(text: bytes) -> None:
         readable(error.problems)
         return
     try:
-        compiled(text, read_source=lambda request: ["a", "b", "c"], root=True)
+        compiled(document, read_source=lambda request: ["a", "b", "c"], root=True)
     except WorkflowInvalid as error:
         readable(error.problems)
     else:
