@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flowbatch.core.state import NOTHING, Job, State
+from flowbatch.core.state import Job, State
 from flowbatch.core.turn import Turn
 from flowbatch.model.jobspec import Environment, JobSpec, title_of
 from flowbatch.model.queues import BLOCKED, INSUFFICIENT_CAPACITY, INVALID, JOB_REQUIREMENT, MAX_RESOURCE, UNDETERMINED
+from flowbatch.model.resources import NOTHING
 from flowbatch.model.status import Status
 
 

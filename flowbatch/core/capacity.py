@@ -14,10 +14,8 @@ from msgspec.structs import replace
 from flowbatch.model.ids import Millis
 from flowbatch.model.jobspec import Environment
 from flowbatch.model.places import Node, PlaceStatus
-from flowbatch.model.resources import Resources, sum_of
+from flowbatch.model.resources import NOTHING, Resources, sum_of
 from flowbatch.model.rows import EnvironmentRow
-
-NOTHING: Final = Resources()
 
 
 class Holdings(Struct, eq=False):

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from flowbatch.core.capacity import NOTHING, EnvironmentState
+from flowbatch.core.capacity import EnvironmentState
 from flowbatch.model.jobspec import Environment
-from flowbatch.model.resources import Resources, smallest, sum_of
+from flowbatch.model.resources import NOTHING, Resources, smallest, sum_of
 
 
 class Host(Struct, eq=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from msgspec.structs import replace
@@ -10,7 +11,7 @@ from flowbatch.core.dependencies import CHILD_FAILED, satisfied
 from flowbatch.core.members import Crew, node_over, node_runs
 from flowbatch.core.ready import next_runnable
 from flowbatch.core.shares import FairShares
-from flowbatch.core.state import NOTHING, ROW, Job, Live, Odd, Run, State
+from flowbatch.core.state import ROW, Job, Live, Odd, Run, State
 from flowbatch.core.submission import count_unmet
 from flowbatch.core.timers import Timer, TimerKind
 from flowbatch.core.tokens import in_use
@@ -19,6 +20,7 @@ from flowbatch.model.ids import JobId, Millis
 from flowbatch.model.jobspec import Stage
 from flowbatch.model.places import is_of_run
 from flowbatch.model.resources import Resources, sum_of
+from flowbatch.model.rows import Writes
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.model.tokens import TokenKind
 
@@ -27,23 +29,41 @@ WITHOUT_ROW: Final = bytes(code & 7 for code in range(256))
 ROWS: Final = bytes(range(ROW, 2 * ROW))
 
 
-def check(state: State) -> None:
-    """Raises AssertionError, with what is wrong, where a counter or an index no longer says what the cells say."""
+def check(state: State, changed: Iterable[Job] | None = None) -> None:
+    """Raises AssertionError, with what is wrong, where a counter or an index no longer says what the cells say. `changed`: the jobs
+    of which a turn may have changed something (`touched`), if not all is to be looked at."""
+    jobs = list(state.jobs.values()) if changed is None else list(changed)
     live: dict[JobId, int] = {}
     for each in state.live.values():
         live[each.key.job] = live.get(each.key.job, 0) + 1
-    for job in state.jobs.values():
+    for job in jobs:
         check_job(job, live.get(job.id, 0))
-    for run in state.runs.values():
-        check_run(run)
+    for run in state.runs.values() if changed is None else {id(job.run): job.run for job in jobs}.values():
+        if run is not None:
+            check_run(run)
     for each in state.live.values():
-        if each.crew is not None:
+        if each.crew is not None and (changed is None or each.job in jobs):
             check_crew(state, each, each.crew)
     held = [each.crew.slot for each in state.live.values() if each.crew is not None and each.crew.slot is not None]
     assert len(held) == len(set(held)), "two attempts have the same addresses"
     assert set(held) == state.slots, f"slots {state.slots}, live attempts hold {held}"
     check_capacity(state)
     check_timers(state)
+
+
+def touched(state: State, writes: Writes) -> list[Job]:
+    """The jobs that a turn has written something of, those that wait for them, and all of a run that was written."""
+    numbers = {no for no, _ in writes.tasks} | {key[0] for key in writes.members} | writes.jobs.keys()
+    found: dict[JobId, Job] = {}
+    for job in state.jobs.values():
+        if job.no in numbers:
+            found[job.id] = job
+            for edge in job.dependants:
+                if edge.each or edge.index is not None or job.no in writes.jobs:
+                    found[edge.job.id] = edge.job
+        elif job.run is not None and job.run.no in writes.runs:
+            found[job.id] = job
+    return list(found.values())
 
 
 def check_run(run: Run) -> None:
@@ -169,21 +189,21 @@ def check_timers(state: State) -> None:
 
 
 def check_capacity(state: State) -> None:
-    used: dict[str, tuple[Resources, int]] = {}
+    used: dict[str, list[Resources]] = {}
     queued: dict[str, int] = {}
     for live in state.live.values():
-        held, count = used.get(live.environment.name, (NOTHING, 0))
-        used[live.environment.name] = (held.plus(live.resources), count + 1)
+        used.setdefault(live.environment.name, []).append(live.resources)
         queued[live.job.spec.queue] = queued.get(live.job.spec.queue, 0) + 1
     for name, environment in state.environments.items():
-        held, count = used.get(name, (NOTHING, 0))
+        here = used.get(name, [])
+        held = sum_of(here)
         assert environment.used == held, f"{name}: used {environment.used}, live attempts hold {held}"
-        assert environment.live == count, f"{name}: live"
+        assert environment.live == len(here), f"{name}: live"
         assert environment.lowered or held.fits(environment.spec.total()), (
             f"{name}: {held} of {environment.spec.total()}"
         )
         for node in environment.nodes.values():
-            theirs = [live.resources for live in state.live.values() if live.node is node]
+            theirs = [live.resources for live in state.live.values() if live.node is node] if here else []
             assert (node.used, node.live) == (sum_of(theirs), len(theirs)), f"{name}/{node.name}: used {node.used}"
             assert environment.lowered or node.used.fits(node.spec.capacity), f"{name}/{node.name}: {node.used}"
     for name, token in state.tokens.held.items():
@@ -266,11 +286,11 @@ def runnable(job: Job, lo: int, hi: int, shape: Resources, now: Millis) -> set[i
     return found
 
 
-def usage(state: State, now: Millis) -> dict[str, dict[str, dict[int, int]]]:
-    """Queue → share → cell → what was used in it, as of now and within the window; without what is nothing."""
+def usage(state: State, now: Millis, queues: Collection[str] | None = None) -> dict[str, dict[str, dict[int, int]]]:
+    """Queue → share → cell → what was used in it, as of now and within the window; without what is nothing. Of these queues, or all."""
     found: dict[str, dict[str, dict[int, int]]] = {}
     for name, queue in state.queues.items():
-        if queue.fair is not None:
+        if queue.fair is not None and (queues is None or name in queues):
             for share in queue.fair.shares.values():
                 copy = replace(share, cells=dict(share.cells), unsaved=set())
                 queue.fair.count(copy, now)

@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from flowbatch.core import lifecycle
-from flowbatch.core.capacity import NOTHING, EnvironmentState, NodeState
+from flowbatch.core.capacity import EnvironmentState, NodeState
 from flowbatch.core.queues import QueueState
 from flowbatch.core.ready import Group, belongs_here, next_runnable
 from flowbatch.core.rooms import HOST, UNLIMITED, unreserved
 from flowbatch.core.state import Live, State
 from flowbatch.core.turn import Turn
 from flowbatch.model.ending import Halt
-from flowbatch.model.resources import Resources, sum_of
+from flowbatch.model.resources import NOTHING, Resources, sum_of
 
 
 class Claim(NamedTuple):

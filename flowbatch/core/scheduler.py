@@ -64,9 +64,11 @@ def place_beside_spot(state: State, out: Turn) -> None:
         host.claims = None
         while pass_over(state, out):
             pass
-        holders = reservations(state, out.now)
-        staying = reservations(state, out.now, unless=content_with_spot)  # once Spot has served the others
-        host.claims = tuple(by_queue(claims(state, each)) for each in ({}, holders, staying))
+        moments: list[dict[str, Group]] = [{}]
+        if holders := reservations(state, out.now):
+            staying = reservations(state, out.now, unless=content_with_spot)  # once Spot has served the others
+            moments += [holders, staying] if staying != holders else [holders]
+        host.claims = tuple(by_queue(claims(state, each)) for each in moments)
         again = pass_over(state, out)
     give_back(state, claims(state, reservations(state, out.now)), out)
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from flowbatch.core.capacity import NOTHING, EnvironmentState, NodeState
+from flowbatch.core.capacity import EnvironmentState, NodeState
 from flowbatch.core.definitions import Revisions
 from flowbatch.core.host import Host
 from flowbatch.core.members import Crew, Layout, layout_of
@@ -34,7 +34,7 @@ from flowbatch.model.resources import Resources
 from flowbatch.model.rows import EnvironmentRow, HeadRow, QueueRow, UsageRow
 from flowbatch.model.status import TRANSITIONS, RunStatus, Status
 
-__all__ = ["NOTHING", "ROW", "Edge", "EnvironmentState", "Job", "Live", "Odd", "Run", "State"]
+__all__ = ["ROW", "Edge", "EnvironmentState", "Job", "Live", "Odd", "Run", "State"]
 
 ROW: Final = 8  # the child has left its job's rest: a TaskRow says how it stands
 LEGAL: Final = frozenset(old * 8 + new for old, new in TRANSITIONS)

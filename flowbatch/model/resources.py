@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class Resources(NamedTuple):
@@ -40,11 +40,17 @@ class Resources(NamedTuple):
         return ", ".join(parts)
 
 
-def sum_of(amounts: Iterable[Resources]) -> Resources:
-    total = Resources()
+NOTHING: Final = Resources()
+
+
+def sum_of(amounts: Iterable[Resources], begin: Resources = NOTHING) -> Resources:
+    """Of all these, and of what there is to begin with."""
+    vcpus_milli, memory_mib, gpus = begin
     for amount in amounts:
-        total = total.plus(amount)
-    return total
+        vcpus_milli += amount[0]
+        memory_mib += amount[1]
+        gpus += amount[2]
+    return Resources(vcpus_milli, memory_mib, gpus)
 
 
 def smallest(one: Resources, other: Resources) -> Resources:

@@ -210,7 +210,7 @@ def test_usage_is_what_the_reference_says(decay_ms: int, moves: list[tuple[int, 
             running[name].append(book.place(name, vcpus * 250, now))
         elif running[name]:
             oldest = running[name].pop(0)
-            oldest.released_at = now
+            book.release(oldest, now)
             shares.hold(name, -oldest.vcpus_milli, Millis(now))
         shares.advance(Millis(now))
         for each in "abc":
@@ -244,7 +244,7 @@ def test_each_placement_is_of_the_share_whose_turn_it_is(
         world_now = world.now
         active = book.active({share for share, _, name, _ in waiting if open_jobs[name]}, world_now)
         while ready := [each for each in waiting if left[each[2]]]:
-            held = sum(book.held(share) for share in book.intervals)
+            held = sum(book.held(share) for share in book.accounts)
             cap = book.cap_milli(4_000, len(active)) if reservation else 4_000
             need = round(vcpus * 1000)
             if held + need > 4_000 or (held + need > cap and held):
@@ -265,7 +265,7 @@ def test_each_placement_is_of_the_share_whose_turn_it_is(
         if not running:
             break
         name, interval = running.pop(which % len(running))
-        interval.released_at = world.now + gap
+        book.release(interval, world.now + gap)
         open_jobs[JobId(name.partition(":")[0])] -= 1
         world.tell(Exited(parse(name), Millis(world.now + gap), Evidence(0), world.now), at=world.now + gap)
         assert world.launched() == expected()

@@ -17,14 +17,22 @@ TICK_MS: Final = 5_000
 MINUTE_MS: Final = 60_000
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Interval:
     """vCPUs of one attempt, from its placement to its release."""
 
+    share: str
     vcpus_milli: int
     placed_at: int
-    released_at: int | None = None
-    spread: dict[int, int] | None = None  # over cells, once it is released: it never changes again
+
+
+@dataclass(slots=True)
+class Account:
+    """Of one share: what is held, and what was held and never changes again."""
+
+    held: list[Interval] = field(default_factory=list)
+    past: dict[int, int] = field(default_factory=dict)  # by cell
+    changed: int = 0  # when an attempt of it was placed or released last
 
 
 @dataclass(slots=True)
@@ -32,52 +40,52 @@ class Book:
     """Of one queue: every interval that ever was, by share."""
 
     policy: FairShare
-    intervals: dict[str, list[Interval]] = field(default_factory=dict)
+    accounts: dict[str, Account] = field(default_factory=dict)
     cell_ms: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.cell_ms = -(-max(self.policy.decay_ms, 600_000) // CELLS)
 
     def place(self, share: str, vcpus_milli: int, now: int) -> Interval:
-        interval = Interval(vcpus_milli, now)
-        self.intervals.setdefault(share, []).append(interval)
+        interval = Interval(share, vcpus_milli, now)
+        account = self.accounts.setdefault(share, Account())
+        account.held.append(interval)
+        account.changed = max(account.changed, now)
         return interval
 
-    def cells(self, share: str, now: int) -> dict[int, int]:
-        """What was used until now in each cell of the window that ends with now's."""
-        newest = now // self.cell_ms
-        found: dict[int, int] = {}
-        for each in self.intervals.get(share, ()):
-            if each.released_at is None or each.released_at > now:
-                spread = self.spread(each, now)
-            else:
-                if each.spread is None:
-                    each.spread = self.spread(each, each.released_at)
-                spread = each.spread
-            for cell, used in spread.items():
-                if newest - CELLS < cell <= newest:
-                    found[cell] = found.get(cell, 0) + used
-        return found
+    def release(self, interval: Interval, now: int) -> None:
+        account = self.accounts[interval.share]
+        account.held.remove(interval)
+        account.changed = max(account.changed, now)
+        self.spread(interval, now, account.past)
 
-    def spread(self, interval: Interval, end: int) -> dict[int, int]:
-        """Cell → what of the interval, up to its end, lies in it."""
+    def cells(self, share: str, now: int) -> dict[int, int]:
+        """What was used until now, which is not before its last change, in each cell of the window that ends with now's."""
+        account = self.accounts.get(share)
+        if account is None:
+            return {}
+        found = dict(account.past)
+        for each in account.held:
+            self.spread(each, now, found)
+        newest = now // self.cell_ms
+        return {cell: used for cell, used in found.items() if used and newest - CELLS < cell <= newest}
+
+    def spread(self, interval: Interval, end: int, found: dict[int, int]) -> None:
+        """Adds to each cell what of the interval, up to its end, lies in it."""
         width, first, vcpus = self.cell_ms, interval.placed_at, interval.vcpus_milli
-        found = {}
         while first < end:
             cell = first // width
             last = min(end, (cell + 1) * width)
-            found[cell] = vcpus * (last - first)
+            found[cell] = found.get(cell, 0) + vcpus * (last - first)
             first = last
-        return found
 
     def held(self, share: str) -> int:
-        return sum(each.vcpus_milli for each in self.intervals.get(share, ()) if each.released_at is None)
+        account = self.accounts.get(share)
+        return 0 if account is None else sum(each.vcpus_milli for each in account.held)
 
     def changed(self, share: str) -> int:
-        """When an attempt of it was placed or released last."""
-        times = [each.placed_at for each in self.intervals.get(share, ())]
-        times += [each.released_at for each in self.intervals.get(share, ()) if each.released_at is not None]
-        return max(times, default=0)
+        account = self.accounts.get(share)
+        return 0 if account is None else account.changed
 
     def weight(self, share: str, active: Iterable[str]) -> int:
         for entry, weight in self.policy.weights:
@@ -98,7 +106,7 @@ class Book:
         """Those with jobs that have not ended, or with usage inside the window."""
         at = now // TICK_MS * TICK_MS
         return set(jobs) | {
-            share for share in self.intervals if self.held(share) or self.cells(share, max(at, self.changed(share)))
+            share for share in self.accounts if self.held(share) or self.cells(share, max(at, self.changed(share)))
         }
 
     def cap_milli(self, vcpus_milli: int, active: int) -> int:

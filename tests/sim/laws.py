@@ -15,7 +15,7 @@ from flowbatch.model.effects import Launch
 from flowbatch.model.events import EventKind
 from flowbatch.model.ids import ALONE, AttemptKey, JobId, RunId, TaskKey
 from flowbatch.model.jobspec import Condition, Queue, RunPlan, Stage, When
-from flowbatch.model.resources import Resources, sum_of
+from flowbatch.model.resources import NOTHING, Resources, sum_of
 from flowbatch.model.rows import AttemptRow, MemberRow, TaskRow, Writes
 from flowbatch.model.status import TRANSITIONS, RunStatus, Status
 from flowbatch.model.tokens import TokenKind
@@ -128,8 +128,6 @@ class Laws:
         self.capacity: dict[str, Resources] = {}
         self.plans: dict[RunId, RunPlan] = {}  # as they are submitted
         self.registering = False  # in this turn somebody registers, changed or not
-        self.tokens_held: dict[str, int] = {}  # of replenishable ones, by live rows
-        self.tokens_next: dict[str, int] = {}  # likewise, once the turn is durable
         self.tokens_changed = False  # in this turn an operator changes totals
         self.tokens_kept: dict[str, tuple[int, int, Group]] = {}  # (queue's priority, negated; since; whose)
         self.tokens_since: dict[tuple[str, GroupKey], int] = {}
@@ -220,9 +218,9 @@ class Laws:
 
     def look_at_nodes(self, writes: Writes) -> None:
         """A node's events say what its principal's row does."""
-        plans = self.store.job_plans | {no: plan for no, _, plan in writes.new_jobs}
+        new = {no: plan for no, _, plan in writes.new_jobs} if writes.members else {}
         for (no, _, attempt, member), row in writes.members.items():
-            layout = layout_of(plans[no].spec)
+            layout = layout_of(new[no].spec) if no in new else self.store.layouts[no]
             assert layout is not None
             node = layout.node_of[member]
             if layout.nodes is not None and member == layout.principals[node]:
@@ -233,18 +231,22 @@ class Laws:
         """By the rows alone: what live tasks hold stays within the total, unless an operator lowered that; of what is used up,
         each new attempt takes its share once and nothing comes back by itself."""
         store = self.store
-        self.tokens_next = {}
         if not store.tokens and not writes.tokens:
             return
         rows = {**store.tokens, **writes.tokens}
         totals = {name: row for name, row in rows.items() if row is not None}
-        plans = store.job_plans | {no: plan for no, _, plan in writes.new_jobs}
+        plans = {no: plan for no, _, plan in writes.new_jobs} if writes.new_jobs else store.job_plans
+        in_use: dict[str, int] = {}
+        for no, _ in store.live:
+            for name, quantity in store.job_plans[no].spec.tokens:
+                in_use[name] = in_use.get(name, 0) + quantity
         begun: dict[str, int] = {}
         freed: dict[str, int] = {}
         for (no, idx), row in writes.tasks.items():
             before = store.tasks[no].get(idx)
             was = before.attempt if before is not None and before.status.live else None
-            for name, quantity in plans[no].spec.tokens:
+            plan = plans.get(no) or store.job_plans[no]
+            for name, quantity in plan.spec.tokens:
                 if row.status.live and was != row.attempt:
                     begun[name] = begun.get(name, 0) + quantity
                 if was is not None and not (row.status.live and was == row.attempt):
@@ -254,17 +256,12 @@ class Laws:
             old = store.tokens.get(name)
             taken = begun.get(name, 0)
             if token.kind is TokenKind.REPLENISHABLE:
-                held = self.tokens_held.get(name, 0)
+                held = in_use.get(name, 0)
                 now = held + taken - freed.get(name, 0)
                 assert now >= 0, f"{name}: {now} in use"
                 assert now <= max(token.total, held), f"{name}: {now} in use of {token.total}, {held} were before"
-                self.tokens_next[name] = now
             elif old is not None and not self.tokens_changed:
                 assert token.total == old.total - taken, f"{name}: {old.total} - {taken} is not {token.total}"
-
-    def tokens_stored(self) -> None:
-        """The turn is durable."""
-        self.tokens_held |= self.tokens_next
 
     def look_at_definitions(self, writes: Writes) -> None:
         """Numbers count up and are never given twice; every job is pinned to a revision that says what its file asked for; what
@@ -311,7 +308,7 @@ class Laws:
         left = [other.id for each in self.backends.values() for other in each.alive(key)]
         assert not left, f"{name}: is over, and {left} live on"
         if plan.spec.members is not None:
-            self.look_at_crew_end(row, key, layout_of(plan.spec))
+            self.look_at_crew_end(row, key, self.store.layouts[row.job])
             return
         produced = [each.produced[key] for each in self.backends.values() if key in each.produced]
         if row.exit_code is not None:
@@ -413,7 +410,7 @@ class Laws:
     def look_at_launch(self, launch: Launch, *, draining: bool, held: bool, stopped: bool) -> None:
         key = launch.key
         store = self.store
-        no = next(no for no in self.numbers(key.job))
+        no = store.job_no[key.job]
         row = store.tasks[no].get(key.idx)
         assert row is not None, f"{key.id}: launched without a row"
         if key.member != ALONE:
@@ -429,7 +426,7 @@ class Laws:
 
     def look_at_member_launch(self, no: int, key: AttemptKey, task: TaskRow) -> None:
         """Its main node runs, and what it depends on has come true, by the rows."""
-        layout = layout_of(self.store.job_plans[no].spec)
+        layout = self.store.layouts[no]
         assert layout is not None
         assert task.status.live, f"{key.id}: launched, its task says {task}"
         assert task.attempt == key.attempt, f"{key.id}: launched, its task says {task}"
@@ -459,16 +456,13 @@ class Laws:
         """Who keeps a network goes last."""
         if key.member == ALONE:
             return
-        layout = layout_of(self.store.job_plans[self.numbers(key.job)[0]].spec)
+        layout = self.store.layouts[self.store.job_no[key.job]]
         if layout is None or not layout.parts[key.member].holder:
             return
         others = {key.of_member(m) for m in layout.spans[layout.node_of[key.member]] if m != key.member}
         alive = {other for each in self.backends.values() for other in each.alive(key)}
         left = [other.id for other in alive & others] if key in alive else []
         assert not left, f"{key.id}: stopped, and {left} need its network"
-
-    def numbers(self, job: JobId) -> list[int]:
-        return [no for no, plan in self.store.job_plans.items() if plan.id == job]
 
     def look_at_attempts(self, no: int, key: AttemptKey) -> None:
         """Attempts that count ≤ limit per generation; each earlier one is on record."""
@@ -489,7 +483,7 @@ class Laws:
         store = self.store
         plan = store.job_plans[no]
         for need in plan.spec.needs:
-            source = self.numbers(need.job)[0]
+            source = store.job_no[need.job]
             child = idx if need.each else need.index
             status = store.jobs[source].status if child is None else store.status_of(source, child)
             wanted = {When.SUCCESS: (5,), When.FAILURE: (6,), When.DONE: (5, 6)}[need.when]
@@ -505,14 +499,16 @@ class Laws:
             assert launch.run_status == how.name, f"{launch.key.id}: {launch.run_status}, the main stage {how.name}"
 
     def look_at_forget(self, key: AttemptKey) -> None:
-        for no in self.numbers(key.job):
-            if key.member != ALONE:
-                seat = self.store.members.get((no, *key[1:]))
-                assert seat is None or seat.status.terminal, f"{key.id}: forgotten, and its row says {seat}"
-                continue
-            row = self.store.tasks[no].get(key.idx)
-            live = row is not None and row.status.live and row.attempt == key.attempt
-            assert not live, f"{key.id}: forgotten, and its end is not durable"
+        no = self.store.job_no.get(key.job)
+        if no is None:
+            return
+        if key.member != ALONE:
+            seat = self.store.members.get((no, *key[1:]))
+            assert seat is None or seat.status.terminal, f"{key.id}: forgotten, and its row says {seat}"
+            return
+        row = self.store.tasks[no].get(key.idx)
+        live = row is not None and row.status.live and row.attempt == key.attempt
+        assert not live, f"{key.id}: forgotten, and its end is not durable"
 
     def look_at_capacity(self) -> None:
         """I4, by the backends' own books."""
@@ -527,16 +523,14 @@ class Laws:
     def look_at_promises(self) -> None:
         """All or nothing: an attempt holds room for all of its members until the last of them is gone, by the rows."""
         total: dict[str, Resources] = {}
-        for no, tasks in self.store.tasks.items():
-            for row in tasks.values():
-                if row.status.live and row.environment is not None:
-                    spec = self.store.job_plans[no].spec
-                    layout = layout_of(spec)
-                    shapes = [spec.resources] if layout is None else [part.spec.resources for part in layout.parts]
-                    if row.memory_mib:
-                        shapes = [shapes[0]._replace(memory_mib=row.memory_mib)]
-                    for shape in shapes:
-                        total[row.environment] = total.get(row.environment, Resources()).plus(shape)
+        for (no, _), row in self.store.live.items():
+            if row.environment is not None:
+                layout = self.store.layouts[no]
+                spec = self.store.job_plans[no].spec
+                shapes = [spec.resources] if layout is None else [part.spec.resources for part in layout.parts]
+                if row.memory_mib:
+                    shapes = [shapes[0]._replace(memory_mib=row.memory_mib)]
+                total[row.environment] = sum_of(shapes, total.get(row.environment, NOTHING))
         for name, sums in total.items():
             assert sums.fits(self.capacity[name]), f"{name}: {sums} promised of {self.capacity[name]}"
 
@@ -573,11 +567,13 @@ class Laws:
         """Likewise of each of the tokens; whose demand can never be met, or runs nowhere, keeps none."""
         self.tokens_kept = {}
         self.tokens_since = {}
-        for name, token in state.tokens.held.items():
+        waits = any(group.token_since is not None for queue in state.queues.values() for group in queue.groups.values())
+        for name, token in state.tokens.held.items() if waits else ():
             found: list[tuple[int, int, Group]] = []
-            for queue in state.queues.values():
+            waiting = waiting_for(state, name, now)
+            for queue in state.queues.values() if waiting else ():
                 for group in queue.groups.values():
-                    if group not in waiting_for(state, name, now) or group.token_since is None:
+                    if group not in waiting or group.token_since is None:
                         continue
                     self.tokens_since[queue.spec.name, group.key] = group.token_since
                     if may_keep_tokens(state, group):

@@ -12,11 +12,9 @@ from flowbatch.model.effects import Effect, Launch, Stop
 from flowbatch.model.ending import Halt
 from flowbatch.model.ids import JobId, Millis
 from flowbatch.model.places import PlaceStatus
-from flowbatch.model.resources import Resources, sum_of
+from flowbatch.model.resources import NOTHING, Resources, sum_of
 from flowbatch.model.status import Status
 from tests.sim.store import DictStore
-
-NOTHING = Resources()
 
 
 def fits_or_shrinks(used: Resources, most: Resources, before: Resources) -> bool:
@@ -38,13 +36,11 @@ class PlaceLaws:
     def held(self) -> dict[tuple[str, str], Resources]:
         """By rows: (environment, node) → what its live attempts hold; ("", "") is the host."""
         sums: defaultdict[tuple[str, str], Resources] = defaultdict(Resources)
-        for no, tasks in self.store.tasks.items():
+        for (no, _), row in self.store.live.items():
             need = self.store.job_plans[no].spec.resources
-            for row in tasks.values():
-                if row.status.live:
-                    shape = need._replace(memory_mib=row.memory_mib or need.memory_mib)
-                    for slot in {(row.environment or "", row.node or ""), (row.environment or "", ""), ("", "")}:
-                        sums[slot] = sums[slot].plus(shape)
+            shape = need._replace(memory_mib=row.memory_mib) if row.memory_mib else need
+            for slot in {(row.environment or "", row.node or ""), (row.environment or "", ""), ("", "")}:
+                sums[slot] = sums[slot].plus(shape)
         return sums
 
     def look_at_turn(self, state: State, effects: list[Effect], now: Millis) -> None:

@@ -31,10 +31,11 @@ from flowbatch.model.jobspec import (
 )
 from flowbatch.model.places import EnvironmentType, Node
 from flowbatch.model.queues import JOB_REQUIREMENT, MAX_RESOURCE, FairShare, TimeLimit, reason_code
-from flowbatch.model.resources import Resources
+from flowbatch.model.resources import NOTHING, Resources
 from flowbatch.model.stimuli import Configure
 from flowbatch.model.tokens import Demand, Token, TokenKind
 
+JOBS: Final = 9  # of a run's main stage, at most
 TIMEOUT_MS: Final = 40_000
 WHENS: Final = (When.SUCCESS,) * 6 + (When.FAILURE, When.DONE, When.DONE)
 SHAPES: Final = (
@@ -47,7 +48,6 @@ SHAPES: Final = (
     Resources(3000),
     Resources(500, 0, 1),
 )
-NOTHING: Final = Resources()
 NEVER: Final = (Resources(64_000), Resources(1000, 1 << 20), Resources(500, 0, 2))  # no environment has so much
 SHARES: Final = ("a", "b1", "b2", "c")
 EXIT: Final = Rule(Action.EXIT, reason="*")
@@ -60,7 +60,7 @@ RULES: Final[tuple[tuple[Rule, ...], ...]] = (
     (GROW, Rule(Action.EXIT, exit_code="2")),
     (Rule(Action.EXIT, exit_code="13*"), Rule(Action.RETRY, reason="Cannot*"), EXIT),
 )
-DURATIONS: Final = (0, 1000, 1000, 5000, 5000, 20_000, 35_000)
+DURATIONS: Final = (0, 1000, 1000, 5000, 5000, 15_000, 35_000)
 CODES: Final = (1, 1, 2, 3, 139)
 
 
@@ -152,7 +152,7 @@ def make_places(rng: random.Random, dice: random.Random) -> Places:
     """The first environment can run everything; the others only some. `dice` are for policies and limits alone: the rest of a
     world is the same with them and without."""
     kinds = rng.choice((("process", "process"), ("fake", "fake"), ("process", "fake"), ("fake", "local")))
-    big = Environment("big", kinds[0], Resources(rng.choice((3000, 4000, 6000, 9000)), rng.choice((2048, 4096)), 1))
+    big = Environment("big", kinds[0], Resources(rng.choice((3000, 5000, 8000, 12_000)), rng.choice((2048, 4096)), 1))
     small = Environment("small", kinds[1], Resources(rng.choice((1000, 2000)), 1024))
     names = rng.choice((("big",), ("big",), ("big", "small"), ("small", "big")))
     limit = 3 if rng.random() < 0.2 else None
@@ -209,13 +209,14 @@ class Author:
         self.places = places
         self.calm = calm
         self.scripts = Scripts(seed, {})
-        self.size = rng.choice((4, 8, 10, 14))
+        self.size = rng.choice((4, 6, 8, 12))
 
-    def run(self, number: int, jobs: int) -> RunPlan:
+    def run(self, number: int, tasks: int) -> RunPlan:
+        """Of jobs until there are so many tasks."""
         rng = self.rng
         main: list[JobPlan] = []
-        for index in range(jobs):
-            main.append(self.job(f"r{number}j{index}", main, Stage.MAIN))
+        while sum(each.spec.tasks for each in main) < tasks and len(main) < JOBS:
+            main.append(self.job(f"r{number}j{len(main)}", main, Stage.MAIN))
         last: list[JobPlan] = []
         for index in range(rng.choice((0, 0, 1, 2))):
             last.append(self.job(f"r{number}f{index}", last, Stage.FINALLY))
@@ -249,7 +250,7 @@ class Author:
         timeout = TIMEOUT_MS if draw() < 0.25 else None
         long = draw() < 0.15
         habit = Habit(
-            fails=int((0, 0, 20, 60, 120, 256)[int(draw() * 6)]),
+            fails=(0, 0, 0, 20, 40, 60, 120, 256)[int(draw() * 8)],
             duration_ms=DURATIONS[int(draw() * 7)],
             spread=draw() < 0.4,
             endless=(60 if timeout else 0) if self.calm else 90 if timeout or long else 0,
@@ -270,8 +271,8 @@ class Author:
             shape,
             size,
             self.needs(before, size),
-            sequential=array and draw() < 0.12,
-            max_running=1 + int(draw() * 3) if array and draw() < 0.25 else None,
+            sequential=array and draw() < 0.07,
+            max_running=1 + int(draw() * 3) if array and draw() < 0.2 else None,
             tolerate=int(draw() * (size or 1)) if array and draw() < 0.3 else 0,
             priority=5 if draw() < 0.15 else 0,
             timeout_ms=timeout,
@@ -279,7 +280,7 @@ class Author:
             share=None if queue.policy is None else self.dice.choice(SHARES),
             tokens=tokens,
         )
-        if draw() < 0.2:
+        if draw() < 0.15:
             members = self.members(spec)
             total = NOTHING
             for group in members.groups:
@@ -353,7 +354,7 @@ class Author:
     def alone(self, before: list[JobPlan]) -> list[JobPlan]:
         """Jobs without a run, in an order in which they can be submitted; they need those of runs, and one another."""
         found: list[JobPlan] = []
-        for index in range(1 + int(self.rng.random() * 6)):
+        for index in range(1 + int(self.rng.random() * 4)):
             made = self.job(f"a{index}", [], Stage.MAIN)
             others = [each for each in (*before[-8:], *found[-4:]) if each.stage is Stage.MAIN]
             needs = tuple(self.needs_alone(others, made.spec.size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator
 
 from flowbatch.core import invariants
@@ -29,8 +30,11 @@ class ShareLaws:
     def __init__(self, store: DictStore) -> None:
         self.store = store
         self.books: dict[str, Book] = {}
-        self.open: dict[AttemptKey, Interval] = {}
+        self.open: dict[AttemptKey, tuple[Book, Interval]] = {}
         self.placed = 0
+        self.reasons: dict[
+            int, tuple[list[Environment], str | None]
+        ] = {}  # by job: what the law says of it in those places
         self.stuck: dict[
             str, tuple[int, int, str, int]
         ] = {}  # queue → (job at its head, generation, why it is blocked, since when)
@@ -54,7 +58,8 @@ class ShareLaws:
 
     # --- after the commit
 
-    def look(self, state: State, writes: Writes, launches: list[Launch], now: int) -> None:
+    def look(self, state: State, writes: Writes, launches: list[Launch], now: int, *, whole: bool) -> None:
+        """`whole`: the usage of queues, too, that this turn has not written any of."""
         self.look_at_reasons(state)
         self.look_at_heads(state, now)
         self.look_at_news(state, writes)
@@ -66,9 +71,12 @@ class ShareLaws:
             self.books.setdefault(name, Book(queue.spec.policy)).policy = queue.spec.policy  # operators change it
         self.release(writes, now)
         self.look_at_order(state, fair, launches, now)
-        told = invariants.usage(state, Millis(now))
+        written = {queue for queue, _, _ in writes.usage}
+        told = invariants.usage(state, Millis(now), None if whole else written)
         for name, book in self.books.items():
-            counted = {share: cells for share in book.intervals if (cells := book.cells(share, now))}
+            if not whole and name not in written:
+                continue
+            counted = {share: cells for share in book.accounts if (cells := book.cells(share, now))}
             assert told.get(name, {}) == counted, f"queue {name}: usage {told.get(name)}, by the book {counted}"
 
     def release(self, writes: Writes, now: int) -> None:
@@ -77,7 +85,8 @@ class ShareLaws:
             for attempt in range(max(1, row.attempt - 1), row.attempt + 1):
                 key = AttemptKey(plan.id, idx, attempt)
                 if key in self.open and not (row.status.live and row.attempt == attempt):
-                    self.open.pop(key).released_at = now
+                    book, interval = self.open.pop(key)
+                    book.release(interval, now)
 
     def look_at_order(self, state: State, fair: dict[str, QueueState], launches: list[Launch], now: int) -> None:
         """Of all shares with ready work of that shape, the launched one had the lowest key; and the reservation holds."""
@@ -95,8 +104,8 @@ class ShareLaws:
                 if its_class == (need, spec.kind, spec.tokens, of_nodes(spec)) and other != share:
                     theirs = book.key(other, now, active)
                     assert ours <= theirs, f"{key.id}: share {share} at {ours} before {other} at {theirs}"
-            self.open[key] = book.place(share, need.vcpus_milli, now)
-            held = sum(map(book.held, book.intervals))
+            self.open[key] = book, book.place(share, need.vcpus_milli, now)
+            held = sum(map(book.held, book.accounts))
             if book.policy.reservation and held != need.vcpus_milli:
                 cap = book.cap_milli(total_vcpus(state, fair[spec.queue]), len(active))
                 assert held <= cap, f"{key.id}: {held} of {cap} for {len(active)} active shares"
@@ -114,7 +123,7 @@ class ShareLaws:
             for group in queue.groups.values()
         )
         active = book.active(shares_with_jobs(state, queue.spec.name), now)
-        held = sum(map(book.held, book.intervals))
+        held = sum(map(book.held, book.accounts))
         cap = book.cap_milli(total_vcpus(state, queue), len(active))
         return waits or (held > 0 and held + shape.vcpus_milli > cap)
 
@@ -126,7 +135,10 @@ class ShareLaws:
             if job.counts[Status.RUNNABLE]:
                 names = state.queues[job.spec.queue].spec.environments
                 places = [state.environments[name].spec for name in names if name in state.environments]
-                expected = reason(job.spec, places)
+                known = self.reasons.get(job.no)
+                if known is None or len(known[0]) != len(places) or any(map(operator.is_not, known[0], places)):
+                    known = self.reasons[job.no] = places, reason(job.spec, places)
+                expected = known[1]
                 said = self.store.jobs[job.no].status_reason
                 assert expected is None or said == expected, f"{job.id}: {said!r}, not {expected!r}"
                 assert expected is not None or said not in BLOCKED, f"{job.id} says {said!r}, and could run"

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
+from flowbatch.core.members import Layout, layout_of
 from flowbatch.model.definition import DefinitionRow, KnownRevision
 from flowbatch.model.events import EventRow
 from flowbatch.model.ids import ALONE, JobId, Millis, RunId
@@ -44,6 +45,8 @@ class DictStore:
         self.runs: dict[int, RunRow] = {}
         self.jobs: dict[int, JobRow] = {}
         self.tasks: dict[int, dict[int, TaskRow]] = defaultdict(dict)
+        self.live: dict[tuple[int, int], TaskRow] = {}  # of those, what is STARTING or RUNNING
+        self.layouts: dict[int, Layout | None] = {}  # of jobs
         self.attempts: dict[tuple[int, int, int], AttemptRow] = {}
         self.members: dict[tuple[int, int, int, int], MemberRow] = {}
         self.images: dict[tuple[int, ...], str] = {}
@@ -71,12 +74,17 @@ class DictStore:
             assert no not in self.job_plans, f"job {no} is stored twice"
             assert job_plan.id not in self.job_no, f"job {job_plan.id} is stored twice"
             self.job_plans[no] = job_plan
+            self.layouts[no] = layout_of(job_plan.spec)
             self.job_no[job_plan.id] = no
             self.jobs_of[run].append(no)
         self.runs.update(writes.runs)
         self.jobs.update(writes.jobs)
         for (no, idx), row in writes.tasks.items():
             self.tasks[no][idx] = row
+            if row.status.live:
+                self.live[no, idx] = row
+            else:
+                self.live.pop((no, idx), None)
         for attempt in writes.attempts:
             key = (attempt.job, attempt.idx, attempt.attempt)
             assert key not in self.attempts, f"attempt {key} ends twice"
@@ -208,12 +216,8 @@ class DictStore:
 
     def live_members(self, jobs: set[int]) -> list[MemberRow]:
         """Of the attempts that are STARTING or RUNNING."""
-        found = []
-        for row in self.members.values():
-            task = self.tasks[row.job].get(row.idx) if row.job in jobs else None
-            if task is not None and task.status.live and task.attempt == row.attempt:
-                found.append(row)
-        return found
+        attempts = {(no, idx, row.attempt) for (no, idx), row in self.live.items() if no in jobs}
+        return [row for key, row in self.members.items() if key[:3] in attempts]
 
     def status_of(self, job: int, idx: int) -> int:
         """Of a task, as the rows say it."""

@@ -41,6 +41,18 @@ from tests.sim.operators import change_of_places, change_of_policy
 from tests.sim.plans import Author, make_places, make_tokens, share_host
 from tests.sim.shell import Crash, Shell
 
+TASKS: Final = (
+    10,
+    20,
+    24,
+    24,
+    24,
+    24,
+    24,
+    24,
+    24,
+    40,
+)  # of the first run, at least: most worlds are small, some are not
 STEPS: Final = 600
 CLOSING_MS: Final = 150_000
 
@@ -60,14 +72,14 @@ class World(Shell):
         author = Author(rng, seed, self.places, calm=calm)
         self.dice = author.dice
         self.scripts = author.scripts
-        plans = [author.run(0, 4 + int(rng.random() * 5))]
-        if rng.random() < 0.35:
-            plans.append(author.run(1, 2 + int(rng.random() * 3)))
+        plans = [author.run(0, rng.choice(TASKS))]
+        if rng.random() < 0.2:
+            plans.append(author.run(1, 8))
         self.plans = {plan.id: plan for plan in plans}
         self.laws.plans = self.plans
         self.tasks = sum(job.spec.tasks for plan in plans for job in plan.jobs)
         self.alone: list[JobPlan] = []
-        if rng.random() < 0.4:
+        if rng.random() < 0.35:
             self.alone = author.alone([job for plan in plans for job in plan.jobs])
         self.tasks += sum(job.spec.tasks for job in self.alone)
         self.tickets = 0
@@ -90,7 +102,7 @@ class World(Shell):
             self.at(start, self.submit_alone, job)
         for _ in range(rng.choice((0, 1, 1, 2, 3))):
             crash = Crash(1 + int(rng.random() * 3))
-            self.crashes[2 + int(rng.random() * 24)] = (crash, not self.calm and rng.random() < 0.25)
+            self.crashes[2 + int(rng.random() * 18)] = (crash, not self.calm and rng.random() < 0.25)
         self.laws.lossy = any(reboot for _, reboot in self.crashes.values())
         if self.calm:
             return
