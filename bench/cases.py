@@ -216,7 +216,9 @@ def worlds(report: Report) -> None:
     assert found["median_tasks"] >= 30, found
     assert found["median_faults"] >= 3, found
     rate = found["worlds_per_s"]
-    report.add("simulated worlds, every law after every step", ">= 200/s", f"{rate:,.0f}/s", rate, held=rate >= 200)
+    # Of everything, and of what the store would bring back, at each crash and each twelfth step.
+    what = "simulated worlds: after every step, the laws of what it touched"
+    report.add(what, ">= 200/s", f"{rate:,.0f}/s", rate, held=rate >= 200)
 
 
 def command_line(report: Report) -> None:

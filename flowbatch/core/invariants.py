@@ -14,12 +14,11 @@ from flowbatch.core.shares import FairShares
 from flowbatch.core.state import ROW, Job, Live, Odd, Run, State
 from flowbatch.core.submission import count_unmet
 from flowbatch.core.timers import Timer, TimerKind
-from flowbatch.core.tokens import in_use
 from flowbatch.model.ending import Halt
 from flowbatch.model.ids import JobId, Millis
 from flowbatch.model.jobspec import Stage
 from flowbatch.model.places import is_of_run
-from flowbatch.model.resources import Resources, sum_of
+from flowbatch.model.resources import NOTHING, Resources, sum_of
 from flowbatch.model.rows import Writes
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.model.tokens import TokenKind
@@ -196,7 +195,7 @@ def check_capacity(state: State) -> None:
         queued[live.job.spec.queue] = queued.get(live.job.spec.queue, 0) + 1
     for name, environment in state.environments.items():
         here = used.get(name, [])
-        held = sum_of(here)
+        held = sum_of(here) if here else NOTHING
         assert environment.used == held, f"{name}: used {environment.used}, live attempts hold {held}"
         assert environment.live == len(here), f"{name}: live"
         assert environment.lowered or held.fits(environment.spec.total()), (
@@ -206,8 +205,12 @@ def check_capacity(state: State) -> None:
             theirs = [live.resources for live in state.live.values() if live.node is node] if here else []
             assert (node.used, node.live) == (sum_of(theirs), len(theirs)), f"{name}/{node.name}: used {node.used}"
             assert environment.lowered or node.used.fits(node.spec.capacity), f"{name}/{node.name}: {node.used}"
+    tokens: dict[str, int] = {}
+    for live in state.live.values():
+        for name, quantity in live.job.spec.tokens:
+            tokens[name] = tokens.get(name, 0) + quantity
     for name, token in state.tokens.held.items():
-        counted = in_use(state, name) if token.kind is TokenKind.REPLENISHABLE else 0
+        counted = tokens.get(name, 0) if token.kind is TokenKind.REPLENISHABLE else 0
         assert token.in_use == counted, f"tokens {name}: {token.in_use} in use, live attempts hold {counted}"
         assert token.total >= 0, f"tokens {name}: a total of {token.total}"
     if state.host.guard is not None:

@@ -164,7 +164,7 @@ class PlaceLaws:
         heads: list[tuple[str, Resources, dict[str, bool | None]]] = []
         promised: defaultdict[str, Resources] = defaultdict(
             Resources
-        )  # of environments, to heads that have room coming
+        )  # of environments and of the host, to heads that have room coming
         for queue in state.queues.values():
             full = queue.spec.max_running is not None and queue.live >= queue.spec.max_running
             if queue.spec.policy is not None and queue.spec.policy.reservation:
@@ -181,12 +181,16 @@ class PlaceLaws:
                         given[environment.name] = self.prospect(state, environment, group, queue.spec.name, holders)
                         if given[environment.name]:
                             promised[environment.name] = promised[environment.name].plus(group.key.shape)
+                if True in given.values():
+                    promised[HOST] = promised[HOST].plus(group.key.shape)
                 heads.append((queue.spec.name, group.key.shape, given))
         for name, shape, given in heads:
             held = [
                 place
                 for place, its in given.items()
-                if its is False and any(shape.fits(room.minus(promised[place])) for room in open_rooms(state, place))
+                if its is False
+                and any(shape.fits(room.minus(promised[place])) for room in open_rooms(state, place))
+                and fits(shape, self.with_spot(state, place, name).minus(promised[HOST]))
             ]
             assert True in given.values() or not held, f"{name} waits for {shape}, and Spot holds it in {held}"
 
@@ -200,14 +204,18 @@ class PlaceLaws:
         others = [holders[name] for name in (environment.name, HOST) if name in holders and holders[name] is not group]
         if others or not any(shape.fits(room) for room in open_rooms(state, environment.name)):
             return None
-        spot = [live for live in state.live.values() if live.environment.spec.spot]
-        coming = [live for live in spot if live.halt is not Halt.NONE]
-        takeable = [live for live in spot if live.halt is Halt.NONE and live.queue.spec.name != queue]
-        kept = self.held_of_host().plus(state.host.minima(state.environments, environment.name))
-        free = self.host.minus(kept).plus(sum_of(each.resources for each in coming))
-        if fits(shape, free):
+        if fits(shape, self.with_spot(state, environment.name, None)):
             return True
-        return False if fits(shape, free.plus(sum_of(each.resources for each in takeable))) else None
+        return False if fits(shape, self.with_spot(state, environment.name, queue)) else None
+
+    def with_spot(self, state: State, environment: str, queue: str | None) -> Resources:
+        """What the host has for an environment with what Spot is giving back already, and for a head of that queue with all that Spot
+        of other queues holds."""
+        assert self.host is not None
+        spot = [live for live in state.live.values() if live.environment.spec.spot]
+        taken = [live for live in spot if live.halt is not Halt.NONE or queue not in (None, live.queue.spec.name)]
+        kept = self.held_of_host().plus(state.host.minima(state.environments, environment))
+        return self.host.minus(kept).plus(sum_of(each.resources for each in taken))
 
     def held_of_host(self) -> Resources:
         return self.before.get(("", ""), NOTHING)

@@ -238,7 +238,9 @@ class Author:
         made = tuple(Registration(name, "{}", f"digest{int(draw() * 2)}") for name in names)
         choices = [*names, *names, ""]
         return made, [
-            replace(plan, spec=replace(plan.spec, definition=name)) if (name := choices[int(draw() * len(choices))]) else plan
+            replace(plan, spec=replace(plan.spec, definition=name))
+            if (name := choices[int(draw() * len(choices))])
+            else plan
             for plan in plans
         ]
 

@@ -252,7 +252,8 @@ class Shell:
             for stimulus in stimuli:
                 self.trace(f"  < {stimulus!r:.300}")
         self.laws.note_reservations(self.machine.state, now)
-        self.place_laws.note_holder(self.machine.state, now)
+        if self.places.host is not None:
+            self.place_laws.note_holder(self.machine.state, now)
         self.note(stimuli, crash)
         self.drained = self.machine.state.draining
         outcome = self.decide(stimuli, now)
@@ -341,8 +342,9 @@ class Shell:
                 left_out.add(subject)
             else:
                 self.perform_one(effect)
-        self.laws.look_at_capacity()
-        self.laws.look_at_promises()
+        if effects:
+            self.laws.look_at_capacity()
+            self.laws.look_at_promises()
 
     def perform_one(self, effect: Effect) -> None:
         match effect:

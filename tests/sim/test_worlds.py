@@ -8,13 +8,8 @@ import pytest
 
 from tests.sim.world import World
 
-# Worlds in which a law was broken once.
-MENDED = (
-    1_000_068, 1_001_850, 1_002_302, 1_002_793, 52_299, 52_371, 3_000_874, 3_001_484, 3_001_558, 3_001_898, 3_002_664, 3_003_788,
-    3_005_101, 10_074, 4_000_466, 4_001_538,
-)  # fmt: skip
-QUICK, EACH = 24, 6
-BATCHES, WORLDS = 25, 100
+QUICK, EACH = 20, 12
+BATCHES, WORLDS = 15, 200
 
 
 def play(seed: int) -> World:
@@ -30,11 +25,6 @@ def play(seed: int) -> World:
 def test_worlds(batch: int) -> None:
     for seed in range(batch * EACH, (batch + 1) * EACH):
         play(seed)
-
-
-@pytest.mark.parametrize("seed", MENDED)
-def test_what_was_mended_holds(seed: int) -> None:
-    play(seed)
 
 
 def test_a_world_that_nobody_has_seen() -> None:

@@ -41,7 +41,18 @@ from tests.sim.operators import change_of_places, change_of_policy
 from tests.sim.plans import Author, make_places, make_tokens, share_host
 from tests.sim.shell import Crash, Shell
 
-TASKS: Final = (12, 24, 25, 25, 25, 25, 25, 25, 25, 36)  # of the first run, at least: most worlds are small, some are not
+TASKS: Final = (
+    12,
+    24,
+    25,
+    25,
+    25,
+    25,
+    25,
+    25,
+    25,
+    36,
+)  # of the first run, at least: most worlds are small, some are not
 STEPS: Final = 600
 CLOSING_MS: Final = 150_000
 
