@@ -40,7 +40,7 @@ from tests.sim.place_laws import PlaceLaws
 from tests.sim.plans import Places, Script, Scripts
 from tests.sim.store import DictStore
 
-WINDOWS: Final = (0, 2000, 4000, 5000, 6000, *(8000, 10_000, 12_000, 15_000) * 3)  # of a turn, in ms
+WINDOWS: Final = (0, 3000, 6000, *(8000, 10_000, 12_000, 15_000) * 4)  # of a turn, in ms
 WHOLE_EACH: Final = 12  # turns: then laws look at everything; after the others at what the turn has touched
 PATIENCE_MS: Final = 150_000  # a grace, two censuses, and what delays them
 

@@ -41,18 +41,7 @@ from tests.sim.operators import change_of_places, change_of_policy
 from tests.sim.plans import Author, make_places, make_tokens, share_host
 from tests.sim.shell import Crash, Shell
 
-TASKS: Final = (
-    12,
-    24,
-    25,
-    25,
-    25,
-    25,
-    25,
-    25,
-    25,
-    36,
-)  # of the first run, at least: most worlds are small, some are not
+TASKS: Final = (16, *(28,) * 8, 44)  # about: most worlds are small, some are not
 STEPS: Final = 600
 CLOSING_MS: Final = 150_000
 
@@ -72,14 +61,15 @@ class World(Shell):
         author = Author(rng, seed, self.places, calm=calm)
         self.dice = author.dice
         self.scripts = author.scripts
-        plans = [author.run(0, rng.choice(TASKS))]
-        if rng.random() < 0.2:
-            plans.append(author.run(1, 8))
+        second, alone = rng.random() < 0.2, rng.random() < 0.35
+        plans = [author.run(0, max(6, rng.choice(TASKS) - 10 * second - 11 * alone))]
+        if second:
+            plans.append(author.run(1, 6))
         self.plans = {plan.id: plan for plan in plans}
         self.laws.plans = self.plans
         self.tasks = sum(job.spec.tasks for plan in plans for job in plan.jobs)
         self.alone: list[JobPlan] = []
-        if rng.random() < 0.35:
+        if alone:
             self.alone = author.alone([job for plan in plans for job in plan.jobs])
         self.tasks += sum(job.spec.tasks for job in self.alone)
         self.tickets = 0
