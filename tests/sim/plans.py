@@ -152,7 +152,7 @@ def make_places(rng: random.Random, dice: random.Random) -> Places:
     """The first environment can run everything; the others only some. `dice` are for policies and limits alone: the rest of a
     world is the same with them and without."""
     kinds = rng.choice((("process", "process"), ("fake", "fake"), ("process", "fake"), ("fake", "local")))
-    big = Environment("big", kinds[0], Resources(rng.choice((3000, 5000, 8000, 12_000)), rng.choice((2048, 4096)), 1))
+    big = Environment("big", kinds[0], Resources(rng.choice((3000, 4000, 6000, 9000)), rng.choice((2048, 4096)), 1))
     small = Environment("small", kinds[1], Resources(rng.choice((1000, 2000)), 1024))
     names = rng.choice((("big",), ("big",), ("big", "small"), ("small", "big")))
     limit = 3 if rng.random() < 0.2 else None
