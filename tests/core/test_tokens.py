@@ -162,6 +162,19 @@ def test_first_tokens_then_capacity() -> None:
     assert here.launched() == ["big:0#1"]
 
 
+def test_who_comes_to_lack_tokens_keeps_no_capacity_from_the_same_turn_on() -> None:
+    """What it held back starts in that turn, not in whichever comes next."""
+    here = world(Token("licence", 1), vcpus=4)
+    here.submit(job("fill", size=2))
+    here.submit(holding("big", vcpus=3, licence=1), run="second")
+    here.tell(at=here.now + RESERVE_AFTER_MS)
+    assert here.launched() == ["fill:0#1", "fill:1#1"]
+    here.submit(job("later"), run="third")
+    assert here.launched() == []
+    here.tell(UpdateToken(1, "licence", TokenOperation.SET, 0))
+    assert here.launched() == ["later:0#1"]
+
+
 def test_a_total_lowered_below_what_is_in_use() -> None:
     here = world(Token("licence", 3))
     here.submit(holding("a", size=5, licence=1))

@@ -232,9 +232,6 @@ BUGS = {
     "tokens are counted for one task of a range": Bug(
         scheduler.place_entry, "room = min(room, state.tokens.room(group))", "pass"
     ),
-    "what waits for tokens keeps capacity": Bug(
-        scheduler.serve, "heapq.heappop(heads)\n        return group in reserved.values()", "heapq.heappop(heads)", 2200
-    ),
     "nobody keeps tokens": Bug(
         tokens.reserve, "book.kept = {name: group for name, (_, group) in best.items()}", "pass", 400
     ),
