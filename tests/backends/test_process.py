@@ -539,15 +539,16 @@ async def test_a_start_that_is_given_up_leaves_no_unheard_exception(tmp_path: Pa
 
 async def test_a_supervisor_that_does_not_greet_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is stopped, or hangs on its disk: it accepts, for the kernel does that, and says nothing."""
-    monkeypatch.setattr(process_link, "_GREETING_S", 0.05)
-    monkeypatch.setattr(process_link, "_ATTEMPTS", 2)
     async with process_world(tmp_path) as world:
         pid = world.backend.supervisor_pid
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)
         try:
-            with pytest.raises(BackendUnavailable, match="takes no connection"):
-                await process_link.connect(tmp_path / "supervisor", BASE_ENV)
+            with monkeypatch.context() as impatient:
+                impatient.setattr(process_link, "_GREETING_S", 0.05)
+                impatient.setattr(process_link, "_ATTEMPTS", 2)
+                with pytest.raises(BackendUnavailable, match="takes no connection"):
+                    await process_link.connect(tmp_path / "supervisor", BASE_ENV)
         finally:
             os.kill(pid, signal.SIGCONT)
         link = await process_link.connect(tmp_path / "supervisor", BASE_ENV)  # it goes on as if nothing had been
