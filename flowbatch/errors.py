@@ -16,7 +16,7 @@ FlowbatchError                 exit code
 
 from __future__ import annotations
 
-from msgspec import Struct
+from typing import NamedTuple
 
 
 class FlowbatchError(Exception):
@@ -29,7 +29,7 @@ class InputError(FlowbatchError):
     exit_code = 2
 
 
-class Problem(Struct, frozen=True):
+class Problem(NamedTuple):
     """One thing wrong in a file: `render.yaml:12:14: jobs.encode.needs: unknown job 'denoize' (did you mean …?)`."""
 
     file: str

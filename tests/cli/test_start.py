@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -34,3 +35,17 @@ def test_a_supervisor_that_was_started_ahead_listens_once_it_is_waited_for(tmp_p
     starting.finish()
     starting.finish()
     assert (tmp_path / "supervisor" / "sock").is_socket()
+
+
+def test_help_loads_nothing_that_only_an_engine_needs() -> None:
+    program = (
+        "import sys, flowbatch.__main__ as main\n"
+        "main.leave = lambda code: print(sorted({name.partition('.')[0] for name in sys.modules}))\n"
+        "sys.argv[1:] = ['--help']\nmain.main()"
+    )
+    told = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, check=True, text=True).stdout
+    loaded = set(ast.literal_eval(told.splitlines()[-1]))
+    assert "click" in loaded
+    assert loaded.isdisjoint(
+        {"aiodocker", "aiohttp", "anyio", "asyncio", "msgspec", "pydantic", "sqlite3", "structlog", "yaml"}
+    )
