@@ -146,7 +146,7 @@ async def test_nothing_older_than_tls_1_2_is_spoken(tmp_path: Path, authority: A
 async def test_plain_words_to_a_server_of_tls_and_half_a_handshake_get_nowhere(
     tmp_path: Path, authority: Authority
 ) -> None:
-    patient = replace(listening(authority.issue("one")), limits=Limits(read_s=0.2))
+    patient = replace(listening(authority.issue("one")), limits=Limits(read_s=1.0))
     async with serving(StateFolder(tmp_path / "state"), FAKE, patient) as running:
         host, port = running.urls[0].removeprefix("https://").split(":")
         for said in (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", b"\x16\x03\x01\x02"):
