@@ -316,8 +316,8 @@ class World(Shell):
         self.inbox += [Terminate(0, Target(job=job.id), "closing") for job in self.alone]
 
     def tidy(self) -> None:
-        """I7: three censuses later, at most, nothing is held without a live attempt."""
-        for _ in range(3):
+        """I7: three censuses later, at most, nothing is held without a live attempt; a crash may undo one of them."""
+        for _ in range(3 + len(self.crashes)):
             self.now += 60_000
             while self.agenda and self.agenda[0][0] <= self.now:
                 _, _, action, args = heapq.heappop(self.agenda)
