@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from flowbatch.model.ids import Millis
-from flowbatch.model.rows import TaskRow
+from flowbatch.model.rows import Loaded, TaskRow
 from flowbatch.store import loading
 from flowbatch.store.writer import SqliteStore
 from tests.store.rows import T0
@@ -40,3 +40,12 @@ def query(folder: Path, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
 def stored_tasks(folder: Path) -> list[TaskRow]:
     """All of them, whole: a load brings only so much as a life needs."""
     return [loading.task_row(row) for row in query(folder, "SELECT * FROM task ORDER BY job, idx")]
+
+
+def plain_of(loaded: Loaded) -> dict[tuple[int, int], tuple[int, int]]:
+    """Index → status and attempt."""
+    return {
+        (each.job, idx): (status, attempt)
+        for each in loaded.plain
+        for idx, status, attempt in zip(each.indices, each.statuses, each.attempts, strict=True)
+    }

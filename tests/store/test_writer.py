@@ -31,11 +31,11 @@ from flowbatch.model.jobspec import (
     When,
 )
 from flowbatch.model.resources import Resources
-from flowbatch.model.rows import AttemptRow, JobRow, Loaded, RunRow, TaskRow, Writes
+from flowbatch.model.rows import AttemptRow, JobRow, RunRow, TaskRow, Writes
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.store import bulk, loading
 from tests.store import rows
-from tests.store.opening import a_store, inside, query, stored_tasks
+from tests.store.opening import a_store, inside, plain_of, query, stored_tasks
 from tests.store.rows import T0, attempt_row, job_row, run_id, run_row, spec, submission, task_row
 
 
@@ -148,15 +148,6 @@ async def test_any_rows_come_back_as_they_were(data: st.DataObject) -> None:
         assert found == [attempts[key] for key in sorted(attempts)]
         stored = [row[1:] for row in query(folder, "SELECT * FROM event WHERE seq > 2 ORDER BY seq")]
         assert [loading.event_row(row) for row in stored] == events
-
-
-def plain_of(loaded: Loaded) -> dict[tuple[int, int], tuple[int, int]]:
-    """Index → status and attempt."""
-    return {
-        (each.job, idx): (status, attempt)
-        for each in loaded.plain
-        for idx, status, attempt in zip(each.indices, each.statuses, each.attempts, strict=True)
-    }
 
 
 async def test_loaded_rows_have_the_types_that_they_promise(tmp_path: Path) -> None:
