@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, to_builtins
 
 
 class Row(Struct, frozen=True):
@@ -28,7 +27,7 @@ class Report:
         print(f"{'ok  ' if held else 'MISS'}  {what:<62} {must:<18} {was}", flush=True)
 
     def write(self, path: Path) -> None:
-        path.write_text(json.dumps([asdict(row) for row in self.rows], indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(to_builtins(self.rows), indent=1) + "\n", encoding="utf-8")
 
 
 def median_of(times: int, measure: Callable[[], float]) -> float:
