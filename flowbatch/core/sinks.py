@@ -6,9 +6,9 @@ transaction like everything else: a message given up, and the event that tells o
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
+from msgspec.json import encode
 from msgspec.structs import replace
 
 from flowbatch.model.events import ChildEvents, EventKind, EventRow, SinkChange, children_wanted
@@ -81,7 +81,7 @@ def tell(progress: SinkProgress, run: int | None, out: Turn) -> None:
 
 
 def add(out: Turn, change: SinkChange, sink: str, run: int | None, reason: str, **more: int) -> None:
-    detail = json.dumps({"sink": sink, **more})
+    detail = encode({"sink": sink, **more}).decode()
     out.writes.events.append(
         EventRow(out.now, EventKind.SINK, run, None, None, None, change, None, None, reason, detail)
     )

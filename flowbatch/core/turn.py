@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 
 from msgspec import Struct, field
+from msgspec.json import encode
 
 from flowbatch.core.members import Seat
 from flowbatch.core.queues import QueueState
@@ -199,7 +199,7 @@ def run_detail(run: Run) -> str | None:
     """How many of its jobs ended how, once it is over."""
     if run.status is RunStatus.RUNNING:
         return None
-    return json.dumps({"jobs": {"SUCCEEDED": len(run.jobs) - run.failed, "FAILED": run.failed}})
+    return encode({"jobs": {"SUCCEEDED": len(run.jobs) - run.failed, "FAILED": run.failed}}).decode()
 
 
 def job_detail(job: Job) -> str | None:
@@ -210,7 +210,7 @@ def job_detail(job: Job) -> str | None:
     if job.array:
         ends = (Status.SUCCEEDED, Status.FAILED)
         more["children"] = {status.name: job.counts[status] for status in ends}
-    return json.dumps(more) if more else None
+    return encode(more).decode() if more else None
 
 
 def job_row(job: Job) -> JobRow:
