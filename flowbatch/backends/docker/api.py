@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import os
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from typing import Any, Final, TypeVar
 
 import aiodocker
@@ -214,8 +214,11 @@ class Api:
 
     @asynccontextmanager
     async def events(self, params: Mapping[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
-        async with self._stream(self._clients[2], "events", "GET", params) as response:
-            yield lines_of(response)
+        async with (
+            self._stream(self._clients[2], "events", "GET", params) as response,
+            aclosing(lines_of(response)) as lines,
+        ):
+            yield lines
 
     async def began(self, container: str) -> bool:
         """Whether a container that is gone had begun, by what the Engine remembers: its events from the first to `destroy`. False
@@ -233,14 +236,21 @@ class Api:
     async def logs(self, container: str, params: Mapping[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
         """Chunks of multiplexed frames; never followed, so that it ends by itself."""
         path = f"containers/{container}/logs"
-        async with self._stream_room, self._stream(self._clients[1], path, "GET", params) as response:
-            yield chunks_of(response)
+        async with (
+            self._stream_room,
+            self._stream(self._clients[1], path, "GET", params) as response,
+            aclosing(chunks_of(response)) as chunks,
+        ):
+            yield chunks
 
     @asynccontextmanager
     async def pull(self, params: Mapping[str, str], auth: str | None) -> AsyncIterator[AsyncIterator[bytes]]:
         headers = {} if auth is None else {"X-Registry-Auth": auth}
-        async with self._stream(self._clients[1], "images/create", "POST", params, headers) as response:
-            yield lines_of(response)
+        async with (
+            self._stream(self._clients[1], "images/create", "POST", params, headers) as response,
+            aclosing(lines_of(response)) as lines,
+        ):
+            yield lines
 
     # --- below
 
@@ -348,12 +358,12 @@ def unreachable(error: BaseException | None) -> str | None:
     return os.strerror(cause.errno) if cause.errno > 0 else cause.strerror or None
 
 
-async def chunks_of(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+async def chunks_of(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
     async for chunk in response.content.iter_any():
         yield chunk
 
 
-async def lines_of(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+async def lines_of(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
     """Whole lines; one that is too long is left out."""
     rest, skipping = b"", False
     async for chunk in response.content.iter_any():

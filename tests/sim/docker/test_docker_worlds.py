@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import random
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 import anyio
@@ -40,7 +42,7 @@ BUGS = {
     "what holds our name is ours": (7_007, Bug(Launcher._adopt, "!= attempt.key", "== 0")),
     "events alone tell of an end": (7_009, Bug(Rounds.once, "look_at(attempt, self._attend)", "pass")),
     "the list is believed": (7_101, Bug(Rounds.once, "for attempt in stale[:INSPECTIONS]:", "for attempt in ():")),
-    "a process is taken to live": (7_036, Bug(
+    "a process is taken to live": (7_101, Bug(
         Rounds.once, "if self._api.lives(attempt.id, attempt.pid):", "if attempt.pid:",
     )),
     "a kill is a kill, whoever did it": (7_010, Bug(ends.evidence, "not stopped and code in KILLS", "False")),
@@ -126,6 +128,20 @@ def first_of(error: BaseException) -> BaseException:
 def test_worlds(batch: int, tmp_path: Path) -> None:
     for seed in range(batch * EACH, (batch + 1) * EACH):
         play(seed, tmp_path)
+
+
+def test_no_stream_is_left_to_the_collector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its connection would stay for as long as that takes, and a world would go another way each time."""
+    left: list[str] = []
+
+    def finalize(loop: asyncio.BaseEventLoop, generator: AsyncGenerator[object, None]) -> None:
+        left.append(repr(generator))
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "_asyncgen_finalizer_hook", finalize)
+    for seed in (7_032, 7_036):
+        play(seed, tmp_path)
+    gc.collect()
+    assert not left
 
 
 @pytest.mark.slow

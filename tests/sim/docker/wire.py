@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final
 
 import aiohttp
@@ -123,7 +123,7 @@ class Wire:
 
     # --- a stream
 
-    async def events(self, params: Mapping[str, str]) -> AsyncIterator[bytes]:
+    async def events(self, params: Mapping[str, str]) -> AsyncGenerator[bytes, None]:
         queue: asyncio.Queue[Any] = asyncio.Queue()
         for event in self.engine.remembered(params):
             queue.put_nowait(event)
@@ -153,7 +153,7 @@ class Wire:
 
         return listen
 
-    async def pull(self, image: str) -> AsyncIterator[bytes]:
+    async def pull(self, image: str) -> AsyncGenerator[bytes, None]:
         await asyncio.sleep(self.rng.random() * 3)
         wrong = self.engine.pulls.get(image)
         if wrong:
@@ -202,11 +202,12 @@ class Client:
         wire, params = self.wire, params or {}
         if path == "events" or path == "images/create" or path.endswith("/logs"):
             await wire.ask("GET", "_ping", {}, None)  # the connection, and the answer's head
-            yield Answer(chunks=self._chunks(path, params))
+            async with aclosing(self._chunks(path, params)) as chunks:
+                yield Answer(chunks=chunks)
         else:
             yield Answer(await wire.ask(method, path, params, data))
 
-    def _chunks(self, path: str, params: Mapping[str, str]) -> AsyncIterator[bytes]:
+    def _chunks(self, path: str, params: Mapping[str, str]) -> AsyncGenerator[bytes, None]:
         if path == "events":
             return self.wire.events(params)
         if path == "images/create":
@@ -217,7 +218,7 @@ class Client:
             raise DockerError(refusal.status, refusal.message) from None
 
 
-async def once(data: bytes) -> AsyncIterator[bytes]:
+async def once(data: bytes) -> AsyncGenerator[bytes, None]:
     yield data
 
 
