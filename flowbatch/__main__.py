@@ -18,7 +18,7 @@ def main() -> None:
 def tune() -> None:
     """The interpreter, for an engine. Benchmarks do it too, so that they measure what runs."""
     # Starting makes tens of thousands of objects that stay: collecting among them only costs time.
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(100_000, 20, 20)
     # The store's thread waits for the interpreter up to this long at each step of a commit, and a turn waits for the commit.
     sys.setswitchinterval(0.0005)
 

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
 
 from flowbatch.spec.container_schema import AwsVolumeModel, Ignored, OverridesModel, PropertiesModel
+from flowbatch.spec.deferred import Lazy
 from flowbatch.spec.program_schema import ProgramModel
 from flowbatch.spec.scalars import shown
 from flowbatch.spec.schema_parts import Strict
@@ -180,7 +181,7 @@ class NodesModel(Strict):
 
     count: int = Field(ge=1, le=NODES_MAX, description="How many nodes, 1 to 1,000.")
     main: int = Field(0, ge=0, description="The node that starts first and whose end is the job's; 0 unless given.")
-    groups: list[GroupModel] | None = Field(
+    groups: list[Lazy[GroupModel]] | None = Field(
         None, min_length=1, max_length=GROUPS_MAX, description="What is said of some nodes; all are alike without."
     )
 
@@ -193,7 +194,7 @@ class AwsNodesModel(Strict):
 
     count: int = Field(alias="numNodes", ge=1, le=NODES_MAX)
     main: int = Field(alias="mainNode", ge=0)
-    groups: list[GroupModel] = Field(alias="nodeRangeProperties", min_length=1, max_length=GROUPS_MAX)
+    groups: list[Lazy[GroupModel]] = Field(alias="nodeRangeProperties", min_length=1, max_length=GROUPS_MAX)
 
 
 class ContainerOverrideModel(OverridesModel):

@@ -18,6 +18,7 @@ from flowbatch.spec.container_values import (
     User,
     Volume,
 )
+from flowbatch.spec.deferred import Lazy
 from flowbatch.spec.schema_parts import FakeModel, PairModel, ResourceModel, SecretPairModel, Strict
 from flowbatch.spec.values import Command, DurationMs, EnvName, Listed, Name, Script, SizeMib, Text, VcpusMilli
 
@@ -83,17 +84,17 @@ class ProgramModel(Strict):
     cpu: Literal["shares", "quota"] | None = Field(
         None, description="vCPUs as a weight (shares) or a cap (quota); the environment's unless given."
     )
-    log: LogModel | None = Field(
+    log: Lazy[LogModel] | None = Field(
         None, description="The log driver and its options; flowbatch's own store unless given."
     )
-    fake: FakeModel | None = Field(
+    fake: Lazy[FakeModel] | None = Field(
         None, alias="x-fake", description="A script for the fake backend (--dry-run, tests)."
     )
-    environment: list[PairModel] | None = Field(None, description="AWS's spelling of `env`: [{name, value}].")
-    resource_requirements: list[ResourceModel] | None = Field(
+    environment: list[Lazy[PairModel]] | None = Field(None, description="AWS's spelling of `env`: [{name, value}].")
+    resource_requirements: list[Lazy[ResourceModel]] | None = Field(
         None, alias="resourceRequirements", description="AWS's vcpus, memory, gpus: [{type: MEMORY, value: '2048'}]."
     )
-    container_properties: PropertiesModel | None = Field(
+    container_properties: Lazy[PropertiesModel] | None = Field(
         None, alias="containerProperties", description="As in RegisterJobDefinition."
     )
     stop_timeout: int | None = Field(None, alias="stopTimeout", ge=1, description="AWS's `stop_grace`, in seconds.")

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Final, Literal
 from pydantic import AfterValidator, Field
 
 from flowbatch.spec.container_schema import OverridesModel
+from flowbatch.spec.deferred import Lazy
 from flowbatch.spec.environment_schema import EnvironmentModel
 from flowbatch.spec.member_schema import (
     CONTAINERS_MAX,
@@ -57,14 +58,14 @@ class LayerModel(ProgramModel):
     needs: Needs | None = Field(None, description="What it waits for: a job, several, or {each: array} index by index.")
     parameters: dict[Name, Text] | None = Field(None, description="Values for Ref::name in `command`.")
     attempts: int | None = Field(None, ge=1, le=10, description="The total number of attempts, 1 to 10.")
-    retry: RetryModel | None = Field(None, description="Attempts, backoff and rules, instead of `attempts`.")
+    retry: Lazy[RetryModel] | None = Field(None, description="Attempts, backoff and rules, instead of `attempts`.")
     timeout: Timeout | None = Field(None, description="How long an attempt may run: 20m. Never retried.")
     share: ShareName | None = Field(
         None, description="Whose it is, in a queue that a policy divides: letters and digits."
     )
     priority: Priority | None = Field(None, description="Before the order of submission, within its queue: 0 to 9999.")
     tags: dict[str, Text] | None = Field(None, max_length=50, description="Words of your own, kept with the job.")
-    lost_attempts: LostModel | None = Field(None, description="Attempts lost with the host that do not count.")
+    lost_attempts: Lazy[LostModel] | None = Field(None, description="Attempts lost with the host that do not count.")
     chunk: int | None = Field(None, ge=1, description="So many items per child of its array.")
     propagate_tags: bool | None = Field(
         None, alias="propagateTags", description="The job's tags become labels of its container."
@@ -73,31 +74,35 @@ class LayerModel(ProgramModel):
         None, description="Consumable resources that each of its tasks holds while it runs: {licence: 1}."
     )
     nodes: Nodes | None = Field(None, description="A multi-node parallel job: how many, the main one, groups of them.")
-    containers: list[PartModel] | None = Field(
+    containers: list[Lazy[PartModel]] | None = Field(
         None, min_length=1, max_length=CONTAINERS_MAX, description="Several containers in each task, with one network."
     )
     shared_ipc: bool | None = Field(None, description="Its containers share memory and semaphores.")
     shared_pid: bool | None = Field(None, description="Its containers see one another's processes.")
 
-    node_properties: AwsNodesModel | None = Field(None, alias="nodeProperties", description="AWS's `nodes`.")
-    node_overrides: NodeOverridesModel | None = Field(None, alias="nodeOverrides", description="As in SubmitJob.")
-    ecs_properties: EcsModel | None = Field(None, alias="ecsProperties", description="AWS's `containers`.")
-    ecs_overrides: EcsOverridesModel | None = Field(
+    node_properties: Lazy[AwsNodesModel] | None = Field(None, alias="nodeProperties", description="AWS's `nodes`.")
+    node_overrides: Lazy[NodeOverridesModel] | None = Field(None, alias="nodeOverrides", description="As in SubmitJob.")
+    ecs_properties: Lazy[EcsModel] | None = Field(None, alias="ecsProperties", description="AWS's `containers`.")
+    ecs_overrides: Lazy[EcsOverridesModel] | None = Field(
         None, alias="ecsPropertiesOverride", description="Of single containers of its definition, as in SubmitJob."
     )
     job_name: str | None = Field(None, alias="jobName", description="AWS's name of the job: the same as its key.")
     job_definition: str | None = Field(None, alias="jobDefinition", description="AWS's spelling of `uses`.")
     job_queue: Name | None = Field(None, alias="jobQueue", description="AWS's spelling of `queue`.")
-    array_properties: AwsArrayModel | None = Field(None, alias="arrayProperties", description="AWS's `array`.")
+    array_properties: Lazy[AwsArrayModel] | None = Field(None, alias="arrayProperties", description="AWS's `array`.")
     depends_on: Needs | None = Field(None, alias="dependsOn", description="AWS's spelling of `needs`.")
-    container_overrides: OverridesModel | None = Field(None, alias="containerOverrides", description="As in SubmitJob.")
-    consumable_resources: AwsDemandsModel | None = Field(
+    container_overrides: Lazy[OverridesModel] | None = Field(
+        None, alias="containerOverrides", description="As in SubmitJob."
+    )
+    consumable_resources: Lazy[AwsDemandsModel] | None = Field(
         None, alias="consumableResourceProperties", description="AWS's spelling of `tokens`."
     )
-    consumable_resources_override: AwsDemandsModel | None = Field(
+    consumable_resources_override: Lazy[AwsDemandsModel] | None = Field(
         None, alias="consumableResourcePropertiesOverride", description="AWS's `tokens`, as in SubmitJob."
     )
-    retry_strategy: RetryModel | None = Field(None, alias="retryStrategy", description="AWS's spelling of `retry`.")
+    retry_strategy: Lazy[RetryModel] | None = Field(
+        None, alias="retryStrategy", description="AWS's spelling of `retry`."
+    )
     share_identifier: ShareName | None = Field(None, alias="shareIdentifier", description="AWS's spelling of `share`.")
     scheduling_priority: Priority | None = Field(None, alias="schedulingPriority", description="AWS's `priority`.")
     scheduling_priority_override: Priority | None = Field(
@@ -169,15 +174,15 @@ class WorkflowModel(Strict):
 
     flowbatch: Literal[1] = Field(1, description="The version of this format.")
     name: Name | None = Field(None, description="The workflow's name; the file's unless given.")
-    params: dict[Name, ParamModel] | None = Field(None, description="What can be set with -p name=value.")
+    params: dict[Name, Lazy[ParamModel]] | None = Field(None, description="What can be set with -p name=value.")
     deadline: DurationMs | None = Field(None, description="Wall time from the run's creation; then it is terminated.")
-    schedule: ScheduleModel | None = Field(
+    schedule: Lazy[ScheduleModel] | None = Field(
         None, description="When `serve` runs it; without one, when the file changes."
     )
     start: Literal["manual"] | None = Field(None, description="`serve` runs it only when it is asked to.")
-    environments: dict[Name, EnvironmentModel] | None = Field(None, description="Compute environments.")
-    queues: dict[Name, QueueModel] | None = Field(None, description="Job queues.")
-    secrets: dict[Name, SecretModel] | None = Field(None, description="Where secret values come from.")
+    environments: dict[Name, Lazy[EnvironmentModel]] | None = Field(None, description="Compute environments.")
+    queues: dict[Name, Lazy[QueueModel]] | None = Field(None, description="Job queues.")
+    secrets: dict[Name, Lazy[SecretModel]] | None = Field(None, description="Where secret values come from.")
     tokens: Tokens | None = Field(
         None,
         description="Consumable resources of this run alone: {links: 4, budget: {total: 100, type: non_replenishable}}.",
@@ -186,7 +191,7 @@ class WorkflowModel(Strict):
         None, description="Named volumes of which there is more to say: {frames: {keep: true}}."
     )
     definitions: dict[Name, LayerModel] | None = Field(None, description="Job definitions, for `uses`.")
-    notify: list[NotifyModel] | None = Field(None, max_length=64, description="Where events of its runs go.")
+    notify: list[Lazy[NotifyModel]] | None = Field(None, max_length=64, description="Where events of its runs go.")
     defaults: LayerModel | None = Field(None, description="Merged under every job.")
     jobs: dict[Name, LayerModel] = Field(description="The jobs, by name.")
     finally_: dict[Name, LayerModel] | None = Field(

@@ -14,6 +14,7 @@ from flowbatch.model.jobspec import Environment, Queue
 from flowbatch.model.notify import Notify
 from flowbatch.model.resources import Resources
 from flowbatch.spec.container_values import DevicePath, Driver
+from flowbatch.spec.deferred import Lazy
 from flowbatch.spec.environment_schema import EnvironmentModel, HostModel
 from flowbatch.spec.findings import Findings
 from flowbatch.spec.notify_schema import NotifyModel, WebhooksModel
@@ -79,7 +80,7 @@ class RootModel(Strict):
 class AllowModel(Strict):
     """What jobs may ask for beyond the folder of their workflow and volumes of their own."""
 
-    mounts: list[Annotated[Root, PlainValidator(_root, json_schema_input_type=str | RootModel)]] | None = Field(
+    mounts: list[Annotated[Root, PlainValidator(_root, json_schema_input_type=str | Lazy[RootModel])]] | None = Field(
         None, description="Folders of this machine that may be mounted: {source: /data, readonly: true}."
     )
     privileged: bool = Field(False, description="Privileged containers: they are root on this machine.")
@@ -119,7 +120,7 @@ class RuleModel(AllowModel):
 class PolicyModel(AllowModel):
     """What jobs may ask for, and what more some of them may."""
 
-    rules: list[RuleModel] | None = Field(None, max_length=64, description="More for some queues and principals.")
+    rules: list[Lazy[RuleModel]] | None = Field(None, max_length=64, description="More for some queues and principals.")
 
     def policy(self) -> Policy:
         rules = tuple(
@@ -132,18 +133,20 @@ class PolicyModel(AllowModel):
 class SettingsModel(Strict):
     """The settings of an engine, in flowbatch.yaml beside its state folder."""
 
-    environments: dict[Name, EnvironmentModel] | None = Field(None, description="Compute environments.")
-    queues: dict[Name, QueueModel] | None = Field(None, description="Job queues.")
+    environments: dict[Name, Lazy[EnvironmentModel]] | None = Field(None, description="Compute environments.")
+    queues: dict[Name, Lazy[QueueModel]] | None = Field(None, description="Job queues.")
     tokens: Tokens | None = Field(None, description="Consumable resources that all runs share: {licence: 5}.")
-    host: HostModel | None = Field(None, description="What everything that runs on this machine may hold together.")
-    limits: LimitsModel | None = Field(None, description="Limits.")
-    events: EventsModel | None = Field(None, description="The event log.")
-    policy: PolicyModel | None = Field(None, description="What containers may ask for.")
-    secrets: dict[Name, SecretModel] | None = Field(None, description="Where secret values come from.")
-    notify: list[NotifyModel] | None = Field(None, max_length=64, description="Where events of all runs go.")
-    webhooks: WebhooksModel | None = Field(None, description="How far webhooks may go.")
-    serve: ServeModel | None = Field(None, description="The server.")
-    audit: AuditModel | None = Field(None, description="The record of who called what.")
+    host: Lazy[HostModel] | None = Field(
+        None, description="What everything that runs on this machine may hold together."
+    )
+    limits: Lazy[LimitsModel] | None = Field(None, description="Limits.")
+    events: Lazy[EventsModel] | None = Field(None, description="The event log.")
+    policy: Lazy[PolicyModel] | None = Field(None, description="What containers may ask for.")
+    secrets: dict[Name, Lazy[SecretModel]] | None = Field(None, description="Where secret values come from.")
+    notify: list[Lazy[NotifyModel]] | None = Field(None, max_length=64, description="Where events of all runs go.")
+    webhooks: Lazy[WebhooksModel] | None = Field(None, description="How far webhooks may go.")
+    serve: Lazy[ServeModel] | None = Field(None, description="The server.")
+    audit: Lazy[AuditModel] | None = Field(None, description="The record of who called what.")
     allow_workflow_environments: bool = Field(
         False, description="Of a server: files may bring environments and queues of their own."
     )
