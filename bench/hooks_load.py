@@ -1,4 +1,4 @@
-"""Events to receivers that are processes of their own: `python -m bench.hooks_load single|batch|dead|latency|drain`. Prints JSON."""
+"""Events to receivers that are processes of their own: `python -m bench.hooks_load single|batch|dead|alone|latency|drain`. Prints JSON."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
-from anyio.lowlevel import checkpoint
+import anyio.to_thread
 
 from bench.report import rss_mib
 from flowbatch.app import open_app
@@ -34,6 +34,7 @@ from flowbatch.model.status import Status
 from flowbatch.model.stimuli import SubmitRun
 from flowbatch.settings import Settings
 from flowbatch.store.outbox import Outbox
+from tests.docker.daemon import memory
 
 LOOP = "127.0.0.1"
 KEY = SecretSource(env="BENCH_HOOKS_KEY")
@@ -154,32 +155,66 @@ async def throughput(count: int, batch: int) -> dict[str, float]:
             return {"per_s": count / seconds, "cpu_us": (time.process_time() - cpu) * 1e6 / count}
 
 
-async def latency(count: int, *, dead: int = 0) -> dict[str, float]:
-    """One event at a time, from its commit to its answer. `dead`: events that wait behind a receiver that is not there, and that the
-    one which is measured does not want."""
-    with receiver() as port, tempfile.TemporaryDirectory(prefix="flowbatch-bench-") as folder:
+@asynccontextmanager
+async def measured(others: int, *, dead: bool = False, within: str | None = None) -> AsyncIterator[Stepper]:
+    """`others`: events that are in the log before, and that the receiver which is measured does not want. `dead`: they wait behind one
+    that is not there. `within`: where the store is to be."""
+    with receiver() as port, tempfile.TemporaryDirectory(prefix="flowbatch-bench-", dir=within) as folder:
         sinks = [hook(port, filter_=FAILED)] + ([hook(1, "dead")] if dead else [])
         async with open_app(StateFolder(Path(folder) / "state"), settings(*sinks)) as app:
             await submitted(app)
-            dispatcher, took = app.notices._dispatcher, []
+            stepper = Stepper(app, rss_mib())
             await append(app, 500, status=Status.FAILED)
-            lane = dispatcher.lanes["hook"]
-            await until_idle(lane)
-            before = rss_mib()
-            await append(app, dead)
-            await until_idle(lane)
-            for n in range(count):
-                target = lane.window.successes + 1
-                begun = time.perf_counter()
-                await append(app, 1, n, Status.FAILED)
-                while lane.window.successes < target:
-                    await checkpoint()
-                took.append((time.perf_counter() - begun) * 1000)
-                await anyio.sleep(0.005)
-            took.sort()
-            found = {"p50_ms": took[count // 2], "p99_ms": took[int(count * 0.99)], "grown_mib": rss_mib() - before}
-            found["behind"] = float(0 if not dead else dead + 500 + count - delivered(app, "dead"))
-            return found
+            await until_idle(stepper.lane)
+            await append(app, others)
+            await until_idle(stepper.lane)
+            yield stepper
+
+
+class Stepper:
+    """One event at a time, from its commit to its answer."""
+
+    def __init__(self, app: Any, before_mib: float) -> None:
+        self.app = app
+        self.before_mib = before_mib
+        self.lane = app.notices._dispatcher.lanes["hook"]
+        self.took: list[float] = []
+
+    async def step(self) -> None:
+        target = self.lane.window.successes + 1
+        begun = time.perf_counter()
+        await append(self.app, 1, len(self.took), Status.FAILED)
+        while self.lane.window.successes < target:  # noqa: ASYNC110  nothing is told of each success
+            await anyio.sleep(0.0005)  # a loop without a pause takes the processor from it
+        self.took.append((time.perf_counter() - begun) * 1000)
+        await anyio.sleep(0.005)
+
+    def found(self) -> dict[str, float]:
+        took = sorted(self.took)
+        return {
+            "p50_ms": took[len(took) // 2],
+            "p99_ms": took[int(len(took) * 0.99)],
+            "grown_mib": rss_mib() - self.before_mib,
+        }
+
+
+async def latency(count: int) -> dict[str, float]:
+    async with measured(0) as stepper:
+        for _ in range(count):
+            await stepper.step()
+        return stepper.found()
+
+
+async def stepped(others: int, *, dead: bool) -> dict[str, float]:
+    """A step for each line of the standard input, answered with one: whoever asks takes turns between several of us. In memory: the
+    moods of the disk, tens of milliseconds, are in nobody's turn."""
+    async with measured(others, dead=dead, within=memory()) as stepper:
+        print(flush=True)
+        while await anyio.to_thread.run_sync(sys.stdin.readline):
+            await stepper.step()
+            print(flush=True)
+        behind = others + 500 + len(stepper.took) - delivered(stepper.app, "dead") if dead else 0
+        return {**stepper.found(), "behind": float(behind)}
 
 
 async def drain(count: int) -> dict[str, float]:
@@ -224,7 +259,7 @@ if __name__ == "__main__":
         print(json.dumps(anyio.run(throughput, given[0], 100)))
     elif what == "latency":
         print(json.dumps(anyio.run(latency, given[0])))
-    elif what == "dead":
-        print(json.dumps(anyio.run(partial(latency, given[0], dead=given[1]))))
+    elif what in ("dead", "alone"):
+        print(json.dumps(anyio.run(partial(stepped, given[0], dead=what == "dead"))))
     elif what == "drain":
         print(json.dumps(anyio.run(drain, given[0])))
