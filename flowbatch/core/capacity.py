@@ -42,9 +42,7 @@ class Holdings(Struct, eq=False):
     @property
     def used(self) -> Resources:
         if self.sum is None:
-            self.sum = NOTHING
-            for shape, count in self.held.items():
-                self.sum = self.sum.plus(shape.times(count))
+            self.sum = sum_of(shape if count == 1 else shape.times(count) for shape, count in self.held.items())
         return self.sum
 
 

@@ -227,7 +227,7 @@ class Environment(Struct, frozen=True):
         return (self.capacity,) if self.managed else tuple(node.capacity for node in self.nodes)
 
     def total(self) -> Resources:
-        return self.capacity if self.managed else sum_of(self.rooms())
+        return self.capacity if self.type is EnvironmentType.MANAGED else sum_of(self.rooms())
 
     def largest(self) -> Resources:
         """The most of each kind that one task may have here, if not all at once."""

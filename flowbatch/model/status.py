@@ -26,18 +26,10 @@ class Status(IntEnum):
     SUCCEEDED = 5
     FAILED = 6
 
-    @property
-    def terminal(self) -> bool:
-        return self >= Status.SUCCEEDED
-
-    @property
-    def live(self) -> bool:
-        """Holds capacity."""
-        return self is Status.STARTING or self is Status.RUNNING
-
-    @property
-    def waiting(self) -> bool:
-        return self <= Status.RUNNABLE
+    def __init__(self, value: int) -> None:
+        self.waiting = value <= 2
+        self.live = 3 <= value <= 4  # holds capacity
+        self.terminal = value >= 5
 
 
 class RunStatus(IntEnum):

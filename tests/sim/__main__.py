@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from tests.sim.world import World
 
-CHUNK = 10
+CHUNK = 20
 
 
 def play(seeds: range) -> list[tuple[tuple[int, int, int], str | None]]:
