@@ -12,6 +12,7 @@ import anyio.to_thread
 import pytest
 
 from flowbatch.backends.docker.api import Api
+from flowbatch.backends.docker.ends import VANISHED
 from flowbatch.backends.docker.watching import INSPECT_EVERY_S, LIST_EVERY_S
 from flowbatch.model.ending import Evidence, Halt
 from flowbatch.model.stimuli import Exited, LaunchFailed, Started
@@ -110,6 +111,16 @@ async def test_an_end_during_a_broken_stream_of_events_is_seen(tmp_path: Path, r
         assert (await world.facts.exited(order.key)).evidence == Evidence(137)
 
 
+async def test_d36_a_container_that_is_removed_by_hand_before_our_eyes_is_lost(tmp_path: Path, raw: Raw) -> None:
+    """The Engine kills it first, and says so: 137 is nothing of the program's."""
+    async with docker_world(tmp_path, raw) as world:
+        order = world.command(("sleep", "600"))
+        world.backend.launch([order])
+        await world.facts.started(order.key)
+        raw.ok("DELETE", f"/containers/{world.name_of(order)}", force=1)
+        assert (await world.facts.exited(order.key)).evidence == VANISHED
+
+
 async def test_d36_a_container_that_was_removed_by_hand_is_lost(tmp_path: Path, raw: Raw) -> None:
     """Its end goes with it: while nobody could look, so that no event of it was acted upon in time."""
     async with a_proxy(tmp_path, raw.path) as proxy, docker_world(tmp_path, raw, proxy.path) as world:
@@ -119,9 +130,7 @@ async def test_d36_a_container_that_was_removed_by_hand_is_lost(tmp_path: Path, 
         proxy.hang()
         raw.ok("DELETE", f"/containers/{world.name_of(order)}", force=1)
         proxy.flow()
-        assert (await world.facts.exited(order.key)).evidence == Evidence(
-            lost=True, detail="Container removed externally"
-        )
+        assert (await world.facts.exited(order.key)).evidence == VANISHED
         world.backend.forget([order.key])
         await world.backend.tidy()
         assert await world.backend.census() == []

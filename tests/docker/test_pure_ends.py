@@ -12,6 +12,7 @@ from flowbatch.backends.docker.credentials import HUB, registry_of
 from flowbatch.backends.docker.disk import reserve_of
 from flowbatch.backends.docker.ends import (
     QUIET,
+    VANISHED,
     Boot,
     Look,
     Outage,
@@ -43,6 +44,11 @@ TABLE: list[tuple[str, Look, list[Outage], bool, Evidence]] = [
     ("D13: out of memory", look(137, oom=True), [], False, Evidence(137, oom=True)),
     ("D13: killed by somebody", look(137), [], False, Evidence(137)),
     ("D13: killed by us", look(137), [AWAY], True, Evidence(137, detail=QUIET)),
+    ("D36: killed by its removal", look(137, status="removing"), [], False, VANISHED),
+    ("D36: which did not come to its end", look(137, status="dead"), [], False, VANISHED),
+    ("removed after it had ended by itself", look(7, status="removing"), [], False, Evidence(7)),
+    ("killed by us, and removed by somebody", look(137, status="removing"), [], True, Evidence(137)),
+    ("out of memory, and removed", look(137, status="removing", oom=True), [], False, Evidence(137, oom=True)),
     ("D14: a child's, and all is well", look(0, oom=True), [], False, replace(Evidence(0), detail="")),
     ("D16: the daemon stopped it", look(137), [AWAY], False, LOST),
     ("D16: and it took the TERM for its end", look(143), [AWAY], False, LOST),

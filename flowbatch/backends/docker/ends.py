@@ -17,7 +17,12 @@ from flowbatch.backends.docker.names import BOOT, NO_BOOT
 from flowbatch.model.ending import Evidence
 from flowbatch.model.ids import Millis
 
-KILLS: Final = (137, 143, 255)  # what a container shows that its daemon, or a machine's crash, has ended (D16 to D18)
+KILLED: Final = 137  # by SIGKILL
+KILLS: Final = (
+    KILLED,
+    143,
+    255,
+)  # what a container shows that its daemon, or a machine's crash, has ended (D16 to D18)
 BEFORE_MS: Final = 2_000  # a daemon that stops goes deaf at once, but a poll may notice later than an event
 AFTER_MS: Final = 5_000
 VANISHED: Final = Evidence(lost=True, detail="Container removed externally")
@@ -72,6 +77,11 @@ class Look(NamedTuple):
     def leaving(self) -> bool:
         """It never began, never will, and is gone in a moment: its name is not free yet."""
         return self.status == "removing" and not self.begun
+
+    @property
+    def removed(self) -> bool:
+        """It is being taken away, or that was begun."""
+        return self.status in ("removing", "dead")
 
 
 class Outage(NamedTuple):
@@ -156,6 +166,8 @@ def evidence(look: Look, boot: Boot, outages: Sequence[Outage], *, stopped: bool
         return Evidence(0, detail=CHILD_OOM if oom else quiet)
     if oom:
         return Evidence(code, oom=True)
+    if not stopped and code == KILLED and look.removed:
+        return VANISHED  # by `docker rm -f`, which kills first (D36); a code of its own is true
     if not stopped and code in KILLS and any(suffered(look, outage) for outage in outages):
         return Evidence(lost=True, detail=DAEMON_AWAY)
     return Evidence(code, detail=quiet)

@@ -50,7 +50,7 @@ class Box(Struct, eq=False):
     finished: float | None = None
     starts: int = 0
     pid: int = 0
-    ended_by: str = ""  # itself | us | daemon | host
+    ended_by: str = ""  # itself | us | somebody | daemon | host
     removing_until: float | None = None
     said: list[tuple[float, str]] = field(default_factory=list)
     shown: str = "created"  # by the list
@@ -218,6 +218,12 @@ class FakeEngine:
             self.at(3, self.drop, box)
             raise Refusal(500, "device or resource busy")
         self.drop(box)
+
+    def force_away(self, box: Box) -> None:
+        """Somebody's `docker rm -f`: marked first, then killed, then gone (D36)."""
+        box.removing_until = self.clock() + 0.1
+        self.end(box, box.starts, 137, "somebody")
+        self.at(0.1, self.drop, box)
 
     def drop(self, box: Box) -> None:
         if self.boxes.pop(box.id, None) is not None:

@@ -46,6 +46,9 @@ BUGS = {
         Rounds.once, "if self._api.lives(attempt.id, attempt.pid):", "if attempt.pid:",
     )),
     "a kill is a kill, whoever did it": (7_010, Bug(ends.evidence, "not stopped and code in KILLS", "False")),
+    "what was killed to be removed has ended": (7_011, Bug(
+        ends.evidence, "not stopped and code == KILLED and look.removed", "False",
+    )),
     "the machine's restart is not seen": (7_013, Bug(ends.evidence, "marked != boot.id", "False")),
     "what was created and not started is adopted as running": (7_040, Bug(
         Session._take, "if look.startable or look.leaving or key", "if key",

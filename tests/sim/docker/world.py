@@ -297,8 +297,7 @@ class World:
                     row = self._row_of(box)
                     if row is not None and row.status == "running":  # one whose start is not durable is launched again
                         self.taken.add(box.id)
-                        box.status = "exited"
-                        engine.drop(box)
+                        engine.force_away(box)
             case "stop":
                 row = rng.choice(list(self.rows.values()))
                 if row.status in ("starting", "running") and not row.halted:
@@ -362,6 +361,7 @@ class World:
         assert evidence.exit_code == box.code, f"{name}: {evidence.exit_code} on record, it was {box.code}"
         assert box.ended_by != "host", f"{name}: the machine took it, and {evidence}"
         assert box.ended_by != "daemon" or row.halted, f"{name}: the daemon took it, and {evidence}"
+        assert box.ended_by != "somebody" or row.halted, f"{name}: it was removed by hand, and {evidence}"
         if box.code and box.ended_by == "itself":
             assert evidence.oom == script.oom, f"{name}: {evidence}"
 
