@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 from anyio.abc import TaskGroup
+from msgspec import Struct
 
 from flowbatch.engine.loop import Engine
 from flowbatch.engine.secrets import resolve
@@ -32,6 +33,15 @@ if TYPE_CHECKING:
     from flowbatch.store.tail import EventTail
 
 
+class Silent(Struct, frozen=True):
+    """A receiver that is told nothing at present, though it has not been told of everything."""
+
+    name: str
+    target: str
+    behind: int  # events of the log; of those it may want some
+    why: str
+
+
 STOP_S: Final = 5.0  # a full disk must not keep us from leaving
 LOOK_MS: Final = 100  # at what is owed, where no news come
 
@@ -42,7 +52,7 @@ class Wires:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}  # whether it reaches public addresses alone
         self._left: list[aiohttp.ClientSession] = []  # of other settings: what is under way ends on them
 
     def receivers(self) -> Receivers:
@@ -50,24 +60,23 @@ class Wires:
 
         return Receivers(resolve, self._web_session, self._clock.now, self._networks)
 
-    def _web_session(self) -> aiohttp.ClientSession:
+    def _web_session(self, public: bool) -> aiohttp.ClientSession:
         from flowbatch.hooks.webhook import make_session
 
-        if self._session is None:
-            self._session = make_session(self._networks())
-        return self._session
+        if public not in self._sessions:
+            self._sessions[public] = make_session([] if public else self._networks())
+        return self._sessions[public]
 
     def _networks(self) -> list[Network]:
         return [ip_network(each) for each in self._settings.allow_networks]
 
     def change(self, settings: Settings) -> None:
         """For receivers that are made from now on."""
-        if self._session is not None:
-            self._left.append(self._session)
-        self._settings, self._session = settings, None
+        self._left += self._sessions.values()
+        self._settings, self._sessions = settings, {}
 
     async def close(self) -> None:
-        for session in (*self._left, *([self._session] if self._session is not None else [])):
+        for session in (*self._left, *self._sessions.values()):
             await session.close()
 
 
@@ -86,10 +95,12 @@ class Notices:
         self._opening = False  # the first sink of this life is there, and the dispatcher not yet at work
         self._opened = anyio.Event()
         self._wires = Wires(settings, clock)
+        self._known = False  # that there are receivers at all, in this life or before it
 
     async def start(self, tasks: TaskGroup, open_sinks: list[str]) -> None:
         """Sinks that earlier lives left open go on; those of the settings begin, or go on."""
         self._tasks = tasks
+        self._known = bool(self._settings.notify or open_sinks)
         if self._settings.notify:
             await self._engine.ask(lambda ticket: OpenSinks(ticket, self._settings.notify))
         ours = {each.name for each in self._settings.notify}
@@ -121,7 +132,7 @@ class Notices:
                 self._tail.pin(outcome.writes)
             self._dispatcher.told(outcome.writes)
         elif outcome.writes.sinks and not self._opening:
-            self._opening = True
+            self._opening = self._known = True
             self._tasks.start_soon(self._open_late, name="dispatcher's start")
 
     async def _open_late(self) -> None:
@@ -164,25 +175,59 @@ class Notices:
         to wait for. Returns what is still owed."""
         return await self._settle(lambda: self.owed(runs), limit_ms, say)
 
-    async def settle_sinks(self, keys: set[str] | None, limit_ms: int) -> list[Owed]:
-        """Likewise, of these sinks; None: of all."""
+    def silent(self, runs: list[RunId] | None = None) -> list[Silent]:
+        """Receivers that are disabled, or that the settings declare no more, and have not been told of everything: those of the settings,
+        and of these runs (None: of all)."""
+        if not self._known:
+            return []
+        from flowbatch.model.notify import SinkStatus
+        from flowbatch.store.outbox import Outbox
+
+        ours = {each.name for each in self._settings.notify}
+        found = []
+        with Outbox(self._database) as outbox:
+            views = outbox.sinks()
+        for view in views:
+            run, of_run, _ = view.key.partition("/")
+            if not view.lag or "~" in view.key or (of_run and runs is not None and run not in runs):
+                continue
+            if view.status is SinkStatus.DISABLED:
+                why = f"disabled: {view.status_reason}; `flowbatch notify enable {view.name}` sends it all"
+            elif not of_run and view.key not in ours:
+                why = "the settings have no receiver of that name any more; it goes on where it is when they have one again"
+            else:
+                continue
+            found.append(Silent(view.name, view.notify.target, view.lag, why))
+        return found
+
+    async def settle_sinks(self, keys: set[str] | None, limit_ms: int, *, refused: bool = False) -> list[Owed]:
+        """Likewise, of these sinks; None: of all. `refused`: what they have refused is sent to them once more, now."""
 
         def owed() -> list[Owed]:
             every = [] if self._dispatcher is None else self._dispatcher.owed()
             return [each for each in every if keys is None or each.key in keys]
 
-        return await self._settle(owed, limit_ms, lambda _: None)
+        return await self._settle(owed, limit_ms, lambda _: None, refused=refused)
 
     async def _settle(
-        self, owed_now: Callable[[], list[Owed]], limit_ms: int, say: Callable[[list[Owed]], None]
+        self,
+        owed_now: Callable[[], list[Owed]],
+        limit_ms: int,
+        say: Callable[[list[Owed]], None],
+        *,
+        refused: bool = False,
     ) -> list[Owed]:
         until, said = Millis(self._clock.now() + limit_ms), False
+        tried: set[str] = set()
         if self._dispatcher is None and not self._opening:
             return []
         while True:
             dispatcher, owed = self._dispatcher, owed_now()
             if dispatcher is not None and not self._opening:
                 dispatcher.flush()
+                if refused:
+                    dispatcher.try_refused(tried)
+                    owed = owed_now()
                 if not owed and not dispatcher.starting():
                     return []
             now = self._clock.now()

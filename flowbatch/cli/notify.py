@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import click
+from msgspec import to_builtins
 
 from flowbatch.cli.context import Place
 from flowbatch.cli.output import duration_text, one_line, print_json
@@ -14,6 +15,7 @@ from flowbatch.errors import InputError
 if TYPE_CHECKING:
     from flowbatch.hooks.health import Answer
     from flowbatch.model.notify import Notify
+    from flowbatch.notices import Silent
 
 
 @click.group()
@@ -106,20 +108,26 @@ def flush(place: Place, as_json: bool) -> int:
     if place.server is not None:
         raise InputError("flush is for a folder without an engine: a server delivers by itself")
     place.reader().close()  # says where there is no folder
-    owed = anyio.run(flush_here, place)
+    owed, silent = anyio.run(flush_here, place)
     if as_json:
-        print_json({"owed": [{"sink": key, "messages": count, "error": error or None} for key, count, error in owed]})
-    elif not owed:
+        told = [{"sink": key, "messages": count, "error": error or None} for key, count, error in owed]
+        print_json({"owed": told, "silent": [to_builtins(each) for each in silent]})
+    elif not owed and not silent:
         click.echo("Nothing is owed.")
     else:
+        from flowbatch.cli.owed import tell_silent
+
         for key, count, error in owed:
             click.echo(f"Still owed to {key}: {count:,}{f' ({one_line(error)})' if error else ''}", err=True)
-    return 1 if owed else 0
+        tell_silent(silent)
+    return 1 if owed or silent else 0
 
 
-async def flush_here(place: Place) -> list[tuple[str, int, str]]:
+async def flush_here(place: Place) -> tuple[list[tuple[str, int, str]], list[Silent]]:
+    """Also what was refused, and would be tried again in hours."""
     from flowbatch.app import open_app
 
     async with open_app(place.folder, place.settings, hold_open_runs=True) as app:
-        left = await app.notices.settle_sinks(None, place.settings.notify_wait_ms)
-    return [(each.key, max(each.messages, 1), each.error) for each in left]
+        left = await app.notices.settle_sinks(None, place.settings.notify_wait_ms, refused=True)
+        silent = app.notices.silent()
+    return [(each.key, max(each.messages, 1), each.error) for each in left], silent

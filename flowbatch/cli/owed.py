@@ -16,6 +16,7 @@ from flowbatch.model.status import RunStatus
 
 if TYPE_CHECKING:
     from flowbatch.hooks.dispatcher import Owed
+    from flowbatch.notices import Silent
 
 
 async def settle(app: App, runs: Sequence[Run], signals: AsyncIterator[signal.Signals]) -> None:
@@ -48,3 +49,10 @@ async def settle(app: App, runs: Sequence[Run], signals: AsyncIterator[signal.Si
             f"Still owed to {name}, {each.target}: {count}{why}. The next engine on this folder delivers them.",
             err=True,
         )
+    tell_silent(app.notices.silent(ids))
+
+
+def tell_silent(found: Sequence[Silent]) -> None:
+    for each in found:
+        events = f"{each.behind:,} event{'' if each.behind == 1 else 's'}"
+        click.echo(f"{each.name}, {each.target}, is told nothing and {events} behind: {one_line(each.why)}.", err=True)

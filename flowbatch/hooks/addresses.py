@@ -14,7 +14,9 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 PORTS: Final = frozenset({80, 443, 8443})  # to addresses that no setting allows
-NAT64: Final = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
+NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+TRANSLATED: Final = ipaddress.IPv6Network("::ffff:0:0:0/96")
+ISATAP: Final = (0x00005EFE, 0x02005EFE)  # the upper half of an interface id, before an IPv4 address
 SIX_TO_FOUR: Final = ipaddress.IPv6Network("2002::/16")
 TEREDO: Final = ipaddress.IPv6Network("2001::/32")
 COMPATIBLE: Final = ipaddress.IPv6Network("::/96")
@@ -25,8 +27,8 @@ NEVER: Final[tuple[Network, ...]] = tuple(
         (
             "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
             "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
-            "224.0.0.0/4", "240.0.0.0/4",
-            "::/128", "::1/128", "100::/64", "2001::/23", "2001:db8::/32", "3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10",
+            "224.0.0.0/4", "240.0.0.0/4", "168.63.129.16/32",
+            "::/128", "::1/128", "64:ff9b:1::/48", "100::/64", "2001::/23", "2001:db8::/32", "3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10",
             "fec0::/10", "ff00::/8",
         ),
     )
@@ -45,7 +47,8 @@ def plain(address: Address) -> Address:
         return address.ipv4_mapped
     if address in SIX_TO_FOUR:
         return ipaddress.IPv4Address((int(address) >> 80) & 0xFFFFFFFF)
-    if address in NAT64[0] or address in NAT64[1] or (address in COMPATIBLE and int(address) > 1):
+    low = address in NAT64 or address in TRANSLATED or (address in COMPATIBLE and int(address) > 1)
+    if low or (int(address) >> 32) & 0xFFFFFFFF in ISATAP:
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     if address in TEREDO:
         return ipaddress.IPv4Address(~int(address) & 0xFFFFFFFF)

@@ -28,6 +28,7 @@ class Entry(Struct, eq=False):
     alone: bool = False  # its batch was refused: it goes by itself
     parked: bool = False
     next_at: Millis | None = None
+    error: str = ""  # of the last try, of a parked one
 
     @classmethod
     def of(cls, event: LoggedEvent) -> Entry:
@@ -56,7 +57,7 @@ class Backlog(Struct):
         """What an earlier life parked, in order of seq."""
         for row, event in parked:
             entry = Entry.of(event)
-            entry.tries, entry.parked, entry.next_at = row.tries, True, row.next_at
+            entry.tries, entry.parked, entry.next_at, entry.error = row.tries, True, row.next_at, row.error
             self.parked[entry.seq] = entry
             self.blocked.setdefault(entry.stream, deque()).append(entry)
         for waiting in self.blocked.values():
@@ -151,13 +152,25 @@ class Backlog(Struct):
             self.ready = deque(dict.fromkeys((*first, *self.ready)))
             self.suspects.clear()
 
-    def park(self, entry: Entry, next_at: Millis | None) -> None:
-        entry.next_at = next_at
+    def park(self, entry: Entry, next_at: Millis | None, error: str) -> None:
+        entry.next_at, entry.error = next_at, error
         if not entry.parked:
             entry.parked = True
             self.unsettled.pop(entry.seq, None)
             self.parked[entry.seq] = entry
             self.blocked.setdefault(entry.stream, deque()).append(entry)
+
+    def refused(self) -> Entry | None:
+        """Of those that are parked, the one whose next try is due first."""
+        first = [waiting[0] for waiting in self.blocked.values() if waiting[0].next_at is not None]
+        return min(first, key=lambda entry: entry.next_at or 0, default=None)
+
+    def try_refused(self, now: Millis) -> None:
+        """What is parked is due now, whatever its schedule says."""
+        for waiting in self.blocked.values():
+            first = waiting[0]
+            if first.next_at is not None:
+                first.next_at = min(first.next_at, now)
 
     def settled_to(self, read_to: int) -> int:
         first = next(iter(self.unsettled), None)

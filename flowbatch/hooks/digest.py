@@ -89,6 +89,20 @@ class DigestWindow:
     def flush(self) -> None:
         self.flushed = True
 
+    def try_refused(self, now: Millis) -> None:
+        """What is wanted again is due now, whatever its schedule says."""
+        for each in self.revived:
+            each.send_at = min(each.send_at, now)
+
+    def rests(self, now: Millis) -> None:
+        """It is about to end: what was looked at and not wanted is not looked at again, nor missed once it is collected."""
+        if self.settled_to() > self.cursor:
+            self.draft.changed(now)
+
+    def trouble(self) -> tuple[str, Millis | None]:
+        """Why something is owed, and when it is tried again."""
+        return ("", None) if self.health.since is None else (self.health.error, self.health.next_at)
+
     def wants(self) -> int:
         room = self.more and self.disabled is None and self.closed is None
         return READ_AHEAD if room and not (self.until is not None and self.read_to >= self.until) else 0
@@ -160,6 +174,8 @@ class DigestWindow:
         self.draft.changed(now, urgent=True)
 
     def _disable(self, why: str, now: Millis) -> None:
+        if self.disabled is not None:
+            return
         self.disabled = why
         self.draft.changed(now, urgent=True)
 

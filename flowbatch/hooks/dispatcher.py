@@ -97,6 +97,10 @@ class Dispatcher:
         for lane in self.lanes.values():
             lane.flush()
 
+    def try_refused(self, tried: set[str]) -> None:
+        """Each sink whose name is not among those: what it has refused is sent now, once."""
+        tried.update(key for key, lane in self.lanes.items() if key not in tried and lane.try_refused())
+
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Never returns."""
         try:
@@ -186,6 +190,7 @@ class Lane:
         self._news = False
         self._again = False  # its row has changed: begin anew
         self._stopping = False
+        self.restored = False  # what an earlier life had parked is known
         self._tasks: TaskGroup | None = None
         health = Health.of(stored.trouble)
         self.window: Window | DigestWindow
@@ -223,12 +228,16 @@ class Lane:
         """What its row says now, it may owe."""
         return not self._again and self.window.idle()
 
+    def try_refused(self) -> bool:
+        """Whether what an earlier life had parked is known, and due now."""
+        if self.restored:
+            self.window.try_refused(self._clock.now())
+            self._event.set()
+        return self.restored
+
     def owed(self) -> Owed:
-        health = self.window.health
-        return Owed(
-            self.key, self.notify.target, self.window.owed(), self.window.more, health.error,
-            health.next_at if health.since is not None else None,
-        )  # fmt: skip
+        window = self.window
+        return Owed(self.key, self.notify.target, window.owed(), window.more, *window.trouble())
 
     async def stop(self) -> None:
         self._stopping = True
@@ -237,6 +246,7 @@ class Lane:
             return  # it has not begun
         self._tasks.cancel_scope.cancel()
         self.window.draft.writing = False  # one that was on its way has been posted, and goes first
+        self.window.rests(self._clock.now())
         progress = self.window.progress(self._clock.now(), at_once=True)
         if progress is not None:
             await self._dispatcher.record(progress, self.run_no)
@@ -248,7 +258,7 @@ class Lane:
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             await self._restore()
-            over = False
+            self.restored, over = True, False
             while not over and not self._stopping and not (self._again and not self.window.draft.writing):
                 event = self._event
                 if event.is_set():
@@ -338,7 +348,7 @@ class Lane:
             answer = Answer(Outcome.ENDPOINT, 0, str(error))
         else:
             answer = await self._answer(target, parcel)
-            if answer.status in (401, 403):
+            if answer.status in (401, 403) or (answer.status == 400 and self.notify.sign):
                 self._target = None  # the secret may have been changed: it is read again
         if answer.outcome is not Outcome.DELIVERED:
             log.info("delivery_failed", sink=self.key, status=answer.status, error=answer.error)

@@ -25,8 +25,10 @@ from flowbatch.model.secret import SecretSource
 
 if TYPE_CHECKING:
     import aiohttp
+    from anyio.abc import TaskStatus
 
 COMMAND_S: Final = 60.0
+LAST_WORDS_S: Final = 1.0  # after its end
 TEMPORARY: Final = 75  # EX_TEMPFAIL of sysexits.h
 OUTPUT_BYTES: Final = 4096
 LINES_AT_ONCE: Final = 500
@@ -92,15 +94,16 @@ class Command:
             )  # fmt: skip
         except OSError as error:
             return Answer(Outcome.ENDPOINT, 0, f"{self._command[0]}: {error.strerror}")
-        said = b""
+        said = bytearray()
         try:
             with anyio.fail_after(COMMAND_S):
                 async with process, anyio.create_task_group() as tasks:
                     tasks.start_soon(feed, process, message.body)
-                    assert process.stderr is not None
-                    async for part in process.stderr:
-                        said = (said + part)[-OUTPUT_BYTES:]
+                    heard = await tasks.start(hear, process, said)
                     await process.wait()
+                    with anyio.move_on_after(LAST_WORDS_S):  # what it leaves behind may hold the pipe for ever
+                        await heard.wait()
+                    tasks.cancel_scope.cancel()
         except TimeoutError:
             return Answer(Outcome.ENDPOINT, 0, f"{self._command[0]} took longer than {COMMAND_S:g} s")
         finally:
@@ -110,11 +113,20 @@ class Command:
         latency_ms, code = int((anyio.current_time() - begun) * 1000), process.returncode
         if code == 0:
             return Answer(Outcome.DELIVERED, 0, "", latency_ms)
-        text = plain(f"{self._command[0]} exited with {code}: {said.decode('utf-8', 'replace')}", 200)
+        text = plain(f"{self._command[0]} exited with {code}: {bytes(said).decode('utf-8', 'replace')}", 200)
         return Answer(Outcome.ENDPOINT if code == TEMPORARY else Outcome.MESSAGE, 0, text, latency_ms)
 
     async def close(self) -> None:
         """Each command has ended with its message."""
+
+
+async def hear(process: Any, said: bytearray, *, task_status: TaskStatus[anyio.Event]) -> None:
+    over = anyio.Event()
+    task_status.started(over)
+    async for part in process.stderr:
+        said += part
+        del said[:-OUTPUT_BYTES]
+    over.set()
 
 
 async def feed(process: Any, body: bytes) -> None:
@@ -129,11 +141,12 @@ class Receivers:
     def __init__(
         self,
         resolve: Resolve,
-        session: Callable[[], aiohttp.ClientSession],
+        session: Callable[[bool], aiohttp.ClientSession],
         now: Callable[[], Millis],
         allowed: Callable[[], Sequence[Network]] = tuple,
     ) -> None:
-        """`allowed`: the networks that services may be in though they are not public; a session has its own."""
+        """`allowed`: the networks that services may be in though they are not public; a session has its own, but for one that is asked
+        for what reaches public addresses alone."""
         self._resolve = resolve
         self._session = session
         self._now = now
@@ -149,7 +162,8 @@ class Receivers:
         if not url.startswith(("https://", "http://")):
             from flowbatch.hooks.service import Service
 
-            service = await anyio.to_thread.run_sync(Service, url, self._allowed())
+            allowed = () if notify.public else self._allowed()
+            service = await anyio.to_thread.run_sync(Service, url, allowed)
             return service, Forms(instance, Form.TEXT)
         if "@" in url.partition("://")[2].partition("/")[0]:
             raise Unready("its URL holds a name and a password: give a token as `key`")
@@ -158,7 +172,7 @@ class Receivers:
         authorization = ""
         if key and notify.form is not Form.PAGERDUTY:
             authorization = f"{'GenieKey' if notify.form is Form.OPSGENIE else 'Bearer'} {key}"
-        target = Webhook(self._session(), url, self._now, keys=signs, authorization=authorization)
+        target = Webhook(self._session(notify.public), url, self._now, keys=signs, authorization=authorization)
         return target, Forms(instance, notify.form, key=key)
 
     def _read_secrets(self, notify: Notify) -> tuple[str, str, list[bytes]]:

@@ -79,6 +79,21 @@ class Window:
     def woken(self) -> None:
         self.more = True
 
+    def try_refused(self, now: Millis) -> None:
+        self.backlog.try_refused(now)
+
+    def rests(self, now: Millis) -> None:
+        """It is about to end: what was looked at and not wanted is not looked at again, nor missed once it is collected."""
+        if self.settled_to() > self.cursor:
+            self.draft.changed(now)
+
+    def trouble(self) -> tuple[str, Millis | None]:
+        """Why something is owed, and when it is tried again: the receiver fails, or it has refused a message."""
+        if self.health.since is not None:
+            return self.health.error, self.health.next_at
+        refused = None if self.backlog.unsettled or self.more else self.backlog.refused()
+        return ("", None) if refused is None else (refused.error, refused.next_at)
+
     def wants(self) -> int:
         """How many events should be read after `read_to`; 0: none now."""
         if not self.more or self.disabled is not None or len(self.backlog.parked) >= PARKED_MAX:
@@ -212,11 +227,13 @@ class Window:
             self._park(follower, None, BEHIND, now)
 
     def _park(self, entry: Entry, next_at: Millis | None, error: str, now: Millis) -> None:
-        self.backlog.park(entry, next_at)
+        self.backlog.park(entry, next_at, error)
         self.draft.park[entry.seq] = Parked(entry.seq, entry.tries, next_at, error)
         self.draft.changed(now)
 
     def _disable(self, why: str, now: Millis) -> None:
+        if self.disabled is not None:
+            return  # another request that was under way is answered likewise
         self.disabled = why
         self.draft.changed(now, urgent=True)
 

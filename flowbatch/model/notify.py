@@ -68,6 +68,7 @@ class Notify(Struct, frozen=True):
     digest_ms: int | None = None
     batch: int = 1  # events in a request at most
     rate: int | None = None  # messages a second at most
+    public: bool = False  # named by somebody whom a server runs files for: what the settings allow beyond public addresses is not theirs
 
     @property
     def target(self) -> str:

@@ -148,7 +148,7 @@ def plan(
     warn_of_unused(volumes, (*drafts.main.values(), *drafts.final.values()), findings)
     specs = {job.key: maker.spec(job, sizer.size(job)) for job in drafts.order if job.key in ids}
     maker.judge_whole()
-    told = NotifyMaker(secrets, around, findings)
+    told = NotifyMaker(secrets, around, findings, guest=house is not None)
     notify = told.sinks(model.notify or ())
     if absent is not None:
         maker.judge_secrets(absent)

@@ -23,12 +23,23 @@ FAILURES: Final = ("run.failed", "job.failed", "child.failed")
 
 
 class NotifyMaker:
-    """`around`: of the workflow file, or of the settings."""
+    """`around`: of the workflow file, or of the settings. `guest`: of a file that a server runs for others; `lasting`: of the settings,
+    whose receivers go on from one life to the next by their names."""
 
-    def __init__(self, secrets: Mapping[str, SecretModel], around: Surroundings, findings: Findings) -> None:
+    def __init__(
+        self,
+        secrets: Mapping[str, SecretModel],
+        around: Surroundings,
+        findings: Findings,
+        *,
+        guest: bool = False,
+        lasting: bool = False,
+    ) -> None:
         self._secrets = secrets
         self._around = around
         self._findings = findings
+        self._guest = guest
+        self._lasting = lasting
         self.used: dict[str, str] = {}  # secret → the sink that wants it first
 
     def sinks(self, models: Sequence[NotifyModel]) -> tuple[Notify, ...]:
@@ -59,6 +70,12 @@ class NotifyMaker:
         if isinstance(model.to, TargetModel):
             base = model.to.secret or ("jsonl" if model.to.jsonl is not None else "exec")
         name, number = base, 2
+        if self._lasting and name in found:
+            self._findings.problem(
+                path,
+                f"a second receiver without a name would be told from the first by its place in the list alone, and lose what it is owed "
+                f"when that changes: give each a `name` (the first one goes on where it is as `name: {base}`)",
+            )
         while name in found:
             name, number = f"{base}-{number}", number + 1
         return name
@@ -88,7 +105,7 @@ class NotifyMaker:
         rate = model.rate if model.rate is not None else 1 if form.chat else None
         return Notify(
             name, url, secret, jsonl, command, self._around.folder, form, tuple(each for each in sign if each is not None),
-            key, self._filter(model), model.digest, model.batch, rate,
+            key, self._filter(model), model.digest, model.batch, rate, self._guest and url is not None,
         )  # fmt: skip
 
     def _filter(self, model: NotifyModel) -> Filter:

@@ -188,7 +188,9 @@ def receivers(
 
     findings = Findings(positions)
     judge_sources(model.secrets or {}, findings)
-    made = NotifyMaker(model.secrets or {}, Surroundings(folder, home), findings).sinks(model.notify or [])
+    made = NotifyMaker(model.secrets or {}, Surroundings(folder, home), findings, lasting=True).sinks(
+        model.notify or []
+    )
     for number, text in enumerate((model.webhooks.allow_networks if model.webhooks is not None else None) or ()):
         try:
             ip_network(text)

@@ -271,7 +271,8 @@ LAST_OF_RUN: Final = """
 SELECT max(seq) FROM event INDEXED BY event_by_run WHERE run = ? AND kind <> 3 AND kind = 1
 """
 
-LAST_SEQ: Final = "SELECT coalesce(max(seq), 0) FROM event"
+# Also of what was collected since: who was owed that is to learn of it.
+LAST_SEQ: Final = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'event'), 0)"
 
 # --- sinks
 

@@ -31,6 +31,7 @@ def write(db: sqlite3.Connection, writes: Writes) -> None:
         db.execute(statements.REOPEN_SINKS, (run,))
     for key in changes.enabled:
         db.execute(statements.ENABLE_SINK, (key,))
+        db.execute(statements.TRY_PARKED, (key,))
     for key in changes.revived:
         db.execute(statements.REVIVE_DEAD, (key,))
         db.execute(statements.DROP_DEAD, (key,))

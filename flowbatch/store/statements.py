@@ -205,6 +205,7 @@ SET_SINK: Final = "UPDATE sink SET status = ?, status_reason = ? WHERE key = ?"
 ENABLE_SINK: Final = """
 UPDATE sink SET status = 0, status_reason = NULL, failing_since = NULL, tries = 0, error = NULL WHERE key = ?
 """
+TRY_PARKED: Final = "UPDATE parked SET next_at = 0 WHERE sink = ? AND next_at IS NOT NULL"
 REOPEN_SINKS: Final = "UPDATE sink SET status = 0 WHERE run = ? AND status = 1 AND until IS NULL"
 
 PUT_PARKED: Final = "INSERT OR REPLACE INTO parked (sink, seq, tries, next_at, error, first) VALUES (?, ?, ?, ?, ?, ?)"

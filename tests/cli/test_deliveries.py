@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -102,6 +105,54 @@ def test_a_run_without_receivers_says_nothing(tmp_path: Path) -> None:
         assert flowbatch.ok("notify", "flush").out.strip() == "Nothing is owed."
 
 
+def test_who_is_told_nothing_is_said(tmp_path: Path) -> None:
+    """A receiver that was disabled, and one that the settings have no more: neither is forgotten in silence."""
+    with commands(tmp_path) as flowbatch, unheard() as port:
+        there = f"{{name: gone, to: 'http://127.0.0.1:{port}/', events: 'run.*'}}"
+        flowbatch.write("flowbatch.yaml", f"webhooks: {{allow_networks: [127.0.0.1], wait: 1s}}\nnotify: [{there}]\n")
+        flowbatch.write("told.yaml", WORKFLOW.partition("notify:")[0])
+        assert "Still owed to gone" in flowbatch.call("run", "told.yaml").err
+        flowbatch.write("flowbatch.yaml", "webhooks: {wait: 1s}\n")
+        said = f"gone, http://127.0.0.1:{port}, is told nothing and "
+        assert said in (err := flowbatch.call("run", "told.yaml").err)
+        assert "the settings have no receiver of that name any more" in err
+        done = flowbatch.call("notify", "flush")
+        assert (done.code, said in done.err) == (1, True)
+        flowbatch.write("flowbatch.yaml", f"webhooks: {{allow_networks: [127.0.0.1], wait: 1s}}\nnotify: [{there}]\n")
+        anyio.run(disable, flowbatch, "gone")
+        done = flowbatch.call("notify", "flush")
+        assert (done.code, said in done.err) == (1, True)
+        assert "disabled: 410 gone; `flowbatch notify enable gone` sends it all" in done.err
+        assert flowbatch.call("notify", "flush", "--json").json["silent"][0]["name"] == "gone"
+
+
+@contextmanager
+def unheard() -> Iterator[int]:
+    """A port at which nobody listens, and which nobody else gets."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+async def disable(flowbatch: Commands, key: str) -> None:
+    """As its lane does after a 410."""
+    async with open_app(StateFolder(flowbatch.state), defaults(), hold_open_runs=True) as app:
+        progress = SinkProgress(key, app.engine.clock.now(), 0, disable="410 gone")
+        await app.engine.ask(lambda ticket: TellProgress(ticket, progress, None))
+
+
+def test_what_was_refused_is_sent_again_at_once_by_flush(tmp_path: Path) -> None:
+    with commands(tmp_path) as flowbatch:
+        program = f"{{exec: [sh, -c, 'test -e {tmp_path}/open']}}"
+        flowbatch.write(
+            "flowbatch.yaml", f"webhooks: {{wait: 1s}}\nnotify: [{{name: prog, to: {program}, as: text}}]\n"
+        )
+        flowbatch.write("told.yaml", WORKFLOW.partition("notify:")[0])
+        assert "(sh exited with 1:)" in flowbatch.call("run", "told.yaml").err
+        (tmp_path / "open").touch()
+        assert flowbatch.ok("notify", "flush").out.strip() == "Nothing is owed."
+
+
 async def collect(flowbatch: Commands) -> int:
     """As `gc` does, of runs that ended just now."""
     async with open_app(StateFolder(flowbatch.state), defaults(), hold_open_runs=True) as app:
@@ -123,6 +174,8 @@ def test_what_is_collected_before_it_is_delivered_is_a_gap_that_is_told(tmp_path
         held = {each["sink"]: each for each in flowbatch.ok("deliveries", "--json").json["sinks"]}
         assert held["down"]["lag"] > 0
         assert anyio.run(collect, flowbatch) == 1
+        held = {each["sink"]: each for each in flowbatch.ok("deliveries", "--json").json["sinks"]}
+        assert held["down"]["lag"] > 0  # of events that are gone
         flowbatch.call("notify", "flush")
         failed = flowbatch.ok("deliveries", "--failed", "--json").json["failed"]
         assert {(each["sink"], each["state"]) for each in failed} >= {

@@ -95,6 +95,10 @@ def test_wrong_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: 
         ("jobs: {a: {script: x}}", "jobs"),
         ("notify: [{to: nowhere}]", "is no URL"),
         ("notify: [{to: {secret: s}}]", "unknown secret"),
+        (
+            "notify: [{to: 'https://a.example/'}, {to: 'https://b.example/'}]",
+            "give each a `name` (the first one goes on where it is as `name: eventbridge`)",
+        ),
         ("webhooks: {allow_networks: [ten]}", "does not appear to be"),
         ("- a", "mapping"),
         ("a: ]", ""),

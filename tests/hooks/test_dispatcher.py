@@ -9,6 +9,8 @@ from pathlib import Path
 
 import anyio
 import pytest
+from msgspec.structs import replace
+from standardwebhooks import Webhook
 
 from flowbatch.clock import SystemClock
 from flowbatch.hooks.dispatcher import Dispatcher, in_requests
@@ -76,9 +78,9 @@ async def running(log: Log, secrets: dict[str, str] | None = None) -> AsyncItera
             raise ValueError(f"the environment variable {source.env} is not set")
         return found
 
-    session = make_session([ip_network(LOOP)], total_s=1)
+    session, public = make_session([ip_network(LOOP)], total_s=1), make_session([], total_s=1)
     clock = SystemClock()
-    receivers = Receivers(resolve, lambda: session, clock.now)
+    receivers = Receivers(resolve, lambda alone: public if alone else session, clock.now)
     dispatcher = Dispatcher(log, log.record, lambda notify: receivers.make(notify, "1234"), clock, "1234", lambda: 0.0)
     try:
         async with anyio.create_task_group() as tasks:
@@ -89,6 +91,7 @@ async def running(log: Log, secrets: dict[str, str] | None = None) -> AsyncItera
             tasks.cancel_scope.cancel()
     finally:
         await session.close()
+        await public.close()
 
 
 def children(count: int) -> list[LoggedEvent]:
@@ -213,6 +216,41 @@ async def test_a_program_gets_the_event_and_says_what_it_thinks(tmp_path: Path) 
     assert "run.failed" in (tmp_path / "got").read_text(encoding="utf-8")
     [parked] = [row for each in log.progress for row in each.park]
     assert (parked.seq, parked.error) == (2, "sh exited with 3: no")
+
+
+@pytest.mark.slow
+async def test_a_program_that_has_ended_well_has_taken_it_whatever_it_leaves_behind() -> None:
+    notify = Notify("a", command=("sh", "-c", "cat > /dev/null; sleep 20 & echo $! >&2"), form=Form.TEXT, filter=EVERY)
+    log = Log(notify, events=[told.job(seq=1)])
+    async with running(log):
+        with anyio.fail_after(10):
+            await log.until(lambda: log.cursor("a") == 1)
+
+
+async def test_a_refused_signature_has_the_secret_read_again() -> None:
+    secrets, after = {"S": f"whsec_{'a' * 32}"}, f"whsec_{'b' * 32}"
+    async with receiver() as server:
+        server.answers["ok"] = [400]
+        log = Log(Notify("a", url=server.url("ok"), sign=(SecretSource(env="S"),), filter=EVERY), events=children(1))
+        async with running(log, secrets) as dispatcher:
+            await log.until(lambda: any(each.park for each in log.progress))
+            secrets["S"] = after
+            log.events.append(told.child(9, seq=2))
+            dispatcher.told(Writes(events=[log.events[1].row]))
+            await log.until(lambda: log.cursor("a") == 2 and bool(log.progress[-1].acks))
+        _, headers, body = server.got[1]
+    Webhook(after).verify(body, headers)
+
+
+async def test_who_a_server_runs_files_for_reaches_public_addresses_alone() -> None:
+    async with receiver() as server:
+        ours, theirs = Notify("a", url=server.url("ok"), filter=EVERY), Notify("b", url=server.url("ok"), filter=EVERY)
+        log = Log(ours, replace(theirs, public=True), events=children(1))
+        async with running(log):
+            await log.until(lambda: log.cursor("a") == 1 and any(each.trouble for each in log.progress))
+        assert len(server.got) == 1
+    [trouble] = {each.trouble.error for each in log.progress if each.trouble}
+    assert "is not a public address" in trouble
 
 
 async def test_new_events_wake_it() -> None:

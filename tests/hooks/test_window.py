@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from flowbatch.hooks.backlog import Parcel
 from flowbatch.hooks.health import Answer, Outcome
 from flowbatch.hooks.window import WIDTH, Window
@@ -83,3 +85,48 @@ def test_batches_are_written_as_rarely_as_single_messages() -> None:
     progress = window.progress(Millis(250))
     assert progress is not None
     assert (progress.cursor, len(progress.acks)) == (800, 800)
+
+
+def test_a_receiver_that_is_gone_is_disabled_once_whatever_was_under_way() -> None:
+    window, gone = window_of(3), Answer(Outcome.GONE, 410, "410 gone")
+    first, second, _ = window.due(Millis(0))
+    window.answered(first, gone, Millis(0), 0.0)
+    progress = window.progress(Millis(0))
+    assert progress is not None
+    assert progress.disable == "410 gone"
+    window.answered(second, replace(gone, error="410 again"), Millis(1), 0.0)
+    assert window.disabled == "410 gone"
+    assert not window.persisted(closed=False) or window.progress(Millis(1)) is None  # nothing urgent is left of it
+
+
+def test_what_was_refused_says_why_and_can_be_tried_at_once() -> None:
+    window = window_of(2)
+    first, second = window.due(Millis(0))
+    window.answered(first, TAKEN, Millis(0), 0.0)
+    window.answered(second, Answer(Outcome.MESSAGE, 422, "422 no"), Millis(0), 0.0)
+    assert window.due(Millis(1)) == []
+    assert window.trouble() == ("422 no", Millis(5_000))
+    window.try_refused(Millis(1))
+    [again] = window.due(Millis(1))
+    assert seqs(again) == [2]
+
+
+def test_a_life_that_ends_writes_how_far_it_has_looked() -> None:
+    """Else what it did not want is missed once it is collected."""
+    window = Window("a", 0)
+    window.read([told.child(1, seq=1)], [False], 1, False, [], Millis(0))
+    assert window.progress(Millis(0), at_once=True) is None
+    window.rests(Millis(0))
+    progress = window.progress(Millis(0), at_once=True)
+    assert progress is not None
+    assert progress.cursor == 1
+
+
+def test_a_receiver_that_is_down_costs_no_write_at_the_end() -> None:
+    window = window_of(3)
+    for parcel in window.due(Millis(0)):
+        window.answered(parcel, BROKEN, Millis(0), 0.0)
+    window.progress(Millis(0), at_once=True)
+    window.persisted(closed=False)
+    window.rests(Millis(1))
+    assert window.progress(Millis(1), at_once=True) is None

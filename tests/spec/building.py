@@ -13,6 +13,7 @@ from flowbatch.spec.arrays import SourceRequest
 from flowbatch.spec.compile import Document, Plan, nothing_registered, parse, plan
 from flowbatch.spec.definitions import Lookup
 from flowbatch.spec.policy import Guard, Policy, Root, plain
+from flowbatch.spec.serving import House
 
 MACHINE = (Environment("default", "local", Resources(8000, 16 * 1024, 0), title="default"),)
 GUARD = Guard(Policy(mounts=(Root("/lab"),)), plain)
@@ -37,6 +38,7 @@ def compiled(
     tokens: tuple[Token, ...] = (),
     registry: Lookup = nothing_registered,
     register: bool = False,
+    house: House | None = None,
 ) -> Plan:
     count = itertools.count()
     return plan(
@@ -56,6 +58,7 @@ def compiled(
         tokens=lambda: tokens,
         registry=registry,
         register=register,
+        house=house,
     )
 
 

@@ -8,6 +8,8 @@ from flowbatch.errors import WorkflowInvalid
 from flowbatch.model.events import ChildEvents, children_wanted
 from flowbatch.model.notify import Arrays, Filter, Form, Notify
 from flowbatch.model.secret import SecretSource
+from flowbatch.spec.schema import SecretModel
+from flowbatch.spec.serving import House
 from tests.spec.building import compiled
 
 SECRETS = "secrets: {s: {env: S}, old: {file: old.txt}}\n"
@@ -150,3 +152,10 @@ def test_a_secret_that_is_not_there_is_told_where_the_file_names_it() -> None:
 )
 def test_what_must_be_logged_of_children(filter_: Filter, wanted: ChildEvents) -> None:
     assert children_wanted((filter_,)) is wanted
+
+
+def test_who_a_server_runs_files_for_names_public_addresses() -> None:
+    """What a secret of the settings leads to is the word of who wrote them."""
+    house = House({"s": SecretModel(env="S")})
+    told = compiled(f"{JOBS}notify: [{{to: 'https://hook.example/a'}}, {{to: {{secret: s}}}}]", house=house).run.notify
+    assert [each.public for each in told] == [True, False]

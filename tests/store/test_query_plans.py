@@ -88,7 +88,7 @@ def plan(db: sqlite3.Connection, sql: str) -> list[str]:
         ("EVENTS", ["SEARCH event USING INTEGER PRIMARY KEY (rowid>?)"]),
         ("EVENTS_OF_RUN", ["SEARCH event USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"]),
         ("SPAN_OF_RUN", ["SEARCH event USING INDEX event_by_run (run=?)"]),
-        ("LAST_SEQ", ["SEARCH event"]),
+        ("LAST_SEQ", ["SCAN sqlite_sequence"]),  # a row a table that counts
         ("TOKENS", ["MULTI-INDEX OR", "SEARCH token USING INDEX token_by_run (run=?)"]),
         (
             "LIVE_WITH_TOKENS",
@@ -247,6 +247,7 @@ def test_readers(db: sqlite3.Connection, sql: str, steps: list[str]) -> None:
         ("PROGRESS_SINK", ["SEARCH sink USING PRIMARY KEY (key=?)"]),
         ("SET_SINK", ["SEARCH sink USING PRIMARY KEY (key=?)"]),
         ("ENABLE_SINK", ["SEARCH sink USING PRIMARY KEY (key=?)"]),
+        ("TRY_PARKED", ["SEARCH parked USING PRIMARY KEY (sink=?)"]),
         ("REOPEN_SINKS", ["SEARCH sink USING INDEX sink_by_run (run=?)"]),
         ("DROP_PARKED", ["SEARCH parked USING PRIMARY KEY (sink=? AND seq=?)"]),
         ("PRUNE_DELIVERIES", ["SEARCH delivery USING COVERING INDEX delivery_by_sink (sink=? AND no<?)"]),
