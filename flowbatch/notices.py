@@ -265,7 +265,11 @@ async def try_out(settings: Settings, clock: Clock, sink: Notify) -> Answer:
     try:
         target, forms = await wires.receivers().make(sink, "test")
         try:
-            return await target.send(forms.test(clock.now()))
+            answer = Answer(Outcome.DELIVERED)
+            for message in forms.tests(clock.now()):
+                if answer.outcome is Outcome.DELIVERED:
+                    answer = await target.send(message)
+            return answer
         finally:
             await target.close()
     except Unready as error:

@@ -13,7 +13,7 @@ import click
 from flowbatch.cli.context import Place
 from flowbatch.cli.output import COLOURS, clean, print_json, time_text
 from flowbatch.errors import InputError
-from flowbatch.model.events import EventKind, kind_of
+from flowbatch.model.events import EventKind, EventRow, facts_of, kind_of
 from flowbatch.model.status import RunStatus
 
 if TYPE_CHECKING:
@@ -39,9 +39,7 @@ def events(
     with place.records() as reader:
         run = None if run_name is None else reader.run(run_name)
         if place.server is None and not place.settings.child_events:
-            text = (
-                "Children of arrays are not logged; `events: {children: ends}` in the settings logs them from then on."
-            )
+            text = "Of arrays only those runs log children that have a receiver for them; `events: {children: ends}` in the settings logs all from then on."
             click.echo(text, err=True)
         after, found = begin(reader, run, since, limit)
         for event in found:
@@ -140,6 +138,7 @@ def event_object(event: Event) -> dict[str, object]:
         "exit_code": row.exit_code,
         "reason": row.reason,
         "status_reason": row.status_reason,
+        "detail": facts_of(row),
     }
 
 
@@ -153,8 +152,19 @@ def print_event(event: Event, *, as_json: bool) -> None:
     where += f"/{event.job}" if event.job is not None else ""
     where += f"{'@' if row.kind is EventKind.NODE else ':'}{row.idx}" if row.idx is not None else ""
     where += f"#{row.attempt}" if row.attempt is not None else ""
+    if row.kind is EventKind.SINK:
+        where += f"  {told_sink(row)}"
     words = [f"exit {row.exit_code}"] if row.exit_code else []
     words += [reason for reason in (row.reason or row.status_reason,) if reason and not kind.endswith("succeeded")]
     colour = COLOURS.get(kind.partition(".")[2].upper())
     told = clean(f"{where}  {', '.join(words)}".rstrip()).replace("\n", " ")
     click.echo(f"{event.seq:>6}  {time_text(row.at)}  {click.style(kind.ljust(15), fg=colour)}  {told}")
+
+
+def told_sink(row: EventRow) -> str:
+    """`1a2b3c4d/slack, events 4..9`."""
+    facts = facts_of(row) or {}
+    run, slash, name = str(facts.get("sink", "?")).rpartition("/")
+    numbers = f", events {facts['first']}..{facts['last']}" if "first" in facts else ""
+    numbers += f", event {facts['seq']}, {facts['tries']} tries" if "seq" in facts else ""
+    return f"{run[:8]}{slash}{name}{numbers}"

@@ -183,7 +183,7 @@ class Lane:
         self._clock = dispatcher.clock
         self._stored = stored
         self._target: Target | None = None
-        self._forms = Forms(dispatcher.instance, notify.form)
+        self._forms = Forms(dispatcher.instance, notify.form, final=notify.filter.final)
         self._sieve = Sieve(notify.filter, self.key)
         self._making = anyio.Lock()
         self._event = anyio.Event()

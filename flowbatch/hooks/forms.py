@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from msgspec import Struct
 from pydantic_core import to_json
 
 from flowbatch.hooks import escaping
-from flowbatch.hooks.detail import BODY_BYTES, VERSION, Details, Json, job_id, resources, shortened
+from flowbatch.hooks.detail import BODY_BYTES, VERSION, Details, Json, job_id, more_of, resources, shortened
+from flowbatch.hooks.filters import is_failed_attempt
 from flowbatch.hooks.identity import batch_id, digest_id, event_id
 from flowbatch.hooks.moulds import Moulds
 from flowbatch.hooks.words import AMBER, GREEN, RED, Tally, Words, subject, where, words_of
-from flowbatch.model.events import EventKind, EventRow, LoggedEvent, SinkChange, kind_of
+from flowbatch.model.events import EventKind, LoggedEvent, kind_of
 from flowbatch.model.ids import Millis
 from flowbatch.model.notify import Form
 
@@ -28,7 +29,7 @@ BATCH_BYTES: Final = 256_000
 SECTION_CHARS: Final = 3000  # of a block's text in Slack
 CARD_BYTES: Final = 8000  # of text: Teams takes 28 KB a message, and counts two bytes a letter where it must
 FIRING_MS: Final = 24 * 3600 * 1000  # an alert that nobody resolves is over then
-PAGED: Final = ("failed", "succeeded", "dead", "disabled", "blocked")
+PAGED: Final = ("failed", "succeeded", "dead", "gap", "disabled", "blocked")
 DETAIL_TYPES: Final = {
     EventKind.RUN: "Flowbatch Run State Change",
     EventKind.QUEUE: "Batch Job Queue Blocked",
@@ -48,23 +49,39 @@ class Message(Struct, frozen=True):
     kind: str = ""
 
 
-class Forms:
-    """Makes the messages of one sink. `key` is a secret that some bodies must hold: PagerDuty's."""
+class Page(NamedTuple):
+    """What a pager is told of."""
 
-    def __init__(self, instance: str, form: Form, *, key: str = "") -> None:
+    identity: str
+    kind: str
+    at: int
+    alias: str  # the incident's own key, which stays
+    subject: str
+    workflow: str | None
+    words: Words
+
+
+class Forms:
+    """Makes the messages of one sink. `key` is a secret that some bodies must hold: PagerDuty's. `final`: what another attempt follows
+    is no failure yet."""
+
+    def __init__(self, instance: str, form: Form, *, key: str = "", final: bool = True) -> None:
         self.instance = instance
         self.form = form
         self._key = key
         self._details = Details()
         self._moulds = Moulds(self._encoded, self._spelled)
         self._pages = form.pager
+        self._final = final
 
     def id_of(self, event: LoggedEvent) -> str:
         return event_id(self.instance, event.seq, event.row.at)
 
     def speaks(self, event: LoggedEvent) -> bool:
         """Whether the form has anything to say to it."""
-        return not self._pages or kind_of(event.row).partition(".")[2] in PAGED
+        if not self._pages or kind_of(event.row).partition(".")[2] in PAGED:
+            return True
+        return not self._final and is_failed_attempt(event.row)
 
     def message(self, event: LoggedEvent) -> Message | None:
         """None where the form has nothing to say to such an event: a pager to one that neither fails nor succeeds."""
@@ -93,19 +110,20 @@ class Forms:
         kind = CLOUDEVENTS if self.form is Form.CLOUDEVENTS else JSON
         return Message(identity, b"[" + b",".join(bodies) + b"]", kind, kind="batch")
 
-    def test(self, at: int) -> Message:
-        """What `notify test` sends: in its form, and about nothing."""
+    def tests(self, at: int) -> list[Message]:
+        """What `notify test` sends: in its form, and about nothing. A pager's incident is closed again."""
         identity, text = event_id(self.instance, 0, at), "A test of flowbatch: this receiver works"
         if self.form in (Form.EVENTBRIDGE, Form.CLOUDEVENTS):
             detail: Json = {"change": "test", "reason": text}
             body = self._enveloped(identity, "test", "Flowbatch Delivery", [], 0, at, detail, "flowbatch")
-            return Message(identity, to_json(body), JSON if self.form is Form.EVENTBRIDGE else CLOUDEVENT, kind="test")
+            return [
+                Message(identity, to_json(body), JSON if self.form is Form.EVENTBRIDGE else CLOUDEVENT, kind="test")
+            ]
+        words = Words(text, (), GREEN)
         if self.form.pager:
-            row = EventRow(Millis(at), EventKind.SINK, None, None, None, None, SinkChange.DEAD, None, None, text)
-            message = self._page(identity, "delivery.dead", LoggedEvent(0, row, None, None))
-            assert message is not None
-            return message
-        return self._spoken(identity, "test", Words(text, (), GREEN))
+            about = Page(identity, "test", at, f"flowbatch-test-{at}", "flowbatch", None, words)
+            return [self._paged(about, resolves=False), self._paged(about, resolves=True)]
+        return [self._spoken(identity, "test", words)]
 
     def lines(self, events: Sequence[LoggedEvent], bodies: Sequence[bytes]) -> Message:
         """For a file of JSON lines."""
@@ -171,20 +189,22 @@ class Forms:
 
     def _page(self, identity: str, kind: str, event: LoggedEvent) -> Message | None:
         """Opened by a failure and closed by a success of the same job or run, by a key of its own that stays."""
-        word = kind.partition(".")[2]
-        if word not in PAGED:
+        if not self.speaks(event):
             return None
-        resolves = word == "succeeded"
-        alias = alias_of(event)
-        words = words_of(event)
+        workflow = None if event.run is None else event.run.workflow
+        about = Page(identity, kind, event.row.at, alias_of(event), subject(event), workflow, words_of(event))
+        return self._paged(about, resolves=kind.endswith(".succeeded"))
+
+    def _paged(self, about: Page, *, resolves: bool) -> Message:
+        identity, kind, at, alias, of, workflow, words = about
         match self.form:
             case Form.PAGERDUTY:
                 page: Json = {
                     "routing_key": self._key, "event_action": "resolve" if resolves else "trigger", "dedup_key": alias,
                     "payload": {
                         "summary": escaping.plain(words.title, 1024), "source": f"flowbatch/{self.instance}",
-                        "severity": "error", "timestamp": moment(event.row.at, milliseconds=True),
-                        "component": subject(event), "class": kind,
+                        "severity": "error", "timestamp": moment(at, milliseconds=True),
+                        "component": of, "class": kind,
                         "custom_details": {"details": list(words.lines), "event": identity},
                     },
                     "client": "flowbatch",
@@ -198,24 +218,24 @@ class Forms:
             case Form.OPSGENIE:
                 alert: Json = {
                     "message": escaping.plain(words.title, 130), "alias": alias, "description": "\n".join(words.lines),
-                    "source": "flowbatch", "entity": subject(event), "tags": ["flowbatch", kind],
+                    "source": "flowbatch", "entity": of, "tags": ["flowbatch", kind],
                     "details": {"event": identity},
                 }  # fmt: skip
                 return Message(identity, to_json(alert), kind=kind)
             case _:
-                ends = event.row.at + (0 if resolves else FIRING_MS)
+                ends = at + (0 if resolves else FIRING_MS)
                 labels = {
                     "alertname": "FlowbatchFailed",
                     "instance": self.instance,
-                    "subject": subject(event),
+                    "subject": of,
                     "key": alias,
                 }
-                if event.run is not None:
-                    labels["workflow"] = event.run.workflow
+                if workflow is not None:
+                    labels["workflow"] = workflow
                 one = {
                     "labels": labels,
                     "annotations": {"summary": words.title, "description": "\n".join(words.lines), "event": identity},
-                    "startsAt": moment(event.row.at, milliseconds=True),
+                    "startsAt": moment(at, milliseconds=True),
                     "endsAt": moment(ends, milliseconds=True),
                 }
                 if resolves:
@@ -224,8 +244,11 @@ class Forms:
 
 
 def alias_of(event: LoggedEvent) -> str:
+    """What blocks a queue is the job: its success closes that too. A receiver's troubles are its own, whoever's events it lacks."""
+    if event.row.kind is EventKind.SINK:
+        return f"flowbatch-deliveries-{more_of(event.row).get('sink', '?')}"
     if event.job is not None:
-        return f"{job_id(event.job, event.row)}{'/blocked' if event.row.kind is EventKind.QUEUE else ''}"
+        return job_id(event.job, event.row)
     return f"flowbatch-run-{event.run.id}" if event.run is not None else f"flowbatch-event-{event.seq}"
 
 

@@ -173,7 +173,7 @@ class Receivers:
         if key and notify.form is not Form.PAGERDUTY:
             authorization = f"{'GenieKey' if notify.form is Form.OPSGENIE else 'Bearer'} {key}"
         target = Webhook(self._session(notify.public), url, self._now, keys=signs, authorization=authorization)
-        return target, Forms(instance, notify.form, key=key)
+        return target, Forms(instance, notify.form, key=key, final=notify.filter.final)
 
     def _read_secrets(self, notify: Notify) -> tuple[str, str, list[bytes]]:
         url = notify.url if notify.url is not None else self._value(notify.secret, notify)

@@ -9,11 +9,21 @@ from msgspec import Struct, field
 
 from flowbatch.hooks.detail import more_of
 from flowbatch.hooks.escaping import plain
+from flowbatch.hooks.filters import is_failed_attempt
 from flowbatch.model.events import EventKind, EventRow, LoggedEvent, kind_of
 from flowbatch.model.status import RunStatus, Status
 
 GROUPS_MAX: Final = 100  # failure groups that a digest tells apart
 SHOWN: Final = 10
+WEIGHTY: Final = {
+    "failed": 0,
+    "dead": 1,
+    "gap": 2,
+    "disabled": 3,
+    "blocked": 4,
+    "retried": 5,
+    "succeeded": 6,
+}  # what is said first
 GREEN, RED, GREY, AMBER = 0x2EB67D, 0xE01E5A, 0x808080, 0xECB22E
 
 
@@ -30,6 +40,9 @@ def words_of(event: LoggedEvent) -> Words:
         title = f"Deliveries to {more.get('sink', '?')}: {word}"
         return Words(plain(title), tuple(plain(line) for line in (row.status_reason,) if line), RED)
     title = f"{subject(event)} {word.upper()}"
+    retried = is_failed_attempt(row)
+    if retried:
+        title = f"{subject(event)}: attempt {row.attempt} FAILED, another one follows"
     lines = [took(event), *counts(row)]
     reason = row.reason or row.status_reason
     if reason and not word.startswith("succ"):
@@ -90,6 +103,8 @@ def counts(row: EventRow) -> list[str]:
 
 
 def colour_of(row: EventRow) -> int:
+    if is_failed_attempt(row):
+        return AMBER
     word = kind_of(row).partition(".")[2]
     return {"failed": RED, "succeeded": GREEN, "blocked": AMBER}.get(word, GREY)
 
@@ -108,6 +123,8 @@ class Tally(Struct):
         self.first, self.last = self.first or event, event
         self.events += 1
         kind, name = kind_of(event.row), subject(event)
+        if is_failed_attempt(event.row):
+            kind = kind.replace(".runnable", ".retried")
         what = (name.partition(":")[0], kind)
         if what in self.kinds or len(self.kinds) < GROUPS_MAX:
             self.kinds[what] = self.kinds.get(what, 0) + 1
@@ -127,7 +144,11 @@ class Tally(Struct):
         title = f"{about}: {self.events:,} event{'' if self.events == 1 else 's'}" + (
             f", {failed:,} failures" if failed else ""
         )
-        lines = [f"{name}: {count:,} {kind.partition('.')[2]}" for (name, kind), count in self.kinds.items()]
+        kinds = sorted(self.kinds.items(), key=lambda item: WEIGHTY.get(item[0][1].partition(".")[2], len(WEIGHTY)))
+        lines = [
+            f"{name}{' (children)' if kind.startswith('child.') else ''}: {count:,} {kind.partition('.')[2]}"
+            for (name, kind), count in kinds
+        ]
         lines = [*lines[:SHOWN], *([f"… and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else [])]
         groups = sorted(self.failures.items(), key=lambda item: -item[1][0])
         for (name, code, reason), (count, example) in groups[:SHOWN]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
+from msgspec.json import decode
 
 from flowbatch.model.globs import matches
 from flowbatch.model.ids import JobId, Millis
@@ -119,3 +120,8 @@ def children_wanted(filters: tuple[Filter, ...]) -> ChildEvents:
         if ends:
             wanted = ChildEvents.ENDS
     return wanted
+
+
+def facts_of(row: EventRow) -> dict[str, Any] | None:
+    """What the event has beside what all events have: of deliveries the sink and the numbers, of ends how many succeeded and failed."""
+    return None if row.detail is None else decode(row.detail, type=dict[str, Any])

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
-from flowbatch.cli.events import news, seq_of, time_of
+from flowbatch.cli.events import news, print_event, seq_of, time_of
 from flowbatch.cli.main import run
 from flowbatch.errors import InputError
 from flowbatch.folder import StateFolder
-from flowbatch.model.events import ChildEvents, kind_of
+from flowbatch.model.events import ChildEvents, EventKind, EventRow, SinkChange, kind_of
+from flowbatch.model.ids import Millis
 from flowbatch.store.reader import Reader
+from flowbatch.store.results import Event
 from tests.cli.filled import History, id_of
 from tests.core.builders import environment, job
 
@@ -62,7 +64,7 @@ def test_an_event_for_programs(folder: StateFolder, capsys: pytest.CaptureFixtur
     assert event == {
         "seq": event["seq"], "at": 4500 + 1000, "kind": "child.failed", "run": id_of("run"), "job": "b",
         "job_id": id_of("run/b"), "index": 1, "attempt": 1, "exit_code": 3, "reason": None,
-        "status_reason": "Essential container in task exited",
+        "status_reason": "Essential container in task exited", "detail": {"started_at": 5000},
     }  # fmt: skip
 
 
@@ -75,7 +77,7 @@ def test_it_says_when_children_are_not_logged(
     folder: StateFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(["--state", str(folder.path), "events"])
-    assert capsys.readouterr().err.startswith("Children of arrays are not logged")
+    assert capsys.readouterr().err.startswith("Of arrays only those runs log children")
     monkeypatch.setenv("FLOWBATCH_CHILD_EVENTS", "ends")
     run(["--state", str(folder.path), "events"])
     assert capsys.readouterr().err == ""
@@ -147,3 +149,13 @@ def test_reasons_drive_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture
     printed = "\n".join(told(history.store(tmp_path / "state"), capsys))
     assert "gone" in printed
     assert not set(printed) & set("\x1b\x07\x08\x9b\r\u202e")
+
+
+def test_what_became_of_deliveries_says_whose(capsys: pytest.CaptureFixture[str]) -> None:
+    detail = '{"sink": "1a2b3c4d-0000-4000-8000-000000000000/slack", "first": 4, "last": 9}'
+    row = EventRow(Millis(0), EventKind.SINK, None, None, None, None, SinkChange.GAP, None, None, "gone", detail)
+    event = Event(7, row, None, None, None)
+    print_event(event, as_json=False)
+    assert "delivery.gap     -  1a2b3c4d/slack, events 4..9  gone" in capsys.readouterr().out
+    print_event(event, as_json=True)
+    assert json.loads(capsys.readouterr().out)["detail"]["last"] == 9

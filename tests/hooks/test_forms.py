@@ -16,7 +16,7 @@ from flowbatch.hooks.event_schema import event_schema
 from flowbatch.hooks.forms import FIRING_MS, Forms
 from flowbatch.hooks.identity import batch_id, digest_id, event_id, seq_of
 from flowbatch.hooks.words import GROUPS_MAX, Tally
-from flowbatch.model.events import LoggedEvent
+from flowbatch.model.events import EventKind, LoggedEvent, SinkChange
 from flowbatch.model.notify import Form
 from flowbatch.model.secret import SecretSource
 from flowbatch.model.status import RunStatus, Status
@@ -236,6 +236,41 @@ def test_a_pager_has_nothing_to_say_to_a_start(form: Form) -> None:
     assert Forms(INSTANCE, form).message(told.job(Status.RUNNING)) is None
 
 
+def test_who_asked_for_failed_attempts_is_paged_for_them() -> None:
+    attempt = told.job(Status.RUNNABLE, attempt=1, exit_code=3, status_reason="Essential container in task exited")
+    assert Forms(INSTANCE, Form.PAGERDUTY).message(attempt) is None
+    message = Forms(INSTANCE, Form.PAGERDUTY, final=False).message(attempt)
+    assert message is not None
+    page = json.loads(message.body)
+    assert (page["event_action"], page["dedup_key"]) == ("trigger", told.JOB)
+    assert page["payload"]["summary"] == "film-render/render: attempt 1 FAILED, another one follows"
+
+
+def test_what_blocks_a_queue_is_closed_by_its_job() -> None:
+    blocked = told.event(EventKind.QUEUE, Status.RUNNABLE, job=told.spec(), status_reason="MISCONFIGURATION")
+    opened, closed = (body(Form.PAGERDUTY, event, "k") for event in (blocked, told.job(Status.SUCCEEDED)))
+    assert opened["dedup_key"] == closed["dedup_key"]
+
+
+def test_what_ails_a_receiver_is_no_matter_of_its_run() -> None:
+    lost = told.event(EventKind.SINK, SinkChange.GAP, detail='{"sink": "1a/slack", "first": 4, "last": 9}')
+    for event, sink in ((told.dead(), "slack"), (lost, "1a/slack")):
+        page = body(Form.PAGERDUTY, event, "k")
+        assert (page["event_action"], page["dedup_key"]) == ("trigger", f"flowbatch-deliveries-{sink}")
+
+
+@pytest.mark.parametrize("form", [Form.PAGERDUTY, Form.OPSGENIE, Form.ALERTMANAGER])
+def test_a_test_of_a_pager_opens_and_closes(form: Form) -> None:
+    opened, closed = Forms(INSTANCE, form, key="k").tests(told.T0)
+    assert b"A test of flowbatch" in opened.body
+    if form is Form.PAGERDUTY:
+        assert [json.loads(each.body)["event_action"] for each in (opened, closed)] == ["trigger", "resolve"]
+    elif form is Form.OPSGENIE:
+        assert (opened.path, closed.path) == ("", f"/flowbatch-test-{told.T0}/close?identifierType=alias")
+    else:
+        assert json.loads(opened.body)[0]["labels"] == json.loads(closed.body)[0]["labels"]
+
+
 # --- many at once
 
 
@@ -254,10 +289,13 @@ def test_a_digest_counts_and_groups() -> None:
     events.append(told.run(seq=500))
     message = Forms(INSTANCE, Form.TEXT).digest("s", 1, 500, tally_of(*events), told.T0)
     assert message.body.decode().splitlines() == [
-        "film-render: 413 events, 413 failures", "film-render/render: 412 failed", "film-render: 1 failed",
+        "film-render: 413 events, 413 failures", "film-render/render (children): 412 failed", "film-render: 1 failed",
         "309 × film-render/render failed: exit 3, Essential container in task exited (e.g. render:1)",
         "103 × film-render/render failed: exit 3, OutOfMemoryError: x (e.g. render:0)", "flowbatch show 1a2b3c4d",
     ]  # fmt: skip
+    retried = told.job(Status.RUNNABLE, attempt=1, exit_code=3, status_reason="Essential container in task exited")
+    some = tally_of(told.job(Status.RUNNING), told.job(Status.SUCCEEDED), retried, told.job())
+    assert [line.rpartition(" ")[2] for line in some.words().lines[:4]] == ["failed", "retried", "succeeded", "running"]
     made = json.loads(Forms(INSTANCE, Form.EVENTBRIDGE).digest("s", 1, 500, tally_of(*events), told.T0).body)
     VALIDATOR.validate(made)
     assert made["detail"]["failures"][0]["count"] == 103

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Self
 
+from msgspec.json import encode
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from flowbatch.model.ending import Halt
-from flowbatch.model.events import KINDS, EventKind, EventRow, kind_of
+from flowbatch.model.events import KINDS, EventKind, EventRow, facts_of, kind_of
 from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId
 from flowbatch.model.jobspec import Stage
 from flowbatch.model.rows import JobRow, RunRow
@@ -227,6 +228,9 @@ class EventSaid(Said):
     exit_code: int | None
     reason: str | None
     status_reason: str | None
+    detail: dict[str, Any] | None = Field(
+        None, description="Of a delivery: sink, and seq, tries, first or last. Of an end: jobs or children by status."
+    )
 
     @classmethod
     def of(cls, event: Event) -> Self:
@@ -234,7 +238,7 @@ class EventSaid(Said):
         return cls(
             seq=event.seq, at=row.at, kind=kind_of(row), run=event.run_id, job=event.job, job_id=event.job_id,
             index=row.idx, attempt=row.attempt, exit_code=row.exit_code, reason=row.reason,
-            status_reason=row.status_reason,
+            status_reason=row.status_reason, detail=facts_of(row),
         )  # fmt: skip
 
     def view(self, job: int | None = None) -> Event:
@@ -242,7 +246,7 @@ class EventSaid(Said):
         kind, status = EVENT_KINDS[self.kind]
         row = EventRow(
             Millis(self.at), kind, None, job, self.index, self.attempt, status, self.exit_code, self.reason,
-            self.status_reason,
+            self.status_reason, None if self.detail is None else encode(self.detail).decode(),
         )  # fmt: skip
         run, job_id = self.run, self.job_id
         return Event(
