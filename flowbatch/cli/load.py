@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from flowbatch.cli.context import Place
 from flowbatch.engine.secrets import absent
-from flowbatch.errors import InputError, Problem
+from flowbatch.errors import InputError
 from flowbatch.model.resources import Resources
 
 if TYPE_CHECKING:
@@ -99,36 +99,40 @@ def plan_text(
         settings = place.settings
         house = House(settings.secrets, settings.allow_environments)
         read = beneath((folder, *settings.allow_paths))
-    made = plan(
-        parse(text, file),
-        params=params,
-        run_id=run_id or str(uuid4()),
-        new_id=lambda: str(uuid4()),
-        folder=folder,
-        home=str(Path.home()),
-        read_source=read,
-        available=environments,
-        host=None if anywhere else place.settings.host,
-        queues=queues,
-        root=os.getuid() == 0,
-        guard=None if allow is None else guard(place, folder, allow, served_for),
-        only=tuple(only),
-        absent=None if allow is None else absent,
-        tokens=lambda: shared_tokens(place),
-        registry=lambda name, revision: stored(place, name, revision),
-        register=register,
-        house=house,
-    )
+    document = parse(text, file)
+    with no_plugins():  # models are made as the file needs them
+        made = plan(
+            document,
+            params=params,
+            run_id=run_id or str(uuid4()),
+            new_id=lambda: str(uuid4()),
+            folder=folder,
+            home=str(Path.home()),
+            read_source=read,
+            available=environments,
+            host=None if anywhere else place.settings.host,
+            queues=queues,
+            root=os.getuid() == 0,
+            guard=None if allow is None else guard(place, folder, allow, served_for),
+            only=tuple(only),
+            absent=None if allow is None else absent,
+            tokens=lambda: shared_tokens(place),
+            registry=lambda name, revision: stored(place, name, revision),
+            register=register,
+            house=house,
+        )
     absent_sources = {
         mount.source: job.spec.key
         for job in reversed(made.run.jobs)
         for program in job.spec.programs
         if program.container is not None
         for mount in program.container.mounts
-        if not mount.volume and not os.path.exists(mount.source)
+        if not mount.volume and mount.readonly and not os.path.exists(mount.source)  # what is written to is made
     }
     made.warnings.extend(
-        Problem(file, 0, 0, f"jobs.{job}.volumes", f"{source} is not there; no container starts until it is")
+        document.positions.problem(
+            ("jobs", job, "volumes"), f"{source}, to be read, is not there; no container starts until it is"
+        )
         for source, job in absent_sources.items()
     )
     return made

@@ -163,11 +163,15 @@ def _refused(what: str, allow: str) -> str:
 
 
 def _mount_error(mount: Mount, policy: Policy, resolve: Resolve) -> str | None:
-    source, real = plain(mount.source), resolve(mount.source)
-    for path in dict.fromkeys((source, real)):
-        never = _never(path, policy, resolve)
-        if never is not None:
-            return never
+    source = plain(mount.source)
+    if (never := _never(source, policy, resolve)) is not None:
+        return never
+    try:
+        real = resolve(mount.source)
+    except OSError as error:  # a link that is not ours to follow, as below /proc
+        return f"{source} cannot be followed to where it leads ({error.strerror}): mount a folder of your own"
+    if (never := _never(real, policy, resolve)) is not None:
+        return never
     spelt = {
         replace(root, source=path) for root in policy.mounts for path in (plain(root.source), resolve(root.source))
     }

@@ -188,9 +188,10 @@ class SpecMaker:
         container = container_of(layer, self.keep, self.around)
         if container is None or self.guard is None or layer.container is None:
             return container
-        for field, entry, text in objections(container, self.guard.at(self.asked(queue)), self.guard.resolve):
+        found = list(objections(container, self.guard.at(self.asked(queue)), self.guard.resolve))
+        for field, entry, text in found:
             self.findings.problem(layer.container.path(field, entry), text)
-        return resolved(container, self.guard.resolve)
+        return container if found else resolved(container, self.guard.resolve)
 
     def workdir(self, layer: Layer, container: Container | None) -> str:
         """Of a process; a container has its own."""

@@ -170,10 +170,26 @@ def test_a_folder_reached_by_a_link_is_the_workflows_own(here: Path, capsys: pyt
 
 
 def test_a_source_that_is_not_there(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is written to is made; what is read must be there."""
     assert check(box("volumes: ['./later:/x', 'v:/v']")) == 0
-    assert capsys.readouterr().err == (
-        f"film.yaml: jobs.a.volumes: {here}/later is not there; no container starts until it is (warning)\n"
+    assert capsys.readouterr().err == ""
+    assert check(box("volumes: ['./later:/x:ro', 'v:/v']")) == 0
+    err = capsys.readouterr().err
+    assert err.startswith("film.yaml:1:")
+    assert err.endswith(
+        f"jobs.a.volumes: {here}/later, to be read, is not there; no container starts until it is (warning)\n"
     )
+
+
+@pytest.mark.parametrize("source", ["/proc/1/root", "/proc/1/cwd/x"])
+def test_a_source_below_a_link_that_is_not_ours_to_follow(
+    here: Path, capsys: pytest.CaptureFixture[str], source: str
+) -> None:
+    """With everything else that is wrong in the file."""
+    assert check(box(f"volumes: ['{source}:/x', '/etc:/y']")) == 2
+    err = capsys.readouterr().err
+    assert f"{source} belongs to the system and is never mounted" in err
+    assert "/etc belongs to the system" in err
 
 
 def test_doctor_tells_what_the_settings_allow() -> None:

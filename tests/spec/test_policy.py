@@ -342,3 +342,15 @@ def test_a_file_says_nothing_of_policy() -> None:
     assert problems("policy: {privileged: true}\njobs: {a: {image: busybox}}", guard=GUARD)[0].startswith(
         "1:1: policy: unk"
     )
+
+
+def test_a_link_that_is_not_ours_to_follow_is_an_objection() -> None:
+    def closed(path: str) -> str:
+        if path.startswith("/lab/theirs"):
+            raise PermissionError(13, "Permission denied", path)
+        return plain(path)
+
+    [said] = judge(bind("/lab/theirs/x"), OWN, closed)
+    assert said.endswith(
+        "/lab/theirs/x cannot be followed to where it leads (Permission denied): mount a folder of your own"
+    )

@@ -122,7 +122,10 @@ def unescaped(text: str) -> str:
 
 def prepare(container: Container) -> str | None:
     """Why it must not start, in one sentence."""
-    wrong = moved(container, os.path.realpath)
+    try:
+        wrong = moved(container, os.path.realpath)
+    except OSError as error:
+        return f"{error.filename} cannot be followed to where it leads: {error.strerror}"
     if wrong:
         return f"{wrong[0]}; submit the job again if that is meant"
     for mount in container.mounts:
