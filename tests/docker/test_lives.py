@@ -123,6 +123,18 @@ async def test_the_dead_are_removed_and_the_living_kept(world: DockerWorld, raw:
 
 
 @with_world
+async def test_what_somebody_starts_again_after_its_end_does_not_stay(world: DockerWorld, raw: Raw) -> None:
+    """Its job is over: what runs there is of no attempt."""
+    order = world.script("test -e /tmp/ran && exec sleep 600; touch /tmp/ran")
+    world.backend.launch([order])
+    await world.facts.exited(order.key)
+    raw.ok("POST", f"/containers/{world.name_of(order)}/start")
+    world.backend.forget([order.key])
+    await world.backend.tidy()
+    assert raw.call("GET", f"/containers/{world.name_of(order)}/json")[0] == 404
+
+
+@with_world
 async def test_a_named_volume_lives_as_long_as_its_run_unless_kept(world: DockerWorld, raw: Raw) -> None:
     run = RunId("5ca1ab1e-0000-4000-8000-000000000000")
     mounts = (Mount("frames", "/frames", volume=True), Mount("models", "/models", volume=True, keep=True))

@@ -43,6 +43,7 @@ class Attempt(Struct, eq=False):
     starts: int = 0  # start events seen; a second one is a defect
     log_done: bool = False
     later: bool = False  # its removal failed: the next round tries again
+    revived: bool = False  # somebody has started it again after its end: it was killed for that
     busy: bool = False
     wake: anyio.Event = field(default_factory=anyio.Event)
     waiting: anyio.CancelScope | None = None  # a wait that a stop ends

@@ -26,6 +26,7 @@ log = Logger(__name__)
 
 LOG_FIRST_S: Final = 2.0  # an end is told with its log complete, unless that takes longer: capacity waits for no flood
 KILL_AGAIN_S: Final = 2.0
+REVIVED_S: Final = 0.5  # for what was killed to be over
 PAUSE_FIRST_S: Final = 0.1
 PAUSE_LAST_S: Final = 5.0
 
@@ -238,6 +239,12 @@ class Follower:
             except EngineError as error:
                 if error.kind is Kind.UNKNOWN or "in progress" in error.message:
                     raise  # as long as it is there, a census would find it
+                if error.kind is Kind.CONFLICT and not attempt.revived:
+                    attempt.revived = True
+                    log.warning("docker_runs_again", attempt=attempt.key.id, container=attempt.id)
+                    await self._signal(attempt, "SIGKILL")
+                    await anyio.sleep(REVIVED_S)
+                    return True
                 if error.kind is not Kind.NOT_FOUND:
                     attempt.later = True
                     log.warning("docker_remove_failed", attempt=attempt.key.id, error=error.message)
