@@ -80,6 +80,7 @@ class FakeEngine:
         self.count = 0
         self.pids = 0
         self.forced = 0
+        self.haunted: set[str] = set()  # names of containers that a call of an ended life has reached
         self.slow_removals = 0.4
 
     # --- requests
@@ -108,6 +109,11 @@ class FakeEngine:
             case ("DELETE", "containers", ""):
                 return self.remove(self.find(name), params)
         raise AssertionError(f"who asks for {method} {path}?")
+
+    def haunt(self, path: str) -> None:
+        head, _, rest = path.partition("/")
+        if head == "containers":
+            self.haunted |= {box.name for box in self.boxes.values() if rest.split("/")[0] in (box.id, box.name)}
 
     def find(self, word: str) -> Box:
         for box in self.boxes.values():
@@ -272,6 +278,8 @@ class FakeEngine:
                 self.end(box, box.starts, 137, "daemon")
         for box in self.boxes.values():
             box.shown = box.status
+            if box.status == "exited" and box.finished is None:
+                box.finished = self.clock()  # it is found to be dead only now (D18)
         self.events = []
         self.up = True
 
@@ -282,6 +290,7 @@ class FakeEngine:
         self.boot += 1
         for box in self.running():
             self.end(box, box.starts, self.rng.choice((255, 0)), "host")
+            box.finished = None
         self.booted = self.clock()
 
     def running(self) -> list[Box]:

@@ -102,6 +102,8 @@ class Wire:
             self.faults += 1
             self.answer(future, DockerError(500, "containerd: deadline exceeded"))  # nothing was done
             return
+        if self.dead and method != "GET":
+            self.engine.haunt(path)
         try:
             answer = None if path == "_ping" else self.engine.handle(method, path, params, data)
         except Refusal as refusal:
