@@ -115,7 +115,7 @@ async def test_d13_out_of_memory_is_told_from_a_kill_and_from_exit_137(world: Do
 
 @with_world
 async def test_d14_a_childs_end_in_memory_is_no_failure_of_a_job_that_goes_on(world: DockerWorld) -> None:
-    order = world.script("sh -c 'exec tail /dev/zero'; exit 0", resources=Resources(0, 16, 0))
+    order = world.script("sh -c 'exec tail /dev/zero'; sleep 0.3; exit 0", resources=Resources(0, 16, 0))
     end = await end_of(world, order)
     assert end.evidence.exit_code == 0
     assert "due to memory usage" in (end.evidence.detail or "")

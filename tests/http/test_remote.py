@@ -40,7 +40,7 @@ class Both:
         out, err = self._output.readouterr()
         for option in (" ".join(self.here), " ".join(self.there)):
             out, err = out.replace(f"flowbatch {option}", "flowbatch"), err.replace(f"flowbatch {option}", "flowbatch")
-        kept = [line for line in err.splitlines() if not line.startswith("Children of arrays")]  # of our own settings
+        kept = [line for line in err.splitlines() if not line.startswith("Of arrays only")]  # of our own settings
         return code, out, "\n".join(kept)
 
     def by(self, folder: Path, name: str, key: tuple[str, str]) -> list[str]:
