@@ -6,11 +6,12 @@ In a network namespace of its own: a second daemon would take the bridge of the 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -100,6 +101,21 @@ class Daemon:
             self.process.wait(60)
             self.process = None
 
+    def cut_power(self) -> None:
+        """As when the machine loses its power and comes back: nothing lives, nothing of /run is left, the disk is as it was."""
+        assert self.process is not None
+        running = self.raw.ok("GET", "/containers/json")
+        tasks = [self.raw.inspect(item["Id"])["State"]["Pid"] for item in running]
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(60)
+        self.process = None
+        for pid in tasks:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._kill_all()
+        self._unmount(self.folder)
+        shutil.rmtree(self.folder / "exec")
+
     def pause(self) -> None:
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
@@ -111,14 +127,19 @@ class Daemon:
     def clean(self) -> None:
         """What a killed daemon leaves: its containerd, the shims below it, mounts."""
         self.stop()
+        self._kill_all()
+        self._unmount(self.folder)
+
+    def _kill_all(self) -> None:
+        """Its containerd, and the shims."""
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and str(self.folder) in read(entry / "cmdline"):
-                try:
+                with suppress(ProcessLookupError):
                     os.kill(int(entry.name), signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
+
+    def _unmount(self, below: Path) -> None:
         mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-        for mount in sorted((each for each in mounts if each.startswith(str(self.folder))), reverse=True):
+        for mount in sorted((each for each in mounts if each.startswith(str(below))), reverse=True):
             subprocess.run(["umount", "-l", mount], check=False)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,8 +13,10 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from flowbatch.backends.docker.ends import QUIET
+from flowbatch.backends.docker.api import Api
+from flowbatch.backends.docker.ends import QUIET, Boot
 from flowbatch.model.ending import Evidence, Halt
+from flowbatch.model.ids import Millis
 from tests.docker.daemon import Daemon, a_daemon
 from tests.docker.engine import Raw
 from tests.docker.test_away import until
@@ -121,6 +124,44 @@ async def test_d22_a_daemon_that_stands_still(tmp_path: Path, raw: Raw) -> None:
         assert len(world.facts.of(order.key)) == 1
         world.backend.stop(order.key, 0, Halt.TERMINATE)
         assert (await world.facts.exited(order.key)).evidence == Evidence(137)
+
+
+class Machine(Api):
+    """Tells which boot of it this is."""
+
+    booted: Boot
+
+    def boot(self) -> Boot:
+        return self.booted
+
+
+async def test_f11_a_machine_that_loses_its_power_loses_what_ran(tmp_path: Path, raw: Raw) -> None:
+    """And never succeeds in it; what had ended before keeps its code."""
+    async with a_daemon() as daemon:
+
+        class Here(Machine):
+            booted = Boot("first", Millis(0))
+
+            def __init__(self) -> None:
+                super().__init__(f"unix://{daemon.raw.path}")
+
+        async with docker_world(tmp_path, daemon.raw, api=Here) as world:
+            runs, ended = world.command(("sleep", "600"), 0), world.script("exit 7", 1)
+            world.backend.launch([runs, ended])
+            await world.facts.started(runs.key)
+            await world.facts.exited(ended.key)
+            await world.stack.aclose()  # the engine is gone with the machine
+            await anyio.to_thread.run_sync(daemon.cut_power)
+            Here.booted = Boot("second", Millis(time.time_ns() // 1_000_000))
+            await anyio.to_thread.run_sync(daemon.start)
+            await world.next_life()
+            world.backend.need()
+            seen = {each.key: each.evidence for each in await world.backend.census()}
+            lost, kept = seen[runs.key], seen[ended.key]
+        assert lost is not None
+        assert (lost.lost, lost.detail) == (True, "this machine restarted")
+        assert lost.exit_code is None
+        assert kept == Evidence(7)
 
 
 async def pid_of(world: DockerWorld, container: str) -> int:

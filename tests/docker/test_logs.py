@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
+from bench.report import rss_mib
 from flowbatch.backends.docker.api import Api
 from flowbatch.backends.docker.attempts import Attempt
 from flowbatch.backends.docker.health import Health
@@ -62,6 +63,22 @@ async def test_a_flood_is_capped_and_says_so(world: DockerWorld) -> None:
     size = path.stat().st_size + path.with_name(path.name + ".1").stat().st_size  # noqa: ASYNC240
     assert CAP // 2 <= size <= CAP + (64 << 10)
     assert end.evidence.truncated
+
+
+@with_world
+async def test_f21_a_hundred_megabytes_without_a_line_end_take_no_memory(world: DockerWorld) -> None:
+    """Nor more of the disk than the cap says, whatever bytes they are."""
+    order = world.script("head -c 100000000 /dev/zero | tr '\\0' '\\377'")
+    before = rss_mib()
+    world.backend.launch([order])
+    end = await world.facts.exited(order.key)
+    world.backend.forget([order.key])
+    await world.backend.tidy()
+    path = Path(order.log)
+    size = sum(each.stat().st_size for each in (path, path.with_name(path.name + ".1")) if each.exists())
+    assert (end.evidence.exit_code, end.evidence.truncated) == (0, True)
+    assert size <= CAP + (64 << 10)
+    assert rss_mib() - before < 20
 
 
 @with_world
