@@ -12,6 +12,7 @@ from typing import Final
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 from msgspec import Struct
+from msgspec.json import encode
 
 from flowbatch.hooks.backlog import Parcel
 from flowbatch.hooks.digest import Closed, DigestWindow
@@ -379,7 +380,9 @@ class Lane:
     def _messages(self, parcel: Parcel | Closed) -> list[Message]:
         forms = self._forms
         if isinstance(parcel, Closed):
-            return [forms.digest(self.key, parcel.first, parcel.last, parcel.tally, parcel.at)]
+            # What it counts and how it says so is a part of what it is: with another filter or form it is another digest.
+            what = f"{self.key} {self.notify.form} {encode(self.notify.filter).decode()}"
+            return [forms.digest(what, parcel.first, parcel.last, parcel.tally, parcel.at)]
         events = [entry.event for entry in parcel.entries]
         if self.notify.jsonl is None and self.notify.batch == 1:
             message = forms.message(events[0])

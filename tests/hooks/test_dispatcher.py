@@ -197,6 +197,22 @@ async def test_a_digest_is_one_message() -> None:
     assert headers["webhook-id"].startswith("dig_")
 
 
+async def test_a_digest_of_other_events_is_another_digest() -> None:
+    """An id that comes again has the same body (semantics.md 36), also once the filter has changed."""
+    ids = []
+    async with receiver() as server:
+        for filter_ in (EVERY, EVERY, Filter(("run.*",))):
+            notify = Notify("a", url=server.url("ok"), form=Form.SLACK, filter=filter_, digest_ms=3_600_000)
+            async with running(Log(notify, events=[*children(3), told.run(seq=4)])) as dispatcher:
+                before = len(server.got)
+                while len(server.got) == before:
+                    dispatcher.flush()
+                    with anyio.move_on_after(0.05):
+                        await dispatcher.changed.wait()
+        ids = server.ids("ok")
+    assert ids[0] == ids[1] != ids[2]
+
+
 async def test_a_file_gets_a_line_per_event_and_a_torn_one_stays_alone(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_text('{"torn', encoding="utf-8")
