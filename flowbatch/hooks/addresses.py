@@ -47,12 +47,18 @@ def plain(address: Address) -> Address:
         return address.ipv4_mapped
     if address in SIX_TO_FOUR:
         return ipaddress.IPv4Address((int(address) >> 80) & 0xFFFFFFFF)
-    low = address in NAT64 or address in TRANSLATED or (address in COMPATIBLE and int(address) > 1)
-    if low or (int(address) >> 32) & 0xFFFFFFFF in ISATAP:
+    if address in NAT64 or address in TRANSLATED or (address in COMPATIBLE and int(address) > 1):
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     if address in TEREDO:
         return ipaddress.IPv4Address(~int(address) & 0xFFFFFFFF)
+    # An inner prefix stays inner, whatever its host part says.
+    if (int(address) >> 32) & 0xFFFFFFFF in ISATAP and is_public(address):
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address
+
+
+def is_public(address: Address) -> bool:
+    return address.is_global and not any(address.version == network.version and address in network for network in NEVER)
 
 
 def refusal(text: str, port: int, allowed: Sequence[Network]) -> str | None:
@@ -64,7 +70,7 @@ def refusal(text: str, port: int, allowed: Sequence[Network]) -> str | None:
     inner = plain(address)
     if any(inner.version == network.version and inner in network for network in allowed):
         return None
-    if not inner.is_global or any(inner.version == network.version and inner in network for network in NEVER):
+    if not is_public(inner):
         return f"{text} is not a public address; `allow_networks` of the settings may name it"
     if port not in PORTS:
         return f"port {port} is none of {', '.join(map(str, sorted(PORTS)))}; `allow_networks` of the settings may name the address"
