@@ -107,7 +107,7 @@ async def open_app(
                     engine.observe(partial(drop_volumes, engines))
                 notices = Notices(folder.database, sqlite.instance, settings, engine, clock)
                 if durable:
-                    await notices.start(tasks, loaded.sinks)
+                    await notices.start(tasks, loaded.sinks, known=loaded.any_sink)
                 try:
                     yield App(folder, settings, engine, verbs, partial(hold_ups, engine, engines), notices, opened)
                     await notices.stop()

@@ -39,6 +39,7 @@ class Silent(Struct, frozen=True):
     name: str
     target: str
     behind: int  # events of the log; of those it may want some
+    refused: int  # messages that are to be tried again
     why: str
 
 
@@ -97,10 +98,10 @@ class Notices:
         self._wires = Wires(settings, clock)
         self._known = False  # that there are receivers at all, in this life or before it
 
-    async def start(self, tasks: TaskGroup, open_sinks: list[str]) -> None:
-        """Sinks that earlier lives left open go on; those of the settings begin, or go on."""
+    async def start(self, tasks: TaskGroup, open_sinks: list[str], *, known: bool) -> None:
+        """Sinks that earlier lives left open go on; those of the settings begin, or go on. `known`: there are any in the store, open or not."""
         self._tasks = tasks
-        self._known = bool(self._settings.notify or open_sinks)
+        self._known = known or bool(self._settings.notify)
         if self._settings.notify:
             await self._engine.ask(lambda ticket: OpenSinks(ticket, self._settings.notify))
         ours = {each.name for each in self._settings.notify}
@@ -186,10 +187,14 @@ class Notices:
         ours = {each.name for each in self._settings.notify}
         found = []
         with Outbox(self._database) as outbox:
-            views = outbox.sinks()
-        for view in views:
+            views = [
+                (view, len(outbox.refusals(view).parked))
+                for view in outbox.sinks()
+                if view.status is not SinkStatus.CLOSED
+            ]
+        for view, refused in views:
             run, of_run, _ = view.key.partition("/")
-            if not view.lag or "~" in view.key or (of_run and runs is not None and run not in runs):
+            if not (view.lag or refused) or "~" in view.key or (of_run and runs is not None and run not in runs):
                 continue
             if view.status is SinkStatus.DISABLED:
                 why = f"disabled: {view.status_reason}; `flowbatch notify enable {view.name}` sends it all"
@@ -197,7 +202,7 @@ class Notices:
                 why = "the settings have no receiver of that name any more; it goes on where it is when they have one again"
             else:
                 continue
-            found.append(Silent(view.name, view.notify.target, view.lag, why))
+            found.append(Silent(view.name, view.notify.target, view.lag, refused, why))
         return found
 
     async def settle_sinks(self, keys: set[str] | None, limit_ms: int, *, refused: bool = False) -> list[Owed]:

@@ -54,5 +54,6 @@ async def settle(app: App, runs: Sequence[Run], signals: AsyncIterator[signal.Si
 
 def tell_silent(found: Sequence[Silent]) -> None:
     for each in found:
-        events = f"{each.behind:,} event{'' if each.behind == 1 else 's'}"
-        click.echo(f"{each.name}, {each.target}, is told nothing and {events} behind: {one_line(each.why)}.", err=True)
+        events = f"{each.behind:,} event{'' if each.behind == 1 else 's'} behind"
+        events += f", {each.refused:,} refused" if each.refused else ""
+        click.echo(f"{each.name}, {each.target}, is told nothing and {events}: {one_line(each.why)}.", err=True)

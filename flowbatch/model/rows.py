@@ -295,5 +295,6 @@ class Loaded(Struct, frozen=True):
     token_updates: list[TokenUpdateRow] = field(default_factory=list)  # in the order of time
     tokens: list[TokenRow] = field(default_factory=list)  # everybody's, and those of the runs
     sinks: list[str] = field(default_factory=list)  # keys of those that are open
+    any_sink: bool = False  # open or not
     ended: list[EndedJob] = field(default_factory=list)  # of a run that comes back: what it needs of jobs outside it
     plain: list[PlainTasks] = field(default_factory=list)

@@ -332,6 +332,7 @@ WHERE sink.key = ?
 """
 
 SINKS_OF_RUN: Final = "SELECT key FROM sink INDEXED BY sink_by_run WHERE run = ? AND status = 0 ORDER BY key"
+ANY_SINK: Final = "SELECT EXISTS (SELECT 1 FROM sink)"
 OPEN_SINKS: Final = "SELECT key FROM sink WHERE status = 0 ORDER BY key"
 PARKED: Final = "SELECT seq, tries, next_at, error, first FROM parked WHERE sink = ? ORDER BY seq"
 DEAD: Final = "SELECT seq, tries, at, error, first FROM dead WHERE sink = ? ORDER BY seq LIMIT ?"

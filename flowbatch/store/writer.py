@@ -134,7 +134,8 @@ def begin_life(db: sqlite3.Connection, boot_id: str, pid: int, now: Millis) -> L
     db.execute(statements.BEGIN_LIFE, (boot_id, pid, now))
     db.execute(statements.DROP_OLD_USAGE, (now - USAGE_KEPT_MS,))
     sinks_open = [key for (key,) in db.execute(queries.OPEN_SINKS).fetchall()]
-    return replace(open_work(db, boot_id), sinks=sinks_open)
+    (any_sink,) = db.execute(queries.ANY_SINK).fetchone()
+    return replace(open_work(db, boot_id), sinks=sinks_open, any_sink=bool(any_sink))
 
 
 def read_ended(db: sqlite3.Connection, boot_id: str, run: RunId) -> Loaded | None:

@@ -124,6 +124,21 @@ def test_who_is_told_nothing_is_said(tmp_path: Path) -> None:
         assert (done.code, said in done.err) == (1, True)
         assert "disabled: 410 gone; `flowbatch notify enable gone` sends it all" in done.err
         assert flowbatch.call("notify", "flush", "--json").json["silent"][0]["name"] == "gone"
+        flowbatch.write("flowbatch.yaml", "webhooks: {wait: 1s}\n")  # disabled, and declared no more: nothing is open
+        done = flowbatch.call("notify", "flush")
+        assert (done.code, said in done.err) == (1, True)
+
+
+def test_what_a_receiver_has_refused_is_not_forgotten_with_it(tmp_path: Path) -> None:
+    with commands(tmp_path) as flowbatch:
+        refusing = "notify: [{name: prog, to: {exec: [sh, -c, 'exit 1']}, as: text}]\n"
+        flowbatch.write("flowbatch.yaml", f"webhooks: {{wait: 1s}}\n{refusing}")
+        flowbatch.write("told.yaml", WORKFLOW.partition("notify:")[0])
+        flowbatch.call("run", "told.yaml")
+        flowbatch.write("flowbatch.yaml", "webhooks: {wait: 1s}\n")
+        done = flowbatch.call("notify", "flush")
+        assert done.code == 1, done
+        assert " refused: the settings have no receiver of that name any more" in done.err
 
 
 @contextmanager

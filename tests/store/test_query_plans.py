@@ -88,6 +88,7 @@ def plan(db: sqlite3.Connection, sql: str) -> list[str]:
         ("EVENTS", ["SEARCH event USING INTEGER PRIMARY KEY (rowid>?)"]),
         ("EVENTS_OF_RUN", ["SEARCH event USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"]),
         ("SPAN_OF_RUN", ["SEARCH event USING INDEX event_by_run (run=?)"]),
+        ("ANY_SINK", ["SCAN sink"]),  # as far as the first
         ("LAST_SEQ", ["SCAN sqlite_sequence"]),  # a row a table that counts
         ("TOKENS", ["MULTI-INDEX OR", "SEARCH token USING INDEX token_by_run (run=?)"]),
         (
