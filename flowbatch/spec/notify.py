@@ -74,7 +74,7 @@ class NotifyMaker:
             self._findings.problem(
                 path,
                 f"a second receiver without a name would be told from the first by its place in the list alone, and lose what it is owed "
-                f"when that changes: give each a `name` (the first one goes on where it is as `name: {base}`)",
+                f"when that changes: give each a `name` (they go on where they are as `name: {base}` and `name: {base}-2`)",
             )
         while name in found:
             name, number = f"{base}-{number}", number + 1

@@ -97,7 +97,7 @@ def test_wrong_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: 
         ("notify: [{to: {secret: s}}]", "unknown secret"),
         (
             "notify: [{to: 'https://a.example/'}, {to: 'https://b.example/'}]",
-            "give each a `name` (the first one goes on where it is as `name: eventbridge`)",
+            "give each a `name` (they go on where they are as `name: eventbridge` and `name: eventbridge-2`)",
         ),
         ("webhooks: {allow_networks: [ten]}", "does not appear to be"),
         ("- a", "mapping"),
