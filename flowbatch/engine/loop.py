@@ -66,6 +66,7 @@ class Engine:
         self._desk = desk
         self._tickets = itertools.count(1)
         self._asked: dict[int, asyncio.Future[Answer]] = {}
+        self._reopening = anyio.Lock()
         self._observers: list[Observer] = []
 
     # --- what others may do
@@ -87,7 +88,7 @@ class Engine:
         stimulus = command(ticket)
         meant = stimulus.command if isinstance(stimulus, Audited) else stimulus
         if isinstance(meant, Retry):
-            await self._reload(meant)
+            return await self._reopen(ticket, stimulus, meant)
         answer = await self._ask(ticket, stimulus)
         while isinstance(meant, SubmitRun) and isinstance(answer.value, dict) and "absent" in answer.value:
             absent = [JobId(each) for each in answer.value["absent"]]
@@ -115,13 +116,26 @@ class Engine:
             total += count
         return total
 
-    async def _reload(self, retry: Retry) -> None:
-        """An ended run is not in memory: it comes back from the store ahead of the command."""
+    async def _reopen(self, ticket: int, stimulus: Stimulus, retry: Retry) -> Answer:
+        """One at a time: a second could bring the run back as it was before the first, of which the rows are still on their way."""
+        async with self._reopening:
+            reloaded = await self._reload(retry)
+            answer = await self._ask(ticket, stimulus)
+            if answer.error is not None and not reloaded and await self._reload(retry):
+                answer = await self._ask(
+                    ticket, stimulus
+                )  # it had ended, and left the memory, between the look and the turn
+            return answer
+
+    async def _reload(self, retry: Retry) -> bool:
+        """An ended run is not in memory: it comes back from the store ahead of the command. Whether it was one."""
         run = retry.target.run
-        if run is not None and run not in self.machine.state.runs:
-            loaded = await self.store.load_run(run)
-            if loaded is not None:
-                self.post(Reload(loaded))
+        if run is None or run in self.machine.state.runs:
+            return False
+        loaded = await self.store.load_run(run)
+        if loaded is not None:
+            self.post(Reload(loaded))
+        return loaded is not None
 
     # --- tasks
 
