@@ -55,6 +55,15 @@ def judge(state: State, job: Job, out: Turn) -> None:
     if said != job.blocked and (job.blocked is not None or said in BLOCKED):
         job.status_reason = job.blocked
         out.touch(job)
+        if said in BLOCKED:  # also while nothing is placed: the next life must not take it for blocked ever since
+            leave_head(state, job, out)
+
+
+def leave_head(state: State, job: Job, out: Turn) -> None:
+    """The job is not blocked at the head of its queue any more, or its clock begins anew."""
+    queue = state.queues.get(job.spec.queue)
+    if queue is not None and queue.stuck is not None and queue.stuck.job == job.no:
+        queue.stuck = queue.stuck_until = out.writes.heads[queue.spec.name] = None
 
 
 def judge_all(state: State, out: Turn) -> None:

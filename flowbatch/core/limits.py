@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 from flowbatch.core import dependencies
-from flowbatch.core.blocked import reason_of
+from flowbatch.core.blocked import leave_head, reason_of
 from flowbatch.core.queues import QueueState
 from flowbatch.core.state import Job, State
 from flowbatch.core.timers import TimerKind
@@ -56,9 +56,7 @@ def watch_head(state: State, queue: QueueState, out: Turn) -> None:
 def begin_anew(state: State, job: Job, out: Turn) -> None:
     """The job is retried, maybe in the turn in which it ended: what it waited before does not count."""
     job.told = None
-    queue = state.queues.get(job.spec.queue)
-    if queue is not None and queue.stuck is not None and queue.stuck.job == job.no:
-        queue.stuck = queue.stuck_until = out.writes.heads[queue.spec.name] = None
+    leave_head(state, job, out)
 
 
 def on_limit(state: State, name: str, number: int, at: Millis, out: Turn) -> None:

@@ -11,7 +11,7 @@ from flowbatch.model.ids import JobId, RunId
 from flowbatch.model.jobspec import Environment, JobPlan, Queue
 from flowbatch.model.queues import TimeLimit
 from flowbatch.model.resources import Resources
-from flowbatch.model.stimuli import Cancel, Configure, Retry, SubmitRun, Target, Terminate, Tick
+from flowbatch.model.stimuli import Cancel, Configure, Drain, Retry, SubmitRun, Target, Terminate, Tick
 from tests.core.builders import World, environment, job, plan, queue
 
 MAX_CPU = (
@@ -125,6 +125,17 @@ def test_what_stands_before_it_for_a_while_is_not_told_twice() -> None:
     world.end("b")
     assert queue_events(world) == []
     assert [world.state.queues["default"].stuck is not None, world.job("big").told] == [True, MAX_CPU]
+
+
+def test_what_could_run_while_nothing_was_placed_is_not_taken_for_blocked_ever_since() -> None:
+    """An engine that drains places nothing; the next life finds in the store whether it stood blocked at the head all the time."""
+    world = World(environment(vcpus=1))
+    world.submit(job("big", vcpus=2))
+    assert world.outcome.writes.heads["default"] is not None
+    world.tell(Drain())
+    world.tell(Configure((environment(vcpus=2),), (queue(),)))
+    assert world.job("big").status_reason is None
+    assert world.outcome.writes.heads == {"default": None}
 
 
 def test_it_is_told_again_of_a_job_that_is_retried() -> None:
