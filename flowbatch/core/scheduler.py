@@ -157,7 +157,8 @@ def serve(state: State, here: QueuePass, reserved: dict[str, Group], out: Turn) 
         return False
     key, number, group = heads[0]
     entry = group.head()
-    if entry is None:
+    if entry is None:  # held back by its own max_running since this pass began: it does not wait for room
+        group.blocked_since = group.token_since = None
         heapq.heappop(heads)
     elif group.head_key(entry) != key:  # held back by its max_running meanwhile, or its share has had its turn
         heapq.heapreplace(heads, (group.head_key(entry), number, group))
@@ -167,7 +168,7 @@ def serve(state: State, here: QueuePass, reserved: dict[str, Group], out: Turn) 
         note_refusal(group, out.now)
         heapq.heappop(heads)
         return group in reserved.values()
-    elif place_entry(state, queue, group, entry, reserved, turn_of(here, group, entry), out):
+    elif place_entry(state, queue, group, entry, reserved, turn_of(here, group, entry, out.now), out):
         group.blocked_since = group.token_since = None
         state.tokens.served(group)
         following = group.head()
@@ -184,7 +185,7 @@ def serve(state: State, here: QueuePass, reserved: dict[str, Group], out: Turn) 
     return False
 
 
-def turn_of(here: QueuePass, group: Group, entry: Entry) -> int:
+def turn_of(here: QueuePass, group: Group, entry: Entry, now: Millis) -> int:
     """How many of the entry's tasks may start before it is another share's turn."""
     fair = here.queue.fair
     if fair is None:
@@ -194,7 +195,7 @@ def turn_of(here: QueuePass, group: Group, entry: Entry) -> int:
         if rival is None or key[0] < rival:
             rival = key[0]
     share = fair.shares[entry.job.spec.share or ""]
-    return fair.turns(share, group.key.shape.vcpus_milli, rival)
+    return fair.turns(share, group.key.shape.vcpus_milli, rival, now)
 
 
 def note_refusal(group: Group, now: Millis) -> None:
@@ -255,6 +256,8 @@ def reservations(
                     held = best.get(name)
                     if held is None or rank < held[0]:
                         best[name] = (rank, group)
+    if not best:
+        return {}
     for queue in state.queues.values():
         if queue.fair is not None and queue.fair.policy.reservation:
             # By the same rank: were they two, each could keep from the other what that lacks.

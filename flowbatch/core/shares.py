@@ -25,6 +25,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from flowbatch.model.ids import Millis
 from flowbatch.model.queues import WEIGHT_ONE, FairShare
@@ -214,12 +215,18 @@ class FairShares:
 
     # --- how much
 
-    def turns(self, share: Share, vcpus_milli: int, rival: int | None) -> int:
-        """How many tasks of that size the share may have in a row before the rival's key is the lower one; at least one."""
+    def turns(self, share: Share, vcpus_milli: int, rival: int | None, now: Millis) -> int:
+        """How many tasks of that size the share may have in a row before the rival's key is the lower one; at least one. With the
+        first of them what the share has held until now is counted, which the others come after."""
         each = 2 * CELLS * AHEAD_MS * vcpus_milli * self.weight_of(share)
         if rival is None or not each:
             return 2**31
-        return max(1, -(-(rival - share.key) // each))
+        key = share.key
+        if rival - key > each and share.held_milli and share.counted_at is not None and share.counted_at < now:
+            counted = replace(share, cells=dict(share.cells), unsaved=set())
+            self.count(counted, now)
+            key = self.key_at(counted, now)
+        return max(1, -(-(rival - key) // each))
 
     def cap_milli(self, vcpus_milli: int) -> int:
         """Of so many vCPUs, what active shares may have together."""

@@ -13,7 +13,7 @@ from flowbatch.core.ready import Group
 from flowbatch.core.scheduler import RESERVE_AFTER_MS
 from flowbatch.model.ending import Evidence
 from flowbatch.model.ids import JobId
-from flowbatch.model.jobspec import Environment, JobPlan, RetryPolicy
+from flowbatch.model.jobspec import Action, Environment, JobPlan, RetryPolicy, Rule
 from flowbatch.model.resources import Resources
 from flowbatch.model.stimuli import Cancel, Configure, Drain, Exited, Target, Tick
 from tests.core.builders import World, environment, job, need, parse, queue
@@ -215,6 +215,21 @@ def test_who_comes_to_hold_a_reservation_starts_then_and_not_with_the_next_end()
     assert world.machine.next_deadline() == 62_000
     world.tell(Tick(), at=62_000)
     assert world.launched() == ["urgent:0#1"]
+
+
+def test_what_its_own_max_running_holds_back_does_not_wait_for_room() -> None:
+    """Nor does its clock towards a reservation run on because another task of its job was placed later in the same pass."""
+    world = World(environment(1), queues=(queue(), queue("high", 5)))
+    grow = RetryPolicy(2, 0, 0, (Rule(Action.RETRY, reason="OutOfMemory*", memory_factor=2.0),))
+    world.submit(job("a", size=2, max_running=1, memory_mib=512, retry=grow))
+    world.submit(job("first", queue="high"), run="two")
+    world.end("a:0", evidence=Evidence(137, oom=True))
+    assert world.launched() == ["a:0#1", "first:0#1"]
+    groups = world.state.queues["default"].groups.values()
+    assert {group.key.shape.memory_mib: group.blocked_since for group in groups} == {512: world.now, 1024: world.now}
+    world.end("first")
+    assert world.launched() == ["a:0#2"]
+    assert [group.blocked_since for group in groups if group.key.shape.memory_mib == 512] == [None]
 
 
 def test_one_that_waits_alone_sets_no_timer() -> None:

@@ -286,6 +286,18 @@ def test_no_share_starves_however_little_it_weighs() -> None:
     assert len(served["a"]) > 10 * len(served["b"]) > 0
 
 
+def test_what_is_held_since_the_clock_was_read_counts_before_the_second_task_in_a_row() -> None:
+    shares = FairShares(fair())
+    for name in "ab":
+        shares.enter(name)
+    shares.hold("a", 1000, Millis(0))
+    shares.hold("b", 2000, Millis(2_000))
+    shares.advance(Millis(9_900))  # keys as of 5,000 ms: a has used 5 vCPU-seconds, b 6
+    a, rival = shares.shares["a"], shares.shares["b"].key
+    assert shares.turns(a, 1000, rival, Millis(5_000)) == 2
+    assert shares.turns(a, 1000, rival, Millis(9_900)) == 1  # it has used 9.9 by now
+
+
 def test_usage_survives_a_restart_and_a_policy_that_comes_later() -> None:
     """Without rows of its own, as after a change from FIFO: what runs is held, and counted from then on."""
     world = world_of(fair(), vcpus=2)
