@@ -62,6 +62,7 @@ class NodeState(Holdings, eq=False, kw_only=True):
         return self.spec.capacity.minus(self.used)
 
 
+TAKING_WORK: Final = (PlaceStatus.VALID, PlaceStatus.UPDATING)
 ONE_SLOT: Final[tuple[NodeState | None, ...]] = (None,)
 
 
@@ -91,7 +92,7 @@ class EnvironmentState(Holdings, eq=False, kw_only=True):
 
     @property
     def takes_work(self) -> bool:
-        return self.spec.enabled and self.status in (PlaceStatus.VALID, PlaceStatus.UPDATING)
+        return self.spec.enabled and self.status in TAKING_WORK
 
     def slots(self) -> tuple[NodeState | None, ...]:
         """Where in it a task may be put: None is the environment itself."""

@@ -23,7 +23,7 @@ from flowbatch.core.turn import Turn
 from flowbatch.errors import InvalidTransition
 from flowbatch.model.ending import Verdict
 from flowbatch.model.jobspec import When
-from flowbatch.model.status import Status
+from flowbatch.model.status import SUCCEEDED, Status
 
 DEPENDENT_FAILED: Final = "Dependent Job failed"
 CHILD_FAILED: Final = "Array Child Job failed"
@@ -31,11 +31,11 @@ CHILD_FAILED: Final = "Array Child Job failed"
 
 def satisfied(when: When, status: int) -> bool | None:
     """Whether a source's status satisfies the need; None while it has not ended."""
-    if status < Status.SUCCEEDED:
+    if status < SUCCEEDED:
         return None
     if when is When.DONE:
         return True
-    return (status == Status.SUCCEEDED) == (when is When.SUCCESS)
+    return (status == SUCCEEDED) == (when is When.SUCCESS)
 
 
 def settle(state: State, out: Turn) -> None:

@@ -51,9 +51,8 @@ class Host(Struct, eq=False):
 
     def minima(self, environments: Mapping[str, EnvironmentState], but: str) -> Resources:
         """What is kept for the other environments, idle as they are."""
-        return sum_of(
-            each.idle_minimum() for each in environments.values() if each.spec.min_vcpus_milli and each.name != but
-        )
+        kept = [each.idle_minimum() for name, each in environments.items() if each.spec.min_vcpus_milli and name != but]
+        return sum_of(kept) if kept else NOTHING
 
     def claimed(self, but: str) -> Resources:
         """By on-demand heads of other queues."""

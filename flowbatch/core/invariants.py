@@ -20,7 +20,7 @@ from flowbatch.model.jobspec import Stage
 from flowbatch.model.places import is_of_run
 from flowbatch.model.resources import NOTHING, Resources, sum_of
 from flowbatch.model.rows import Writes
-from flowbatch.model.status import RunStatus, Status
+from flowbatch.model.status import FAILED, PENDING, RUNNABLE, RUNNING, STARTING, SUBMITTED, SUCCEEDED, RunStatus, Status
 from flowbatch.model.tokens import TokenKind
 
 Canonical = dict[str, object]
@@ -68,9 +68,9 @@ def touched(state: State, writes: Writes) -> list[Job]:
 def check_run(run: Run) -> None:
     open_main = open_finally = failed = 0
     for job in run.jobs:
-        if job.status is Status.FAILED:
+        if job.status is FAILED:
             failed += 1
-        elif job.status is not Status.SUCCEEDED:
+        elif job.status is not SUCCEEDED:
             if job.stage is Stage.MAIN:
                 open_main += 1
             else:
@@ -86,10 +86,11 @@ def check_job(job: Job, live: int) -> None:
     name, cells, counts, status = f"{job.spec.key} ({job.id})", job.cells, job.counts, job.status
     assert len(cells) == job.tasks == len(job.attempts), f"{name}: sizes"
     plain = cells.translate(WITHOUT_ROW)
-    held = [plain.count(code) for code in range(7)]
+    tally = plain.count
+    held = [tally(0), tally(1), tally(2), tally(3), tally(4), tally(5), tally(6)]
     assert counts == held, f"{name}: counts {counts}, cells say {held}"
     assert len(cells.translate(None, ROWS)) == job.resting(), f"{name}: cells rest outside of {job.rest.name}"
-    assert job.running == live == counts[Status.STARTING] + counts[Status.RUNNING], f"{name}: running"
+    assert job.running == live == counts[STARTING] + counts[RUNNING], f"{name}: running"
     if job.array:
         check_parent(job, name)
     else:
@@ -106,7 +107,7 @@ def check_crew(state: State, live: Live, crew: Crew) -> None:
     assert crew.alive == sum(seat.open for seat in seats) > 0, f"{name}: {crew.alive} alive, {seats}"
     assert crew.running == node_runs(crew, layout.main), f"{name}: running"
     assert crew.over == node_over(crew, layout.main), f"{name}: over"
-    assert crew.running == (live.status is Status.RUNNING), f"{name}: {live.status.name}"
+    assert crew.running == (live.status is RUNNING), f"{name}: {live.status.name}"
     for member, seat in enumerate(seats):
         node, who = layout.node_of[member], f"{name} member {member}"
         assert seat.ended == (seat.verdict is not None) == (seat.stopped_at is not None), f"{who}: {seat}"
@@ -114,7 +115,7 @@ def check_crew(state: State, live: Live, crew: Crew) -> None:
         last = layout.parts[member].holder and any(seats[other].open for other in layout.spans[node] if other != member)
         if seat.open and (crew.over or live.halt is not Halt.NONE or node_over(crew, node)) and not last:
             assert seat.asked, f"{who}: goes on, and its attempt or its node is over"
-        if seat.status is Status.RUNNABLE:
+        if seat.status is RUNNABLE:
             ending = crew.over or node_over(crew, node) or live.halt is not Halt.NONE
             assert not ending, f"{who}: waits for ever"
             if seat.due_at is not None:
@@ -123,11 +124,11 @@ def check_crew(state: State, live: Live, crew: Crew) -> None:
 
 
 def check_parent(job: Job, name: str) -> None:
-    status, failed = job.status, job.counts[Status.FAILED]
-    assert status in (Status.PENDING, Status.SUCCEEDED, Status.FAILED), f"{name}: parent is {status.name}"
+    status, failed = job.status, job.counts[FAILED]
+    assert status in (PENDING, SUCCEEDED, FAILED), f"{name}: parent is {status.name}"
     if job.tasks:
         assert status.terminal == job.ended(), f"{name}: parent {status.name}, counts {job.counts}"
-    if status is Status.FAILED and job.tasks:
+    if status is FAILED and job.tasks:
         tolerated = 0 if job.cancelled or job.terminated else job.spec.tolerate
         assert failed > tolerated, f"{name}: FAILED, but tolerated"
         assert job.status_reason == CHILD_FAILED, f"{name}: {job.status_reason}"
@@ -136,30 +137,30 @@ def check_parent(job: Job, name: str) -> None:
 def check_dependencies(job: Job, name: str) -> None:
     """Nothing starts before its needs are met, and nothing that can go on is left PENDING."""
     counts = job.counts
-    begun = counts[Status.RUNNABLE] + job.running
+    begun = counts[RUNNABLE] + job.running
     if job.unmet:
         assert not begun, f"{name}: {begun} tasks go on, and its needs are not met"
         hopeless = any(satisfied(when, source.status) is False for source, when in job.wholes)
-        hopeless = hopeless or any(source.status_of(index) == Status.FAILED for source, index in job.singles)
+        hopeless = hopeless or any(source.status_of(index) == FAILED for source, index in job.singles)
         assert not hopeless, f"{name} waits for what will never be"
     if job.sources:
         for index, cell in enumerate(job.cells):
-            if cell & 7 <= Status.PENDING:
+            if cell & 7 <= PENDING:
                 hopeless = any(satisfied(when, source.cells[index] & 7) is False for source, when in job.sources)
                 assert not hopeless, f"{name}:{index} waits for what will never be"
     if job.unmet:
         return
     if not job.sources and not job.spec.sequential:
-        assert not counts[Status.PENDING] + counts[Status.SUBMITTED], f"{name}: nothing holds it back"
+        assert not counts[PENDING] + counts[SUBMITTED], f"{name}: nothing holds it back"
     else:
         for index, cell in enumerate(job.cells):
             status = cell & 7
-            if status >= Status.SUCCEEDED:
+            if status >= SUCCEEDED:
                 continue
             met = all(satisfied(when, source.cells[index] & 7) for source, when in job.sources)
             if met and job.spec.sequential and index:
-                met = job.cells[index - 1] & 7 == Status.SUCCEEDED
-            if status >= Status.RUNNABLE:
+                met = job.cells[index - 1] & 7 == SUCCEEDED
+            if status >= RUNNABLE:
                 assert met, f"{name}:{index} is {Status(status).name}, and its needs are not met"
             else:
                 assert not met, f"{name}:{index} is {Status(status).name}, and nothing holds it back"
@@ -167,7 +168,7 @@ def check_dependencies(job: Job, name: str) -> None:
 
 def check_timers(state: State) -> None:
     """Whatever must wake the engine will."""
-    timers = set(state.timers.heap)
+    timers = state.timers.heap if len(state.timers.heap) < 32 else set(state.timers.heap)
     for live in state.live.values():
         timeout_ms = live.job.spec.timeout_ms
         enforced = live.backend in state.enforcing and live.job.layout is None
@@ -188,27 +189,29 @@ def check_timers(state: State) -> None:
 
 
 def check_capacity(state: State) -> None:
-    used: dict[str, list[Resources]] = {}
+    used: dict[str, list[Live]] = {}
     queued: dict[str, int] = {}
-    for live in state.live.values():
-        used.setdefault(live.environment.name, []).append(live.resources)
-        queued[live.job.spec.queue] = queued.get(live.job.spec.queue, 0) + 1
-    for name, environment in state.environments.items():
-        here = used.get(name, [])
-        held = sum_of(here) if here else NOTHING
-        assert environment.used == held, f"{name}: used {environment.used}, live attempts hold {held}"
-        assert environment.live == len(here), f"{name}: live"
-        assert environment.lowered or held.fits(environment.spec.total()), (
-            f"{name}: {held} of {environment.spec.total()}"
-        )
-        for node in environment.nodes.values():
-            theirs = [live.resources for live in state.live.values() if live.node is node] if here else []
-            assert (node.used, node.live) == (sum_of(theirs), len(theirs)), f"{name}/{node.name}: used {node.used}"
-            assert environment.lowered or node.used.fits(node.spec.capacity), f"{name}/{node.name}: {node.used}"
     tokens: dict[str, int] = {}
     for live in state.live.values():
-        for name, quantity in live.job.spec.tokens:
+        spec = live.job.spec
+        used.setdefault(live.environment.spec.name, []).append(live)
+        queued[spec.queue] = queued.get(spec.queue, 0) + 1
+        for name, quantity in spec.tokens:
             tokens[name] = tokens.get(name, 0) + quantity
+    for name, environment in state.environments.items():
+        here = used.get(name, ())
+        held = sum_of([live.resources for live in here]) if here else NOTHING
+        assert environment.used == held, f"{name}: used {environment.used}, live attempts hold {held}"
+        assert environment.live == len(here), f"{name}: live"
+        if here:  # nothing fits everywhere
+            assert environment.lowered or held.fits(environment.spec.total()), (
+                f"{name}: {held} of {environment.spec.total()}"
+            )
+        for node in environment.nodes.values():
+            theirs = [live.resources for live in here if live.node is node]
+            assert node.live == len(theirs), f"{name}/{node.name}: live"
+            assert node.used == sum_of(theirs), f"{name}/{node.name}: used {node.used}"
+            assert environment.lowered or node.used.fits(node.spec.capacity), f"{name}/{node.name}: {node.used}"
     for name, token in state.tokens.held.items():
         counted = tokens.get(name, 0) if token.kind is TokenKind.REPLENISHABLE else 0
         assert token.in_use == counted, f"tokens {name}: {token.in_use} in use, live attempts hold {counted}"

@@ -109,7 +109,7 @@ class Seat(Struct):
 
     @property
     def open(self) -> bool:
-        return self.status is Status.STARTING or self.status is Status.RUNNING
+        return self.status.live
 
     @property
     def begun(self) -> bool:
@@ -117,7 +117,7 @@ class Seat(Struct):
 
     @property
     def ended(self) -> bool:
-        return self.status >= Status.SUCCEEDED
+        return self.status.terminal
 
     @property
     def gave_up(self) -> bool:

@@ -140,7 +140,8 @@ def in_order(state: State) -> Iterator[tuple[QueueState, Group]]:
 
 def waiting(group: Group, most: int) -> int:
     """How many tasks of the group are ready, counted up to so many."""
-    count, left = 0, dict[int, int]()
+    count = 0
+    left: dict[int, int] = {}
     for entry in group.entries():
         job = entry.job
         if job.held:

@@ -32,7 +32,7 @@ from flowbatch.model.places import is_of_run
 from flowbatch.model.queues import FairShare
 from flowbatch.model.resources import Resources
 from flowbatch.model.rows import EnvironmentRow, HeadRow, QueueRow, UsageRow
-from flowbatch.model.status import TRANSITIONS, RunStatus, Status
+from flowbatch.model.status import FAILED, SUCCEEDED, TRANSITIONS, RunStatus, Status
 
 __all__ = ["ROW", "Edge", "EnvironmentState", "Job", "Live", "Odd", "Run", "State"]
 
@@ -214,7 +214,7 @@ class Job:
         return self.cells.count(self.rest)
 
     def ended(self) -> bool:
-        return self.counts[Status.SUCCEEDED] + self.counts[Status.FAILED] == len(self.cells)
+        return self.counts[SUCCEEDED] + self.counts[FAILED] == len(self.cells)
 
 
 @dataclass(slots=True, eq=False)
@@ -256,13 +256,17 @@ class State:
 
     def add_places(self, environments: Iterable[Environment], queues: Iterable[Queue]) -> None:
         """Adds what is not there yet; what is there holds."""
+        added = False
         for environment in environments:
             if environment.name not in self.environments:
                 self.environments[environment.name] = EnvironmentState(spec=environment, declared=environment)
+                added = True
         for queue in queues:
             if queue.name not in self.queues:
                 self.add_queue(QueueState(queue, declared=queue))
-        self.places_changed()
+                added = True
+        if added:
+            self.places_changed()
 
     def ever_fits(self, environment: EnvironmentState, shape: Resources) -> bool:
         """Whether a task of this shape could run there if nothing else did."""
@@ -270,13 +274,14 @@ class State:
 
     def drop_places(self, plan: RunPlan) -> None:
         """What belonged to a run goes with it."""
-        for environment in plan.environments:
-            if is_of_run(environment.name):
-                self.environments.pop(environment.name, None)
-        for queue in plan.queues:
-            if is_of_run(queue.name):
-                self.queues.pop(queue.name, None)
-        self.places_changed()
+        environments = [each.name for each in plan.environments if is_of_run(each.name)]
+        queues = [each.name for each in plan.queues if is_of_run(each.name)]
+        for name in environments:
+            self.environments.pop(name, None)
+        for name in queues:
+            self.queues.pop(name, None)
+        if environments or queues:
+            self.places_changed()
 
     def add_queue(self, queue: QueueState) -> None:
         """With what an earlier life has stored of it."""

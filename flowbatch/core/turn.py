@@ -18,7 +18,7 @@ from flowbatch.model.ids import AttemptKey, Millis, RunId
 from flowbatch.model.jobspec import JobPlan, RunPlan
 from flowbatch.model.outcome import Outcome
 from flowbatch.model.rows import AttemptRow, ImageRow, JobRow, MemberRow, RunRow, TaskRow, Writes
-from flowbatch.model.status import RunStatus, Status
+from flowbatch.model.status import FAILED, RUNNABLE, SUCCEEDED, RunStatus, Status
 
 FRESH = Odd()
 
@@ -151,7 +151,7 @@ class Turn(Struct, eq=False):
         """Only where someone subscribes to children. That resting children became RUNNABLE together is not told a million times:
         the next thing told of each is its STARTING, or its end."""
         wanted = self.children_logged(job)
-        if wanted is ChildEvents.ALL or (wanted is ChildEvents.ENDS and status >= Status.SUCCEEDED):
+        if wanted is ChildEvents.ALL or (wanted is ChildEvents.ENDS and status >= SUCCEEDED):
             self.writes.events.append(
                 EventRow(
                     self.now, EventKind.CHILD, None if job.run is None else job.run.no, job.no, idx,
@@ -177,7 +177,7 @@ class Turn(Struct, eq=False):
         """A job at the head of its queue can never start as the places of that are now; of an array its parent."""
         self.writes.events.append(
             EventRow(
-                self.now, EventKind.QUEUE, None if job.run is None else job.run.no, job.no, None, None, Status.RUNNABLE,
+                self.now, EventKind.QUEUE, None if job.run is None else job.run.no, job.no, None, None, RUNNABLE,
                 None, None, job.blocked,
             )
         )  # fmt: skip
@@ -208,7 +208,7 @@ def job_detail(job: Job) -> str | None:
         return None
     more: dict[str, object] = {} if job.started_at is None else {"started_at": job.started_at}
     if job.array:
-        ends = (Status.SUCCEEDED, Status.FAILED)
+        ends = (SUCCEEDED, FAILED)
         more["children"] = {status.name: job.counts[status] for status in ends}
     return encode(more).decode() if more else None
 

@@ -58,7 +58,7 @@ class AttemptKey(NamedTuple):
         return cls(JobId(job), int(index), int(attempt), int(member[0]) if member else ALONE)
 
     def of_member(self, member: int) -> AttemptKey:
-        return self._replace(member=member)
+        return AttemptKey(self.job, self.idx, self.attempt, member)
 
 
 LOG_CUT: Final = ".cut"  # after a log's name: a file that says that its beginning is gone, where the store may not know

@@ -6,6 +6,7 @@ Made by `spec.compile`, stored with the job as JSON, never changed afterwards.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 from msgspec import Struct, field
 
@@ -172,6 +173,9 @@ class Members(Struct, frozen=True):
     main: int = 0  # the node whose end is the job's
 
 
+_MANAGED: Final = EnvironmentType.MANAGED  # looked up once: placement asks for it dozens of times a turn
+
+
 class Environment(Struct, frozen=True):
     """A compute environment. `capacity` is its maximum; of an UNMANAGED one it is nothing, and its nodes say what there is."""
 
@@ -194,7 +198,7 @@ class Environment(Struct, frozen=True):
 
     @property
     def managed(self) -> bool:
-        return self.type is EnvironmentType.MANAGED
+        return self.type is _MANAGED
 
     def backend_of(self, spec: JobSpec) -> str | None:
         """The backend that would run the job here, or None where it cannot run."""
@@ -227,7 +231,7 @@ class Environment(Struct, frozen=True):
         return (self.capacity,) if self.managed else tuple(node.capacity for node in self.nodes)
 
     def total(self) -> Resources:
-        return self.capacity if self.type is EnvironmentType.MANAGED else sum_of(self.rooms())
+        return self.capacity if self.type is _MANAGED else sum_of(self.rooms())
 
     def largest(self) -> Resources:
         """The most of each kind that one task may have here, if not all at once."""

@@ -93,8 +93,8 @@ class SimBackend:
             return
         slot = (key.job, key.idx, key.member)
         assert slot not in self.running, f"{key.id} starts while {self.running[slot].id} still runs"
-        for other in self.running.values():
-            same = other[:2] != key[:2] or other.attempt == key.attempt
+        for (job, idx, _), other in self.running.items():
+            same = idx != key.idx or job != key.job or other.attempt == key.attempt
             assert same, f"{key.id} starts while {other.id} of another attempt still runs"
         self.running[slot] = key
         self.starts[key] = self.starts.get(key, 0) + 1
@@ -173,7 +173,12 @@ class SimBackend:
 
     def alive(self, attempt: AttemptKey) -> list[AttemptKey]:
         """What of this attempt is about to run, or runs."""
-        return [key for key, each in self.held.items() if key[:3] == attempt[:3] and each.phase is not Phase.ENDED]
+        job, idx, number, _ = attempt
+        return [
+            key
+            for key, each in self.held.items()
+            if key[1] == idx and key[2] == number and key[0] == job and each.phase is not Phase.ENDED
+        ]
 
     def used(self) -> dict[str, list[int]]:
         """What really lives or is about to, per environment."""

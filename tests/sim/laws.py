@@ -17,13 +17,24 @@ from flowbatch.model.ids import ALONE, AttemptKey, JobId, RunId, TaskKey
 from flowbatch.model.jobspec import Condition, Queue, RunPlan, Stage, When
 from flowbatch.model.resources import NOTHING, Resources, sum_of
 from flowbatch.model.rows import AttemptRow, MemberRow, TaskRow, Writes
-from flowbatch.model.status import TRANSITIONS, RunStatus, Status
+from flowbatch.model.status import (
+    FAILED,
+    PENDING,
+    RUNNABLE,
+    STARTING,
+    SUBMITTED,
+    SUCCEEDED,
+    TRANSITIONS,
+    RunStatus,
+    Status,
+)
 from flowbatch.model.tokens import TokenKind
 from tests.sim import reference
 from tests.sim.backend import SimBackend
 from tests.sim.share_laws import ShareLaws
 from tests.sim.store import DictStore
 
+RUN, NODE, QUEUE = EventKind.RUN, EventKind.NODE, EventKind.QUEUE
 Subject = tuple[int, int | None]  # job number, index of a child
 
 
@@ -104,7 +115,7 @@ def rooms_of(state: State, environment: EnvironmentState) -> list[Resources]:
 def claimed(state: State, queue: str) -> bool:
     """Whether something of another queue waits that could run on demand: Spot may have to leave it its share."""
     return any(
-        job.counts[Status.RUNNABLE]
+        job.counts[RUNNABLE]
         and job.spec.queue != queue
         and any(not place.spec.spot for place, _ in state.places_of(job))
         for job in state.jobs.values()
@@ -134,6 +145,9 @@ class Laws:
         self.kept: dict[str, Share] = {}
         self.since: dict[tuple[str, GroupKey], int] = {}
         self.edition = 0  # of the places, before this turn
+        self.alive: set[AttemptKey] = (
+            set()
+        )  # before this turn, where anything is kept: launched again they take nothing
 
     # --- before the commit: events against what was told, and rows
 
@@ -150,23 +164,23 @@ class Laws:
         for (no, idx), task in writes.tasks.items():
             plan = self.store.job_plans.get(no)
             if no in reopened and not task.status.terminal:
-                self.first[no, idx] = task.attempt - (task.status is Status.STARTING)
+                self.first[no, idx] = task.attempt - (task.status is STARTING)
                 if plan is not None:
                     self.spared.pop((plan.id, idx), None)
             if task.cancelled:
                 assert plan is not None, f"{no}:{idx}: cancelled before it was submitted"
                 assert plan.id in self.asked, f"{plan.id}:{idx}: cancelled, and nobody asked for it"
-                again = task.status is Status.RUNNABLE and task.status_reason != INTERRUPTED
+                again = task.status is RUNNABLE and task.status_reason != INTERRUPTED
                 assert not again, f"{plan.id}:{idx}: cancelled by its index, and to be tried again"
-            if task.status is Status.STARTING:
+            if task.status is STARTING:
                 self.look_at_new_attempt(no, task, writes)
             if task.status.terminal:
                 self.look_at_end(task, task.environment is not None)
-            if task.status is Status.FAILED and task.environment is not None:
+            if task.status is FAILED and task.environment is not None:
                 job = writes.jobs.get(no) or jobs[no]
                 if not job.cancelled and not job.terminated and not task.cancelled:
                     self.look_at_surrender(task, writes)
-            charged = task.status is Status.FAILED and task.status_reason == INTERRUPTED
+            charged = task.status is FAILED and task.status_reason == INTERRUPTED
             assert not charged, f"{no}:{idx}#{task.attempt}: FAILED by an interruption"
         for attempt in writes.attempts:
             self.look_at_end(attempt, True)
@@ -177,7 +191,8 @@ class Laws:
         told = self.told
         for event in writes.events:
             status = event.status
-            if event.kind is EventKind.RUN:
+            kind = event.kind
+            if kind is RUN:
                 assert event.run is not None
                 before = self.runs_told.get(event.run)
                 legal = before is None or before == RunStatus.RUNNING or event.run in reopened_runs
@@ -185,26 +200,26 @@ class Laws:
                 self.runs_told[event.run] = status
                 continue
             assert event.job is not None
-            if event.kind is EventKind.NODE:
+            if kind is NODE:
                 assert event.idx is not None
                 assert event.attempt is not None
                 node = (event.job, event.idx, event.attempt)
-                before = self.nodes_told.get(node, Status.RUNNABLE)
+                before = self.nodes_told.get(node, RUNNABLE)
                 assert (before, status) in MEMBER_PATHS, f"node {node}: {Status(before).name} → {Status(status).name}"
                 self.nodes_told[node] = status
                 continue
-            if event.kind is EventKind.QUEUE:
+            if kind is QUEUE:
                 continue  # share_laws.py
             subject = (event.job, event.idx)
-            before = told.get(subject, Status.SUBMITTED if event.idx is None else Status.PENDING)
-            if event.idx is not None and (before, status) == (Status.PENDING, Status.STARTING):
+            before = told.get(subject, SUBMITTED if event.idx is None else PENDING)
+            if event.idx is not None and (before, status) == (PENDING, STARTING):
                 row = writes.jobs.get(event.job) or self.store.jobs[event.job]
-                assert row.rest is Status.RUNNABLE, f"{subject}: its RUNNABLE was not told"
-                before = Status.RUNNABLE  # together with all that rest
+                assert row.rest is RUNNABLE, f"{subject}: its RUNNABLE was not told"
+                before = RUNNABLE  # together with all that rest
             if (before, status) not in TRANSITIONS:
                 row = writes.jobs.get(event.job) or self.store.jobs[event.job]
-                whole = before == Status.FAILED or row.stage is Stage.FINALLY  # what succeeded in the main stage stays
-                again = status == Status.PENDING and before >= Status.SUCCEEDED and whole and event.job in reopened
+                whole = before == FAILED or row.stage is Stage.FINALLY  # what succeeded in the main stage stays
+                again = status == PENDING and before >= SUCCEEDED and whole and event.job in reopened
                 assert again, f"{subject}: {Status(before).name} → {Status(status).name}"
             told[subject] = status
         for no, row in writes.jobs.items():
@@ -224,7 +239,7 @@ class Laws:
             assert layout is not None
             node = layout.node_of[member]
             if layout.nodes is not None and member == layout.principals[node]:
-                told = self.nodes_told.get((no, node, attempt), Status.RUNNABLE)
+                told = self.nodes_told.get((no, node, attempt), RUNNABLE)
                 assert told == row.status, f"node {no}@{node}#{attempt} is {row.status.name}, its events say otherwise"
 
     def look_at_tokens(self, writes: Writes) -> None:
@@ -313,7 +328,7 @@ class Laws:
         produced = [each.produced[key] for each in self.backends.values() if key in each.produced]
         if row.exit_code is not None:
             assert produced == [row.exit_code], f"{name}: exit code {row.exit_code}, the backend says {produced}"
-        if isinstance(row, TaskRow) and row.status is Status.SUCCEEDED:
+        if isinstance(row, TaskRow) and row.status is SUCCEEDED:
             assert produced == [0], f"{name}: SUCCEEDED, the backend says {produced}"
             assert key not in self.doomed, f"{name}: SUCCEEDED, and it had been terminated"
         if row.status_reason == HOST_LOST:
@@ -327,7 +342,7 @@ class Laws:
         produced = [each.produced.get(member) for member in needful for each in self.backends.values()]
         if row.exit_code is not None:
             assert row.exit_code in produced, f"{key.id}: exit code {row.exit_code}, the backend says {produced}"
-        if isinstance(row, TaskRow) and row.status is Status.SUCCEEDED:
+        if isinstance(row, TaskRow) and row.status is SUCCEEDED:
             codes = [code for code in produced if code is not None]
             assert codes == [0] * len(needful), f"{key.id}: SUCCEEDED, the backend says {produced}"
             assert key not in self.doomed, f"{key.id}: SUCCEEDED, and it had been terminated"
@@ -417,7 +432,7 @@ class Laws:
             self.look_at_member_launch(no, key, row)
             if any(each.started_at is not None for each in self.crew_rows(no, key)):
                 return  # an attempt that has begun is finished, come what may
-        assert (row.status, row.attempt) == (Status.STARTING, key.attempt), f"{key.id}: launched, its row says {row}"
+        assert (row.status, row.attempt) == (STARTING, key.attempt), f"{key.id}: launched, its row says {row}"
         assert not draining, f"{key.id}: launched while draining"
         assert not held, f"{key.id}: launched while its run is held"
         assert stopped or not store.jobs[no].terminated, f"{key.id}: launched, and its job is terminated"
@@ -432,7 +447,7 @@ class Laws:
         assert task.attempt == key.attempt, f"{key.id}: launched, its task says {task}"
         row = self.store.members.get((no, *key[1:]))
         assert row is not None, f"{key.id}: launched without a row"
-        assert row.status is Status.STARTING, f"{key.id}: launched, its row says {row}"
+        assert row.status is STARTING, f"{key.id}: launched, its row says {row}"
         node = layout.node_of[key.member]
         if node != layout.main:
             for member in layout.spans[layout.main]:
@@ -445,12 +460,12 @@ class Laws:
             held = {
                 Condition.START: seat.started_at is not None,
                 Condition.COMPLETE: seat.started_at is not None and seat.stopped_at is not None,
-                Condition.SUCCESS: seat.status is Status.SUCCEEDED,
+                Condition.SUCCESS: seat.status is SUCCEEDED,
             }
             assert held[after.condition], f"{key.id}: launched, and {after} has not come true: {seat}"
 
     def crew_rows(self, no: int, key: AttemptKey) -> list[MemberRow]:
-        return [row for name, row in self.store.members.items() if name[:3] == (no, *key[1:3])]
+        return list(self.store.crews[no, *key[1:3]].values())
 
     def look_at_stop(self, key: AttemptKey) -> None:
         """Who keeps a network goes last."""
@@ -489,13 +504,13 @@ class Laws:
             wanted = {When.SUCCESS: (5,), When.FAILURE: (6,), When.DONE: (5, 6)}[need.when]
             assert status in wanted, f"{launch.key.id}: launched, and {need.job} is {Status(status).name}"
         if plan.spec.sequential and idx:
-            assert store.status_of(no, idx - 1) == Status.SUCCEEDED, f"{launch.key.id}: before its predecessor"
+            assert store.status_of(no, idx - 1) == SUCCEEDED, f"{launch.key.id}: before its predecessor"
         if plan.stage is Stage.FINALLY:
             run = store.jobs[no].run
             assert run is not None
             main = [store.jobs[each] for each in store.jobs_of[run] if store.job_plans[each].stage is Stage.MAIN]
             assert all(each.status.terminal for each in main), f"{launch.key.id}: finally, before the main stage ended"
-            how = RunStatus.FAILED if any(each.status is Status.FAILED for each in main) else RunStatus.SUCCEEDED
+            how = RunStatus.FAILED if any(each.status is FAILED for each in main) else RunStatus.SUCCEEDED
             assert launch.run_status == how.name, f"{launch.key.id}: {launch.run_status}, the main stage {how.name}"
 
     def look_at_forget(self, key: AttemptKey) -> None:
@@ -515,8 +530,8 @@ class Laws:
         total: dict[str, list[int]] = {}
         for backend in self.backends.values():
             for name, used in backend.used().items():
-                sums = total.setdefault(name, [0, 0, 0])
-                total[name] = [a + b for a, b in zip(sums, used, strict=True)]
+                sums = total.get(name)
+                total[name] = used if sums is None else [a + b for a, b in zip(sums, used, strict=True)]
         for name, sums in total.items():
             assert Resources(*sums).fits(self.capacity[name]), f"{name}: {sums} really used of {self.capacity[name]}"
 
@@ -562,6 +577,7 @@ class Laws:
         for name in tied:  # which of them holds it is the core's own affair
             del self.kept[name]
         self.note_kept_tokens(state, now)
+        self.alive = {live.key for live in state.live.values()} if self.kept or self.tokens_kept else set()
 
     def note_kept_tokens(self, state: State, now: int) -> None:
         """Likewise of each of the tokens; whose demand can never be met, or runs nowhere, keeps none."""
@@ -583,6 +599,7 @@ class Laws:
                 self.tokens_kept[token.name] = found[0]
 
     def look_at_placement(self, state: State, launches: list[Launch], now: int) -> None:
+        launches = [launch for launch in launches if launch.key not in self.alive]
         if state.edition == self.edition:  # else what was kept may be kept no more
             for launch in launches:
                 if launch.place is not None:
@@ -601,7 +618,7 @@ class Laws:
                         self.look_at_kept_tokens(state, launch, name)
         if not state.draining:
             for job in state.jobs.values():
-                if job.counts[Status.RUNNABLE] and not job.held:
+                if job.counts[RUNNABLE] and not job.held:
                     self.look_at_waiting(state, job, now)
 
     def look_at_kept_tokens(self, state: State, launch: Launch, name: str) -> None:
@@ -612,7 +629,8 @@ class Laws:
         since = self.tokens_since.get((queue.name, key_of(launch, queue)))
         if -queue.priority < priority or (since is not None and since <= waited_since):
             return
-        if group.token_since == waited_since and has_ready(group):
+        # Others may have used up, in this turn, what it can never start without: then it keeps nothing any more.
+        if group.token_since == waited_since and has_ready(group) and may_keep_tokens(state, group):
             free, share = free_tokens(state, name), dict(group.key.tokens)[name]
             assert free >= share, f"{launch.key.id}: took {name} that was kept: {free} are left, {share} are waited for"
 
@@ -633,10 +651,10 @@ class Laws:
         full = queue.spec.max_running is not None and queue.live >= queue.spec.max_running
         if full or (job.spec.max_running is not None and job.running >= job.spec.max_running):
             return
-        shapes = {job.spec.resources} if len(job.odd) < job.counts[Status.RUNNABLE] else set()
+        shapes = {job.spec.resources} if len(job.odd) < job.counts[RUNNABLE] else set()
         for index, odd in job.odd.items():
             waits = odd.not_before is not None and odd.not_before > now
-            if job.status_of(index) == Status.RUNNABLE and not waits:
+            if job.status_of(index) == RUNNABLE and not waits:
                 shapes.add(job.resources_of(index))
         if job.spec.tokens:
             shapes = {shape for shape in shapes if not self.tokens_missing(state, job, shape, now)}

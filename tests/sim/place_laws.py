@@ -35,12 +35,16 @@ class PlaceLaws:
 
     def held(self) -> dict[tuple[str, str], Resources]:
         """By rows: (environment, node) → what its live attempts hold; ("", "") is the host."""
-        sums: defaultdict[tuple[str, str], Resources] = defaultdict(Resources)
+        sums: defaultdict[tuple[str, str], Resources] = defaultdict(lambda: NOTHING)
         for (no, _), row in self.store.live.items():
-            need = self.store.job_plans[no].spec.resources
-            shape = need._replace(memory_mib=row.memory_mib) if row.memory_mib else need
-            for slot in {(row.environment or "", row.node or ""), (row.environment or "", ""), ("", "")}:
-                sums[slot] = sums[slot].plus(shape)
+            shape, place = self.store.job_plans[no].spec.resources, row.environment or ""
+            if row.memory_mib:
+                shape = shape._replace(memory_mib=row.memory_mib)
+            sums[place, ""] = sums[place, ""].plus(shape)
+            if row.node:
+                sums[place, row.node] = sums[place, row.node].plus(shape)
+        if sums:
+            sums["", ""] = sum_of(used for (_, node), used in sums.items() if not node)
         return sums
 
     def look_at_turn(self, state: State, effects: list[Effect], now: Millis) -> None:

@@ -36,6 +36,7 @@ from flowbatch.model.stimuli import Configure
 from flowbatch.model.tokens import Demand, Token, TokenKind
 
 JOBS: Final = 9  # of a run's main stage, at most
+SERIAL: Final = 6  # children one after another, at most: long rows of them are many turns that are all alike
 TIMEOUT_MS: Final = 40_000
 WHENS: Final = (When.SUCCESS,) * 6 + (When.FAILURE, When.DONE, When.DONE)
 SHAPES: Final = (
@@ -274,8 +275,8 @@ class Author:
             shape,
             size,
             self.needs(before, size),
-            sequential=array and draw() < 0.07,
-            max_running=1 + int(draw() * 3) if array and draw() < 0.2 else None,
+            sequential=array and (size or 0) <= SERIAL and draw() < 0.12,
+            max_running=1 + ((size or 0) > SERIAL) + int(draw() * 3) if array and draw() < 0.2 else None,
             tolerate=int(draw() * (size or 1)) if array and draw() < 0.3 else 0,
             priority=5 if draw() < 0.15 else 0,
             timeout_ms=timeout,

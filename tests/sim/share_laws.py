@@ -17,13 +17,14 @@ from flowbatch.model.jobspec import Environment, JobSpec
 from flowbatch.model.queues import BLOCKED, INVALID, JOB_REQUIREMENT, MAX_RESOURCE, UNDETERMINED, reason_code
 from flowbatch.model.resources import Resources
 from flowbatch.model.rows import Writes
-from flowbatch.model.status import Status
+from flowbatch.model.status import RUNNABLE
 from flowbatch.model.tokens import Demand
 from tests.sim.fair import Book, Interval
 from tests.sim.store import DictStore
 
+QUEUE = EventKind.QUEUE
 Class = tuple[Resources, str, Demand, bool]  # shape, kind, tokens, of several nodes
-LATE_MS = 20_000  # a window of the shell, in which it is not woken
+LATE_MS = 50_000  # two windows of the shell, in which it is not woken: a crash may undo what it does in the first
 
 
 class ShareLaws:
@@ -61,8 +62,9 @@ class ShareLaws:
     def look(self, state: State, writes: Writes, launches: list[Launch], now: int, *, whole: bool) -> None:
         """`whole`: the usage of queues, too, that this turn has not written any of."""
         self.look_at_reasons(state)
-        self.look_at_heads(state, now)
-        self.look_at_news(state, writes)
+        heads = {name: head(queue) for name, queue in state.queues.items()}
+        self.look_at_heads(state, heads, now)
+        self.look_at_news(state, heads, writes)
         fair = {name: queue for name, queue in state.queues.items() if queue.spec.policy is not None}
         if not fair or self.blind:
             return
@@ -132,7 +134,7 @@ class ShareLaws:
     def look_at_reasons(self, state: State) -> None:
         """AWS's word for it, on the job, as soon as it is RUNNABLE, and gone as soon as it can run (semantics.md 18)."""
         for job in state.jobs.values():
-            if job.counts[Status.RUNNABLE]:
+            if job.counts[RUNNABLE]:
                 names = state.queues[job.spec.queue].spec.environments
                 places = [state.environments[name].spec for name in names if name in state.environments]
                 known = self.reasons.get(job.no)
@@ -143,18 +145,18 @@ class ShareLaws:
                 assert expected is None or said == expected, f"{job.id}: {said!r}, not {expected!r}"
                 assert expected is not None or said not in BLOCKED, f"{job.id} says {said!r}, and could run"
 
-    def look_at_heads(self, state: State, now: int) -> None:
+    def look_at_heads(self, state: State, heads: dict[str, Job | None], now: int) -> None:
         """No blocked job stays at the head of a queue for longer than its limit, nor once the engine looks at heads again."""
         if self.drained and not state.draining:
             self.attentive_since = now
         self.drained = state.draining
-        for name, queue in state.queues.items():
-            job = head(queue)
+        for name, job in heads.items():
             blocked = None if job is None else self.store.jobs[job.no].status_reason
+            limits = state.queues[name].spec.limits
             if (
                 job is None
                 or blocked not in BLOCKED
-                or not any(limit.reason == reason_code(blocked or "") for limit in queue.spec.limits)
+                or not any(limit.reason == reason_code(blocked or "") for limit in limits)
             ):
                 self.stuck.pop(name, None)
                 continue
@@ -162,20 +164,19 @@ class ShareLaws:
             if since is None or since[:3] != (job.no, job.generation, blocked):
                 self.stuck[name] = (job.no, job.generation, blocked or "", now)
             elif not state.draining:
-                limit_ms = max(limit.max_ms for limit in queue.spec.limits)
+                limit_ms = max(limit.max_ms for limit in limits)
                 due = max(since[3] + limit_ms, self.attentive_since)
                 assert now <= due + LATE_MS, f"{job.id} has been blocked at the head since {since[3]}"
 
-    def look_at_news(self, state: State, writes: Writes) -> None:
+    def look_at_news(self, state: State, heads: dict[str, Job | None], writes: Writes) -> None:
         """An event for each job that is blocked at the head of its queue, and for no other (aws-batch.md §11.2); once as long as it is
         so, by one life, and by the next only if the job has left the head meanwhile."""
         for no, row in writes.jobs.items():
             if row.status_reason not in BLOCKED:
                 self.told.pop(no, None)
-        heads = [job for queue in state.queues.values() if (job := head(queue)) is not None]
-        here = {job.no: job for job in heads}
+        here = {job.no: job for job in heads.values() if job is not None}
         for event in writes.events:
-            if event.kind is EventKind.QUEUE:
+            if event.kind is QUEUE:
                 job = here.get(event.job or 0)
                 assert job is not None, f"{event}: it is not at the head of its queue"
                 said = (job.generation, event.status_reason)
@@ -183,7 +184,7 @@ class ShareLaws:
                 assert job.no not in self.sure or self.told.get(job.no) != said, f"{job.id} is told of twice"
                 self.told[job.no] = said
                 self.sure.add(job.no)
-        for job in heads:
+        for job in here.values():
             blocked = self.store.jobs[job.no].status_reason
             if blocked in BLOCKED and not (state.draining or state.place_wanted):
                 said = (job.generation, blocked)

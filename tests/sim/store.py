@@ -49,6 +49,7 @@ class DictStore:
         self.layouts: dict[int, Layout | None] = {}  # of jobs
         self.attempts: dict[tuple[int, int, int], AttemptRow] = {}
         self.members: dict[tuple[int, int, int, int], MemberRow] = {}
+        self.crews: dict[tuple[int, int, int], dict[int, MemberRow]] = defaultdict(dict)  # the same by attempt
         self.images: dict[tuple[int, ...], str] = {}
         self.events: list[EventRow] = []
         self.tokens: dict[str, TokenRow] = {}
@@ -91,6 +92,8 @@ class DictStore:
             assert attempt.stopped_at is not None, f"attempt {key} has no end"
             self.attempts[key] = attempt
         self.members.update(writes.members)
+        for (no, idx, number, member), seat in writes.members.items():
+            self.crews[no, idx, number][member] = seat
         for told in writes.images:
             assert told[:4] not in self.images, f"the image of {told} is told twice"
             suffix = "" if told.member == ALONE else f".{told.member}"
@@ -216,8 +219,8 @@ class DictStore:
 
     def live_members(self, jobs: set[int]) -> list[MemberRow]:
         """Of the attempts that are STARTING or RUNNING."""
-        attempts = {(no, idx, row.attempt) for (no, idx), row in self.live.items() if no in jobs}
-        return [row for key, row in self.members.items() if key[:3] in attempts]
+        attempts = [(no, idx, row.attempt) for (no, idx), row in self.live.items() if no in jobs]
+        return [row for each in attempts if each in self.crews for row in self.crews[each].values()]
 
     def status_of(self, job: int, idx: int) -> int:
         """Of a task, as the rows say it."""

@@ -41,9 +41,10 @@ from tests.sim.operators import change_of_places, change_of_policy
 from tests.sim.plans import Author, make_places, make_tokens, share_host
 from tests.sim.shell import Crash, Shell
 
-TASKS: Final = (16, *(28,) * 8, 44)  # about: most worlds are small, some are not
+TASKS: Final = (16, *(28,) * 8, 40)  # about: most worlds are small, some are not
 STEPS: Final = 600
 CLOSING_MS: Final = 150_000
+CHANGES_TOKENS: Final = frozenset({CreateToken, UpdateToken, DeleteToken, Configure})
 
 
 class World(Shell):
@@ -51,7 +52,7 @@ class World(Shell):
 
     def __init__(self, seed: int, *, trace: Callable[[str], None] | None = None) -> None:
         rng = random.Random(seed)
-        calm = rng.random() < 0.4
+        calm = rng.random() < 0.3
         places = make_places(rng, random.Random(seed ^ 0xFA17))
         places.tokens = make_tokens(rng, calm=calm)
         hosts = random.Random(seed ^ 0x4057)
@@ -62,7 +63,8 @@ class World(Shell):
         self.dice = author.dice
         self.scripts = author.scripts
         second, alone = rng.random() < 0.2, rng.random() < 0.35
-        plans = [author.run(0, max(6, rng.choice(TASKS) - 10 * second - 11 * alone))]
+        tasks = rng.choice(TASKS) if self.window else TASKS[0]  # a turn for each piece of news
+        plans = [author.run(0, max(6, tasks - 10 * second - 11 * alone))]
         if second:
             plans.append(author.run(1, 6))
         self.plans = {plan.id: plan for plan in plans}
@@ -131,13 +133,12 @@ class World(Shell):
     def note(self, stimuli: list[Stimulus], crash: Crash | None) -> None:
         """What a Terminate reaches may not succeed once it is durable, and what a Cancel of children finds at work has its last
         attempt; here it is durable, unless a crash comes before the commit."""
-        self.laws.asked |= {
-            each.target.job for each in stimuli if isinstance(each, Cancel) and each.target.job and each.target.indices
-        }
-        self.laws.tokens_changed = any(
-            isinstance(each, CreateToken | UpdateToken | DeleteToken | Configure) for each in stimuli
-        )
-        self.laws.registering = any(isinstance(each, RegisterDefinition) for each in stimuli)
+        kinds = {type(each) for each in stimuli}
+        if Cancel in kinds:
+            targets = [each.target for each in stimuli if isinstance(each, Cancel)]
+            self.laws.asked |= {target.job for target in targets if target.job and target.indices}
+        self.laws.tokens_changed = not kinds.isdisjoint(CHANGES_TOKENS)
+        self.laws.registering = RegisterDefinition in kinds
         if crash is Crash.BEFORE_COMMIT or len(stimuli) != 1:
             return
         command = stimuli[0]
@@ -161,6 +162,11 @@ class World(Shell):
 
     def order(self, kind: str, plan: RunPlan | None) -> None:
         """A command; it is sent again after a crash until it is answered."""
+        if (
+            kind == "retry" and self.committing
+        ):  # the engine brings ended runs back one at a time, as the store has them by then
+            self.at(self.now + 5_000, self.order, kind, plan)
+            return
         self.tickets += 1
         made = self.command(kind, plan, self.tickets)
         for command in made if isinstance(made, tuple) else (made,):
