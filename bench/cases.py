@@ -233,11 +233,10 @@ def behind_a_dead_receiver(report: Report) -> None:
 
 
 def worlds(report: Report) -> None:
-    found = module("sim_worlds", 1_000)
-    assert found["median_tasks"] >= 30, found
-    assert found["median_faults"] >= 3, found
-    rate = found["worlds_per_s"]
-    # Of everything, and of what the store would bring back, at each crash and each twelfth step.
+    found = [module("sim_worlds", 1_000) for _ in range(5)]
+    assert all(each["median_tasks"] >= 30 and each["median_faults"] >= 3 for each in found), found
+    rate = statistics.median(each["worlds_per_s"] for each in found)
+    # Of everything, and of what the store would bring back, at each crash and each twentieth step.
     what = "simulated worlds: after every step, the laws of what it touched"
     report.add(what, ">= 200/s", f"{rate:,.0f}/s", rate, held=rate >= 200)
 

@@ -1,6 +1,6 @@
 """Worlds of the simulator a second: `python -m bench.sim_worlds COUNT` prints one JSON object. Each core plays its part, as CI does.
 
-After every step the laws look at what it touched; at each crash and each twelfth step at everything, and at the state that the store
+After every step the laws look at what it touched; at each crash and each twentieth step at everything, and at the state that the store
 would bring back.
 """
 

@@ -64,13 +64,17 @@ def place_beside_spot(state: State, out: Turn) -> None:
         host.claims = None
         while pass_over(state, out):
             pass
+        if all(group.empty for queue in state.queues.values() for group in queue.groups.values()):
+            host.claims = ()
+            return  # nothing waits, so that nobody claims anything
         moments: list[dict[str, Group]] = [{}]
         if holders := reservations(state, out.now):
             staying = reservations(state, out.now, unless=content_with_spot)  # once Spot has served the others
             moments += [holders, staying] if staying != holders else [holders]
         host.claims = tuple(by_queue(claims(state, each)) for each in moments)
         again = pass_over(state, out)
-    give_back(state, claims(state, reservations(state, out.now)), out)
+    if any(each.spec.spot and each.live for each in state.environments.values()):
+        give_back(state, claims(state, reservations(state, out.now)), out)
 
 
 def content_with_spot(state: State, job: Job) -> bool:

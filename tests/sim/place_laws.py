@@ -115,7 +115,7 @@ class PlaceLaws:
                 f"{live.key.id}: started in {live.environment.name}, which takes nothing"
             )
             assert live.node is None or not live.node.spec.draining, f"{live.key.id}: started on a draining node"
-        group = reservations(state, now).get(HOST)
+        group = reservations(state, now).get(HOST) if fresh and self.holder is not None else None
         if self.host is None or group is None or (group, group.blocked_since) != self.holder:
             return
         if any(self.had_waited_as_long(live, group) and live.resources != group.key.shape for live in fresh):
