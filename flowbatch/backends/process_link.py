@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,14 +19,23 @@ from flowbatch.errors import BackendUnavailable
 
 _ATTEMPTS = 20  # to catch a supervisor between its start, its listening and its end
 _GREETING_S = 30.0
+_SILENCES = 2  # of a supervisor that is there: what says nothing for a minute will not in ten
 _PAUSE_S = 0.05
 _DRAIN_S = 30.0
+_UCRED = struct.Struct("3i")  # pid, uid, gid
 
 
 class VersionDiffers(Exception):
     def __init__(self, version: object, pid: object, alive: object) -> None:
         self.alive = alive
         super().__init__(f"supervisor {pid} speaks version {version} and still follows {alive} tasks")
+
+
+class Silent(TimeoutError):
+    """Somebody listens, and does not greet."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(f"process {pid} has the socket and has not answered for {_GREETING_S:g} s{_doing(pid)}")
 
 
 class Link(asyncio.Protocol):
@@ -35,12 +46,15 @@ class Link(asyncio.Protocol):
         self.hello: dict[str, Any] = {}
         self.greeting: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self.on_lines: Callable[[list[bytes]], None] | None = None
+        self.peer = 0  # who listens: its pid
         self._transport: asyncio.WriteTransport | None = None
         self._rest = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.WriteTransport)
         self._transport = transport
+        stream = transport.get_extra_info("socket")
+        self.peer = _UCRED.unpack(stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))[0]
 
     def data_received(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n") if self._rest else data.split(b"\n")
@@ -84,12 +98,16 @@ async def _connect_or_start(folder: Path, base_env: dict[str, str], starting: St
     if starting is not None:
         await anyio.to_thread.run_sync(starting.finish)
     problem: Exception = ConnectionRefusedError()
+    silences = 0
     for attempt in range(_ATTEMPTS):
         try:
             return await _greet(folder, base_env)
         except OSError as error:
             # None is there, or it goes just now.
             problem = error
+        silences += isinstance(problem, Silent)
+        if silences == _SILENCES:
+            break
         if attempt:
             await anyio.sleep(_PAUSE_S)
         await anyio.to_thread.run_sync(lambda: Starting(folder).finish())
@@ -102,8 +120,11 @@ async def _greet(folder: Path, base_env: dict[str, str]) -> Link:
         _, link = await loop.create_unix_connection(Link, path)
     link.write(json.dumps({"flowbatch": wire.PROTOCOL, "env": base_env}).encode() + b"\n")
     try:
-        async with asyncio.timeout(_GREETING_S):  # TimeoutError is an OSError: another try, then a sentence
+        async with asyncio.timeout(_GREETING_S):
             hello = link.hello = await link.greeting
+    except TimeoutError:
+        link.close()
+        raise Silent(link.peer) from None
     except BaseException:
         link.close()
         raise
@@ -111,6 +132,17 @@ async def _greet(folder: Path, base_env: dict[str, str]) -> Link:
         link.close()
         raise VersionDiffers(hello["flowbatch"], hello.get("pid"), hello.get("alive"))
     return link
+
+
+def _doing(pid: int) -> str:
+    """What the kernel says of it: a D is a wait for a disk, say, that not even `kill -9` ends."""
+    try:
+        process = Path("/proc", str(pid))
+        state = process.joinpath("stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+        place = process.joinpath("wchan").read_text(encoding="utf-8", errors="replace").strip("0\n")
+    except OSError:
+        return ""
+    return f" (state {state}{f' in {place}' if place else ''})"
 
 
 def _last_words(folder: Path) -> str:

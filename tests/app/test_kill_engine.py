@@ -79,7 +79,7 @@ def under_fire(flowbatch: Commands, workflow: Path, dice: random.Random, startup
             when, delay = "its first line", dice.uniform(0, 0.6)
             assert engine.stdout is not None
             ready, _, _ = select.select([engine.stdout], [], [], PATIENCE_S)
-            assert ready, "an engine that neither works nor ends"
+            assert ready, f"an engine that neither works nor ends: {what_they_do(flowbatch)}"
         try:
             _, errors = engine.communicate(timeout=delay)
         except subprocess.TimeoutExpired:
@@ -99,6 +99,21 @@ def under_fire(flowbatch: Commands, workflow: Path, dice: random.Random, startup
         if both and not first:
             kill_supervisor(flowbatch, deaths)
     return deaths, lives
+
+
+def what_they_do(flowbatch: Commands) -> list[str]:
+    """Every process of the folder, by the kernel's word, for whoever must find out why nothing goes on."""
+    found = []
+    for process in Path("/proc").iterdir():
+        try:
+            words = process.joinpath("cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+            if process.name.isdigit() and str(flowbatch.state) in words:
+                found.append(
+                    f"{process.name} {words}: {process.joinpath('stat').read_text()} {process.joinpath('wchan').read_text()}"
+                )
+        except OSError:
+            continue
+    return found
 
 
 def kill_supervisor(flowbatch: Commands, deaths: list[float]) -> None:

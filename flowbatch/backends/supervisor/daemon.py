@@ -46,6 +46,7 @@ def main(arguments: list[str]) -> int:
     if os.fork():
         os._exit(0)  # the lock and the listening socket live on in the child
     _detach(errors)
+    listener.listen(_BACKLOG)  # again: the kernel tells clients the pid of whoever called this last
     try:
         _supervise(journal, listener, idle_s, sampled)
     except Exception:
