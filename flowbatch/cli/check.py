@@ -167,12 +167,13 @@ def queue_object(queue: Queue) -> dict[str, object]:
 
 def print_plan(plan: Plan) -> None:
     from flowbatch.cli.drawings import in_order, needs_text, nodes_of
+    from flowbatch.spec.scalars import text_of
 
     run = plan.run
     tasks = sum(job.spec.tasks for job in run.jobs)
     click.echo(f"{clean(run.workflow)} is valid: {counted(len(run.jobs), 'job')}, {counted(tasks, 'task')}.")
     if run.params:
-        click.echo("Parameters: " + clean(", ".join(f"{name}={value}" for name, value in run.params)))
+        click.echo("Parameters: " + clean(", ".join(f"{name}={text_of(value)}" for name, value in run.params)))
     if run.deadline_ms is not None:
         click.echo(f"Deadline: {span_text(run.deadline_ms)} from its creation, finally excepted.")
     click.echo()

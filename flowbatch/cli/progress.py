@@ -164,6 +164,20 @@ class PlainView:
             say_aside(f"({self._printer.dropped} reports were left out: nobody read them)")
 
 
+class Pace:
+    """How long the rest of an array takes at the pace up to the last end that was seen: what runs now has been at it since then."""
+
+    def __init__(self) -> None:
+        self._done = 0
+        self._at = 0
+
+    def left_ms(self, done: int, rest: int, started_at: int, now: int) -> int:
+        """Nothing, or less, where that was too hopeful. `done` is at least one."""
+        if done != self._done:
+            self._done, self._at = done, now
+        return (self._at - started_at) * rest // done - (now - self._at)
+
+
 class LiveView:
     """For terminals: redrawn some times a second from the engine's own counts, whatever the rate of tasks."""
 
@@ -176,6 +190,7 @@ class LiveView:
         self._hold_ups = hold_ups
         self._console: Console = Console(highlight=False)
         self._messages: list[str] = []
+        self._paces: dict[int, Pace] = {}  # of arrays, by number
         self._printer = Printer()
         self._live = Live(console=self._console, auto_refresh=False, transient=False)
         self._live.start()
@@ -249,8 +264,10 @@ class LiveView:
             parts.append(f"{job.running} running")
         rest = job.tasks - done - failed
         if rest and done and job.started_at is not None and not job.status.terminal:
-            left = (self._clock.now() - job.started_at) * rest // (done + failed)
-            parts.append(f"about {duration_text(left)} left")
+            pace = self._paces.setdefault(job.no, Pace())
+            left = pace.left_ms(done + failed, rest, job.started_at, self._clock.now())
+            if left > 0:
+                parts.append(f"about {duration_text(left)} left")
         elif job.status.terminal:
             parts.append(self.took(job))
         return "  ".join(parts)

@@ -132,6 +132,7 @@ def had(attempts: Sequence[AttemptView]) -> str:
 def show_run(place: Place, reader: Records, run: RunView) -> None:
     from flowbatch.cli.lists import JOB_HEADERS, job_cells
     from flowbatch.cli.rows import took_text
+    from flowbatch.spec.scalars import text_of
 
     row = run.row
     plan = reader.plan(run)
@@ -143,7 +144,7 @@ def show_run(place: Place, reader: Records, run: RunView) -> None:
         ("status", status_text(run.status.name) + note),
         ("reason", row.status_reason or ""),
         ("stage", "finally" if row.stage == "finally" else ""),
-        ("parameters", ", ".join(f"{name}={value}" for name, value in plan.params)),
+        ("parameters", ", ".join(f"{name}={text_of(value)}" for name, value in plan.params)),
         ("created", time_text(row.created_at)),
         ("deadline", time_text(row.deadline_at) if row.deadline_at else ""),
         ("ended", time_text(row.stopped_at) if row.stopped_at else ""),

@@ -193,3 +193,9 @@ def test_a_workflow_for_aws(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == (
         "flowbatch: film.yaml: no `image` in a, and AWS Batch runs containers alone; --image names one for them\n"
     )
+
+
+def test_parameters_read_as_programs_get_them(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "params: {fast: {type: boolean, default: true}, rate: {type: number, default: 0.50}}\njobs: {a: {command: [x]}}\n"
+    assert check(text) == 0
+    assert "Parameters: fast=true, rate=0.50" in capsys.readouterr().out.splitlines()
