@@ -51,6 +51,20 @@ class LayerModel(ProgramModel):
     LATER: ClassVar[dict[str, str]] = {
         "eksProperties": "pods come with a later release",
     }  # fmt: skip
+    REFUSED: ClassVar[dict[str, str]] = {
+        **{
+            key: f"{key!r} belongs into `array`: {{size: 10, {key}: …}}"
+            for key in ("max_running", "sequential", "tolerate")
+        },
+        **{
+            key: f"{key!r} is a source of children, and belongs into `array`: {{{key}: …}}"
+            for key in ("size", "lines", "glob", "items", "matrix")
+        },
+        **{
+            key: f"{key!r} belongs into `retry`: {{attempts: 3, {key}: …}}"
+            for key in ("backoff", "rules", "evaluateOnExit")
+        },
+    }
 
     uses: str | None = Field(None, description="The definition this job is made from.")
     queue: Name | None = Field(None, description="The queue it waits in; `default` unless given.")

@@ -108,7 +108,7 @@ class _Loader:
 
     def decode(self, text: bytes) -> str:
         if len(text) > BYTES_MAX:
-            self.give_up(NOWHERE, f"the file has {len(text):,} bytes; at most {BYTES_MAX:,} are read")
+            self.give_up(NOWHERE, f"the file has more than {BYTES_MAX:,} bytes, the most that are read")
         try:
             return text.decode("utf-8-sig")
         except UnicodeDecodeError as error:

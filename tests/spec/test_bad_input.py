@@ -158,6 +158,9 @@ jobs:
         ("x-fake: {durations: 1s}", "jobs.a.x-fake.durations: unknown key 'durations' (did you mean 'duration'?)"),
         ("lost_attempts: 3", "jobs.a.lost_attempts: a mapping (key: value) is needed, found 3"),
         ("qqq: 1", "jobs.a.qqq: unknown key 'qqq'; keys of your own begin with x-"),
+        ("tolerate: 1", "jobs.a.tolerate: 'tolerate' belongs into `array`: {size: 10, tolerate: …}"),
+        ("matrix: {x: [1]}", "jobs.a.matrix: 'matrix' is a source of children, and belongs into `array`: {matrix: …}"),
+        ("backoff: 1s", "jobs.a.backoff: 'backoff' belongs into `retry`: {attempts: 3, backoff: …}"),
     ],
 )
 def test_one_mistake_one_message(body: str, message: str) -> None:

@@ -175,7 +175,7 @@ def tower(height: int) -> str:
         ("? " * (BYTES_MAX // 2), "f:1:3: a key must be text"),
         ("{" * BYTES_MAX, "f:1:2: a key must be text"),
         ("a: " + "x" * 70_000, "f:1:4: a value of 70,000 characters; at most 65,536 are taken"),
-        ("x" * (BYTES_MAX + 1), "f: the file has 1,048,577 bytes; at most 1,048,576 are read"),
+        ("x" * (BYTES_MAX + 1), "f: the file has more than 1,048,576 bytes, the most that are read"),
         (bomb(9), "f:6:15: more than 200,000 values, aliases expanded"),
         (merge_bomb(9), "f:6:34: more than 200,000 values, aliases expanded"),
         (tower(40), "f:32:12: nested more than 32 deep, once *a30 is expanded"),
