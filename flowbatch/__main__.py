@@ -10,9 +10,13 @@ import sys
 def main() -> None:
     tune()
     keep_first_descriptors()
-    from flowbatch.cli.main import run
+    try:
+        from flowbatch.cli.main import run
 
-    leave(run(sys.argv[1:]))
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # while modules come in
+        code = 130
+    leave(code)
 
 
 def tune() -> None:

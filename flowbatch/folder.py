@@ -81,8 +81,11 @@ class StateFolder:
                 raise InputError(
                     f"{self.path}: nothing can be written here: make it writable, or choose another with --state"
                 )
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            try:
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            except OSError as error:
+                raise InputError(f"{self.path}: nothing can be written here: {error.strerror}") from error
             yield
         finally:
             os.close(descriptor)

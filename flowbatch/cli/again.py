@@ -32,7 +32,10 @@ def retry(place: Place, address: str, as_json: bool) -> int:
 
     logs.configure()
     target, arguments = resolve_target(place, address)
-    assert target.run is not None
+    if target.run is None:
+        raise InputError(
+            f"{address} is a job without a run: only jobs of a run are reopened; `flowbatch submit` makes a new one"
+        )
     if place.held:
         value = place.ask("retry", **arguments)
         if as_json:

@@ -20,6 +20,7 @@ from flowbatch.model.status import Status
 from flowbatch.store.results import JobView, RunView, TaskView
 
 EXAMPLE_LINES: Final = 5
+LINE_MAX: Final = 400  # characters of one of them: a log may be one line
 LOOKED_INTO_MAX: Final = 200  # failed tasks of a job whose last line is read
 GROUPS_SHOWN_MAX: Final = 10
 
@@ -78,6 +79,12 @@ def kinds_of(reader: Records, job: JobView, failed: Iterator[TaskView], logs: Lo
     return list(kinds.values())
 
 
+def excerpt(line: str) -> str:
+    """What a terminal would show of it: after the last return of the carriage, as progress bars have it; and not without end."""
+    text = clean(line.rstrip("\r").rpartition("\r")[2])
+    return text if len(text) <= LINE_MAX else f"{text[:LINE_MAX]}… ({len(text):,} characters)"
+
+
 def print_group(run: ShownRun, group: Alike, command: Command | None) -> None:
     job = group.job
     parts = []
@@ -91,7 +98,7 @@ def print_group(run: ShownRun, group: Alike, command: Command | None) -> None:
     mark = click.style("~", fg="yellow") if tolerated else click.style("✗", fg="red")
     click.echo(f"  {mark} {clean(job.name)}: {', '.join(parts)}{' (tolerated)' if tolerated else ''}")
     for line in group.lines:
-        click.echo(f"      {clean(line)}")
+        click.echo(f"      {excerpt(line)}")
     if group.example is not None and command is not None:
         address = f"{run.id[:8]}/{job.name}" + ("" if job.size is None else f":{group.example.idx}")
         click.echo(click.style(f"      {command('logs', address)}", dim=True))

@@ -14,7 +14,7 @@ from flowbatch.app import App
 from flowbatch.cli.context import Place
 from flowbatch.cli.drive import Drive
 from flowbatch.cli.output import print_json
-from flowbatch.cli.printer import give_up_output
+from flowbatch.cli.printer import give_up_output, say_aside
 from flowbatch.cli.progress import make_view
 from flowbatch.cli.summary import has_failures, print_summary, run_object
 from flowbatch.core.state import Run
@@ -60,8 +60,10 @@ async def follow(
                 summarise(place, runs, app.folder.logs, kept=kept)
             if sys.stdout is not None:
                 sys.stdout.flush()
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
             give_up_output()  # how the run went is told by the exit code all the same
+            if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+                say_aside(f"flowbatch: the output cannot be written: {error.strerror}")
         if kept:
             drive.say_how_to_resume()
 

@@ -66,6 +66,8 @@ REMOTE: Final = frozenset(
     }
 )  # fmt: skip
 
+TOO_MANY: Final = {errno.EMFILE, errno.ENFILE}
+FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
 NOT_OURS: Final = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENAMETOOLONG}
 
 
@@ -166,7 +168,12 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        return internal_error(error)
+        code = internal_error(error)
+        if isinstance(error, OSError) and error.filename is None and error.errno in FULL:
+            from flowbatch.cli.printer import give_up_output
+
+            give_up_output()  # what Python still holds for it would be tried again on the way out
+        return code
     return result if isinstance(result, int) else 0
 
 
@@ -204,8 +211,14 @@ def first_of_ours(error: BaseException) -> FlowbatchError | None:
 
 def first_of_the_worlds(error: BaseException) -> InputError | None:
     """A file that may not be touched, a disk that is full: told as what it is, and where, for it is no bug."""
+    if isinstance(error, FileNotFoundError) and error.filename is None:  # of getcwd
+        return InputError("the working directory is gone")
+    if isinstance(error, OSError) and error.errno in TOO_MANY:
+        return InputError(f"{error.strerror}: raise the limit, `ulimit -n`")
     if isinstance(error, OSError) and error.errno in NOT_OURS and error.filename is not None:
         return InputError(f"{os.fsdecode(error.filename)}: {error.strerror}")
+    if isinstance(error, OSError) and error.errno in FULL:
+        return InputError(f"the output cannot be written: {error.strerror}")
     if isinstance(error, BaseExceptionGroup):
         return next((found for each in error.exceptions if (found := first_of_the_worlds(each)) is not None), None)
     return None

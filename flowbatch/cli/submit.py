@@ -50,7 +50,7 @@ def submit(place: Place, /, command: Sequence[str], needs: Sequence[str], as_jso
     """Queue one job and print its id.
 
     It runs in this folder of yours, as soon as its queue's environments have room: with the engine that runs here now, or the next
-    `flowbatch serve`. With --server it runs there, and what it names lies there.
+    `flowbatch serve` (`flowbatch run` runs nothing but its file). With --server it runs there, and what it names lies there.
     """
     from flowbatch import logs
     from flowbatch.cli.output import print_json
@@ -67,7 +67,9 @@ def submit(place: Place, /, command: Sequence[str], needs: Sequence[str], as_jso
         return 0
     click.echo(job)
     if not held:
-        click.echo("No engine runs here: it starts with the next one. `flowbatch serve` is one that stays.", err=True)
+        click.echo(
+            f"No engine runs here: `{place.command('serve')}` starts it, which also stays for the next one.", err=True
+        )
     return 0
 
 

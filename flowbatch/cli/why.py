@@ -121,8 +121,10 @@ def interrupted(place: Place, run: RunView | None, job: JobView, index: int | No
         how = f"is {status.name} with {counts_text(job.counts) or 'no children'}"
     elif status.live:
         how = f"was {status.name} when the engine ended, and may have ended since"
-    resume = f"`{place.command('resume', *([run.id[:8]] if run is not None else []))}`"
-    return f"no engine runs: {name_of(job, index)} {how}; {resume} continues it"
+    verb = f"`{place.command('serve')}` goes on with it" if run is None else (
+        f"`{place.command('resume', run.id[:8])}` continues it"
+    )  # fmt: skip
+    return f"no engine runs: {name_of(job, index)} {how}; {verb}"
 
 
 def ended(reader: Records, run: RunView | None, job: JobView, index: int | None) -> str:

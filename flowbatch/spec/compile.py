@@ -33,6 +33,7 @@ from flowbatch.spec.places import Places, Surroundings, judge_places
 from flowbatch.spec.policy import Guard
 from flowbatch.spec.positions import Path, Positions, in_order
 from flowbatch.spec.registering import registrations
+from flowbatch.spec.scalars import plain
 from flowbatch.spec.schema import ParamModel, SecretModel, WorkflowModel
 from flowbatch.spec.serving import House, judge_guest, judge_pasted
 from flowbatch.spec.specs import SpecMaker
@@ -160,7 +161,7 @@ def plan(
         jobs=tuple(JobPlan(ids[job.key], spec, job.stage) for job in jobs if (spec := specs[job.key]) is not None),
         file=posixpath.join(folder, posixpath.basename(document.file)),
         source=document.source,
-        params=tuple(values.items()),
+        params=tuple((name, plain(value)) for name, value in values.items()),
         deadline_ms=model.deadline,
         environments=places.own_environments,
         queues=places.own_queues,

@@ -9,7 +9,7 @@ from flowbatch.spec.endpoints import endpoint_of
 from flowbatch.spec.queue_schema import State
 from flowbatch.spec.scalars import shown
 from flowbatch.spec.schema_parts import Strict
-from flowbatch.spec.values import DurationMs, Name, SizeMib, VcpusMilli
+from flowbatch.spec.values import DurationMs, MinVcpusMilli, Name, SizeMib, VcpusMilli
 
 
 def _backend(value: object) -> str:
@@ -54,7 +54,7 @@ class EnvironmentModel(Strict):
     type: Type = Field("MANAGED", description="managed: up to max_vcpus. unmanaged: what its nodes have.")
     vcpus: VcpusMilli | None = Field(None, description="The most vCPUs it offers; this machine's unless given.")
     max_vcpus: VcpusMilli | None = Field(None, description="The long spelling of `vcpus`.")
-    min_vcpus: VcpusMilli | None = Field(
+    min_vcpus: MinVcpusMilli | None = Field(
         None, description="vCPUs kept for it, idle or not, from the others of this host."
     )
     memory: SizeMib | None = Field(None, description="Memory it offers; 85 % of this machine's unless given.")

@@ -14,7 +14,7 @@ from pydantic_core import SchemaError, SchemaValidator, ValidationError, core_sc
 from flowbatch.spec.expressions import Value
 from flowbatch.spec.findings import Findings
 from flowbatch.spec.positions import Path
-from flowbatch.spec.scalars import INTEGER_MAX, INTEGER_MIN, shown, text_of
+from flowbatch.spec.scalars import INTEGER_MAX, INTEGER_MIN, resolve, shown, text_of
 from flowbatch.spec.schema import ParamModel
 from flowbatch.spec.validation import did_you_mean
 
@@ -77,9 +77,12 @@ def evaluate(params: Mapping[str, ParamModel], given: Mapping[str, str], finding
                 values[name] = param.default
             continue
         value = _read(param, given[name])
-        wrong = (
-            _KINDS[param.type] + f" is needed, found {shown(given[name])}" if value is None else _error(param, value)
-        )
+        if value is not None:
+            wrong = _error(param, value)
+        elif param.type in ("integer", "number") and re.fullmatch(r"[-+]?[0-9]+(e\+?[0-9]+)?", given[name], re.ASCII | re.I):
+            wrong = f"the number is too large, found {shown(given[name])}"
+        else:
+            wrong = f"{_KINDS[param.type]} is needed, found {shown(given[name])}"
         if value is None or wrong is not None:
             findings.problem(path, f"-p {name}: {wrong}", at_key=True)
         else:
@@ -92,14 +95,12 @@ def _read(param: ParamModel, text: str) -> Value | None:
         return text
     if param.type == "boolean":
         return {"true": True, "false": False}.get(text)
-    if re.fullmatch(r"[-+]?[0-9]{1,20}", text, re.ASCII):
-        return int(text)
-    if param.type == "number" and re.fullmatch(r"[-+]?[0-9.]{1,40}([eE][-+]?[0-9]{1,4})?", text, re.ASCII):
-        try:
-            return float(text)
-        except ValueError:
-            return None
-    return None
+    try:
+        value = resolve(text) if text.strip() == text else None
+    except ValueError:
+        return None
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return value if whole or (param.type == "number" and isinstance(value, float)) else None
 
 
 def _pattern_error(pattern: str) -> str | None:

@@ -57,7 +57,7 @@ def _parts_ms(text: str) -> int:
 def size_mib(value: object) -> int:
     """Rounded up to whole MiB."""
     if isinstance(value, int) and not isinstance(value, bool):
-        mib = value
+        mib = int(value)  # not as it was written: it is stored
     elif isinstance(value, str) and len(value) <= 64 and (size := _SIZE.fullmatch(value)):
         mib = math.ceil(Fraction(size[1]) * _SIZE_BYTES[size[2]] / (1 << 20))
     else:
@@ -75,6 +75,11 @@ def vcpus_milli(value: object) -> int:
     return math.ceil(round(value * 1000, 6))
 
 
+def min_vcpus_milli(value: object) -> int:
+    """None are kept where it is 0, as AWS has it unless told otherwise."""
+    return 0 if value == 0 and not isinstance(value, bool) else vcpus_milli(value)
+
+
 def span(text: str) -> range | None:
     """`0..9`, both ends included, upwards or downwards; None where the text is no range."""
     found = _RANGE.fullmatch(text)
@@ -89,7 +94,7 @@ def share(value: object) -> int | Fraction:
     if isinstance(value, int) and not isinstance(value, bool):
         if value < 0:
             raise ValueError(f"the failures to tolerate cannot be below 0, found {value}")
-        return value
+        return int(value)
     found = _PERCENT.fullmatch(value) if isinstance(value, str) else None
     if found is None:
         raise ValueError(f"{shown(value)} is neither a count (3) nor a share (0.5%)")

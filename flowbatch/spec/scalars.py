@@ -91,6 +91,13 @@ def text_of(value: str | int | float | bool) -> str:
     return str(value)
 
 
+def plain(value: str | int | float | bool) -> str | int | float | bool:
+    """For the store, which knows nothing of how a number was written."""
+    if isinstance(value, WrittenInt):
+        return int(value)
+    return float(value) if isinstance(value, WrittenFloat) else value
+
+
 def shown(value: object) -> str:
     """For a message: what was found, in a few words."""
     if value is None:

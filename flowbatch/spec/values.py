@@ -112,6 +112,9 @@ SizeMib = Annotated[int, PlainValidator(quantities.size_mib), WithJsonSchema(_SI
 VcpusMilli = Annotated[
     int, PlainValidator(quantities.vcpus_milli), WithJsonSchema({"type": "number", "exclusiveMinimum": 0})
 ]
+MinVcpusMilli = Annotated[
+    int, PlainValidator(quantities.min_vcpus_milli), WithJsonSchema({"type": "number", "minimum": 0})
+]
 Tolerance = Annotated[
     int | Fraction,
     PlainValidator(quantities.share),

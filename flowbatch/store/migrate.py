@@ -49,7 +49,7 @@ def latest() -> int:
 
 
 def uri(path: Path, *, mode: str, immutable: bool = False) -> str:
-    return f"file:{quote(str(path.absolute()))}?mode={mode}" + ("&immutable=1" if immutable else "")
+    return f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}" + ("&immutable=1" if immutable else "")
 
 
 def version_of(path: Path) -> int | None:

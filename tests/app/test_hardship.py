@@ -65,6 +65,24 @@ def test_a_run_that_nobody_can_be_told_of_goes_to_its_end(flowbatch: Commands, a
     assert statuses(flowbatch) == [Status.SUCCEEDED, Status.FAILED]
 
 
+def test_output_that_a_full_disk_takes_no_more_of_is_said_to_be_lost(flowbatch: Commands) -> None:
+    lost = "flowbatch: the output cannot be written: No space left on device\n"
+    workflow = flowbatch.write("one.yaml", "jobs: {one: {script: ':'}}")
+    done = shell(flowbatch, "", "run", workflow, "--json", after=">/dev/full")
+    assert (done.returncode, done.stderr) == (0, lost), "how the run went, and that nobody was told of it"
+    for words in (["runs"], ["check", workflow], ["--help"]):
+        done = shell(flowbatch, "", *words, after=">/dev/full")
+        assert (done.returncode, done.stderr) == (2, lost), words
+
+
+def test_a_working_directory_that_is_gone(flowbatch: Commands) -> None:
+    flowbatch.write("one.yaml", "jobs: {one: {script: ':'}}")
+    done = shell(flowbatch, "mkdir gone; cd gone; rmdir ../gone", "run", "../one.yaml")
+    assert "Traceback" not in done.stderr
+    assert "the working directory is gone" in done.stderr
+    assert done.returncode == 2
+
+
 def test_a_reader_that_goes_away_takes_no_run_with_it(flowbatch: Commands) -> None:
     gate, news = flowbatch.pipe("gate"), flowbatch.pipe("news")
     text = "jobs: {one: {script: 'echo here > news; read _ < gate'}, two: {needs: one, script: 'exit 3'}}"

@@ -195,7 +195,7 @@ def test_a_workflow_for_aws(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
-def test_parameters_read_as_programs_get_them(capsys: pytest.CaptureFixture[str]) -> None:
-    text = "params: {fast: {type: boolean, default: true}, rate: {type: number, default: 0.50}}\njobs: {a: {command: [x]}}\n"
+def test_a_parameter_that_is_true_is_written_as_in_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "params: {fast: {type: boolean, default: true}, rate: {type: number, default: 0.5}}\njobs: {a: {command: [x]}}\n"
     assert check(text) == 0
-    assert "Parameters: fast=true, rate=0.50" in capsys.readouterr().out.splitlines()
+    assert "Parameters: fast=true, rate=0.5" in capsys.readouterr().out.splitlines()

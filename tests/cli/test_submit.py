@@ -58,7 +58,7 @@ def test_without_an_engine_it_is_kept_for_the_next_one(tmp_path: Path, capsys: p
         submit(tmp_path / "s", *words, "--timeout", "2m", "--array", "2", "--", "sh", "-c", "echo ${{ x }} --name") == 0
     )
     out, err = capsys.readouterr()
-    assert "it starts with the next one" in err
+    assert "serve` starts it" in err
     spec, status = stored(tmp_path / "s", out.strip())
     assert status is Status.PENDING  # the parent of an array
     assert (spec.key, spec.queue, spec.size, spec.resources) == ("align", "default", 2, Resources(500, 64))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from flowbatch.store.plans import job_json, job_plan, run_json, run_plan
 from tests.spec.building import compiled, problems, specs
 
 TYPED = """
@@ -53,7 +54,7 @@ def test_given_values_are_read_by_type() -> None:
         ("frames", "many", "4:3: params.frames: -p frames: a whole number is needed, found 'many'"),
         ("frames", "1.5", "4:3: params.frames: -p frames: a whole number is needed, found '1.5'"),
         ("frames", "", "4:3: params.frames: -p frames: a whole number is needed, found ''"),
-        ("gain", "1e999", "5:3: params.gain: -p gain: the number is too large, found inf"),
+        ("gain", "1e999", "5:3: params.gain: -p gain: the number is too large, found '1e999'"),
         ("gain", "nan", "5:3: params.gain: -p gain: a number is needed, found 'nan'"),
         ("gain", "1..2", "5:3: params.gain: -p gain: a number is needed, found '1..2'"),
         ("fast", "yes", "6:3: params.fast: -p fast: true or false is needed, found 'yes'"),
@@ -189,3 +190,33 @@ def test_free_keys_are_not_filled_in_but_names_that_begin_alike_are() -> None:
     found = specs(text)["x-a"]
     assert found.command == ("x", "v")
     assert dict(found.env)["x-e"] == "v"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "jobs: {a: {script: x, memory: 064}}",
+        "jobs: {a: {script: x, memory: +64}}",
+        "jobs: {a: {script: x, array: {size: 2, tolerate: 01}}}",
+        "definitions: {d: {memory: 064}}\njobs: {a: {uses: d, script: x}}",
+        "params: {x: {type: number, default: 1.50}}\njobs: {a: {script: x}}",
+        "params: {x: {type: number, default: 1e1}}\njobs: {a: {script: x}}",
+        "params: {i: {type: integer, default: 010}}\njobs: {a: {script: x}}",
+        "environments: {e: {vcpus: 02, memory: 01024, min_vcpus: 00}}\njobs: {a: {script: x}}",
+    ],
+)
+def test_what_is_stored_knows_nothing_of_how_numbers_were_written(text: str) -> None:
+    run = compiled(text).run
+    stored = run_plan(run_json(run))
+    assert (stored.params, stored.environments) == (run.params, run.environments)
+    for job in run.jobs:
+        assert job_plan(job_json(job)) == job
+
+
+def test_a_given_number_reads_as_it_was_typed() -> None:
+    text = "params: {x: {type: number}, i: {type: integer}}\njobs: {a: {script: x}}"
+    env = dict(compiled(text, params={"x": "2.00", "i": "007"}).run.jobs[0].spec.env)
+    assert env == {"FLOWBATCH_PARAM_X": "2.00", "FLOWBATCH_PARAM_I": "007"}
+    assert problems(text, params={"x": "1", "i": "9" * 30}) == [
+        f"1:29: params.i: -p i: the number is too large, found '{'9' * 30}'"
+    ]
