@@ -58,9 +58,18 @@ class VirtualClock:
         self._untils: list[int] = []
         self._count = 0
         self._arrival = anyio.Event()  # a sleeper came: a driver that had no deadline to move to has one now
+        self._stands = False
 
     def now(self) -> Millis:
         return Millis(self._now)
+
+    def stand(self) -> None:
+        """Until `go`: what waits for something of the real world must not find that hours have passed meanwhile."""
+        self._stands = True
+
+    def go(self) -> None:
+        self._stands = False
+        self._arrival.set()
 
     async def sleep_until(self, at: Millis) -> None:
         if at <= self._now:
@@ -89,7 +98,7 @@ class VirtualClock:
                 target = min(self._untils)
                 if self._sleepers:
                     target = min(target, self._sleepers[0][0])
-                if target < _FOREVER_MS:
+                if target < _FOREVER_MS and not self._stands:
                     self._move_to(target)
                 else:
                     await self._either(event)

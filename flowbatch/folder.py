@@ -63,9 +63,8 @@ class StateFolder:
                     ) from None
             self.lock_file.touch(mode=0o600)  # marks it as ours
         except OSError as error:
-            raise InputError(
-                f"{self.path}: the state folder cannot be made here: {error.strerror}; choose another with --state"
-            ) from error
+            what = "nothing can be written here" if self.path.is_dir() else "the state folder cannot be made here"
+            raise InputError(f"{self.path}: {what}: {error.strerror}; choose another with --state") from error
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -120,7 +119,8 @@ class StateFolder:
             os.close(descriptor)
 
     def _refused(self, error: OSError) -> InputError:
-        return InputError(f"{self.path}: the state folder cannot be opened: {error.strerror}; whose is it?")
+        whose = "; whose is it?" if isinstance(error, PermissionError) else ""
+        return InputError(f"{self.path}: the state folder cannot be opened: {error.strerror}{whose}")
 
     @staticmethod
     def _pid_in(descriptor: int) -> int | None:

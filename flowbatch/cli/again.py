@@ -77,8 +77,9 @@ def resume(place: Place, run: str | None, as_json: bool) -> int:
         if run is not None:
             found = reader.run(run)
             if found.status is not RunStatus.RUNNING:
+                again = f"; `{place.command('retry', found.id[:8])}` runs what failed again"
                 raise InputError(
-                    f"run {found.id[:8]} has ended: {found.status.name}; `{place.command('retry', found.id[:8])}` runs what failed again"
+                    f"run {found.id[:8]} has ended: {found.status.name}{again if found.status is RunStatus.FAILED else ''}"
                 )
             ids = [RunId(found.id)]
         else:

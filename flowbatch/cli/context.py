@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from flowbatch.store.results import RunView
 
 PING_SECONDS: Final = 2.0
+SILENT_SECONDS: Final = 3.0  # then it is said for whom a verb waits
 ALLOW_HELP: Final = (
     "What containers may: mount=/data[:ro], privileged, network=host, device=/dev/fuse, log=gelf; several with commas."
 )
@@ -151,7 +152,23 @@ class Place:
         from flowbatch.folder import short_socket_path
 
         with short_socket_path(self.folder.socket) as socket:
-            return call(socket, verb, arguments, SECONDS if seconds is None else seconds)
+            if seconds is not None:
+                return call(socket, verb, arguments, seconds)
+            from threading import Timer
+
+            timer = Timer(SILENT_SECONDS, self._say_that_it_waits)
+            timer.daemon = True
+            timer.start()
+            try:
+                return call(socket, verb, arguments, SECONDS)
+            finally:
+                timer.cancel()
+
+    def _say_that_it_waits(self) -> None:
+        from flowbatch.cli.printer import say_aside
+
+        who = f"the engine (process {self.holder})" if self.holder else "the engine"
+        say_aside(f"Waiting for {who} to answer: it is busy, or has been stopped (Ctrl-Z).")
 
     @cached_property
     def served(self) -> bool:

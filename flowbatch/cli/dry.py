@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 async def run_dry(place: Place, plan: Plan, as_json: bool) -> int:
     clock = VirtualClock(SystemClock().now())
+    clock.stand()  # nothing is dated later than the command itself because its start took the disk a moment
     settings = place.settings
     places = tuple(replace(each, backend="fake") for each in settings.environments)
     settings = replace(settings, environments=places)
@@ -36,6 +37,7 @@ async def run_dry(place: Place, plan: Plan, as_json: bool) -> int:
         ) as app:
             with anyio.open_signal_receiver(*SIGNALS) as signals:
                 run = await submit(app, pinned(fake.run, fake.environments, fake.queues))
+                clock.go()
                 followed = await follow(where, app, [run], signals, as_json=as_json, kept=False)
         followed.tell()
     took = duration_text((run.stopped_at or clock.now()) - run.created_at)

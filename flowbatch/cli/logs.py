@@ -14,6 +14,7 @@ from flowbatch.cli.loglines import Look, print_lines, printer
 from flowbatch.cli.output import clean
 from flowbatch.errors import FlowbatchError, InputError
 from flowbatch.model.ids import ALONE, AttemptKey
+from flowbatch.model.status import RunStatus
 
 if TYPE_CHECKING:
     from flowbatch.cli.logsource import LogSource
@@ -139,7 +140,9 @@ def print_several(place: Place, reader: Records, found: Found, look: Look, count
         )
         click.echo(text, err=True)
     elif not shown:
-        click.echo("No attempt has begun yet.", err=True)
+        running = found.run is not None and found.run.status is RunStatus.RUNNING
+        over = not running if found.job is None else found.job.status.terminal
+        click.echo("No attempt was made." if over else "No attempt has begun yet.", err=True)
 
 
 def print_crew(place: Place, crew: list[MemberView], task: TaskView, look: Look, count: int) -> None:

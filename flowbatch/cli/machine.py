@@ -94,6 +94,8 @@ def look_at_rights(path: Path) -> Finding:
     if seen.st_uid != os.getuid():
         text = f"{path}: belongs to user {seen.st_uid}, you are {os.getuid()}: choose another with --state"
         return Finding("error", "folder", text)
+    if not os.access(path, os.W_OK, effective_ids=True):
+        return Finding("error", "folder", f"{path}: nothing can be written here: no engine can run on it")
     if stat.S_IMODE(seen.st_mode) & 0o077:
         mode = stat.S_IMODE(seen.st_mode)
         text = f"{path}: others may enter it (mode {mode:04o}) and read logs and commands: `chmod 700 {path}`"

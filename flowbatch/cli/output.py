@@ -100,7 +100,7 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def clean_cell(cell: str) -> str:
     """Our own colours stay: they are what `status_text` made of a known word."""
     plain = click.unstyle(cell)
-    return cell if plain in COLOURS else clean(cell)
+    return cell if plain in COLOURS else clean(cell).replace("\n", " ")
 
 
 def on_terminal() -> bool:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from flowbatch.cli.context import Place
-from flowbatch.cli.output import clean, print_json
+from flowbatch.cli.output import clean, counted, print_json
 from flowbatch.errors import BackendUnavailable, InputError
+from flowbatch.model.jobspec import When
 from flowbatch.model.status import RunStatus, Status
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def of_run(place: Place, reader: Records, run: RunView) -> str:
     name = f"run {run.id[:8]} ({run.workflow})"
     if run.status is RunStatus.RUNNING:
         open_jobs = [job for job in jobs if not job.status.terminal]
-        head = f"{name} is RUNNING: {len(open_jobs)} of {len(jobs)} jobs are open"
+        head = f"{name} is RUNNING: {len(open_jobs)} of {counted(len(jobs), 'job')} {'is' if len(open_jobs) == 1 else 'are'} open"
         return f"{head}; {of_job(place, reader, run, open_jobs[0], None)}" if open_jobs else head
     failed = [job for job in jobs if job.status is Status.FAILED]
     reason = f" ({run.row.status_reason})" if run.row.status_reason else ""
@@ -195,9 +196,9 @@ def because(reader: Records, run: RunView | None, job: JobView, index: int | Non
         if source is None:
             continue
         if need.each and index is not None:
-            if reader.task(source, index).status is Status.FAILED:
+            if need.when is When.SUCCESS and reader.task(source, index).status is Status.FAILED:
                 names.append(f"{source.name}:{index}")
-        elif source.status is Status.FAILED:
+        elif need.when is When.SUCCESS and source.status is Status.FAILED:
             names.append(source.name)
     if not names and spec.sequential and index:
         names.append(f"{job.name}:{index - 1}")

@@ -19,6 +19,15 @@ class SecretMissing(Exception):
 
 def resolve(source: SecretSource, folder: str = "") -> str:
     """Blocks (files, commands): call it in a worker thread. `folder`: where a command runs. Raises SecretMissing."""
+    value = value_of(source, folder)
+    if "\0" in value:
+        raise SecretMissing(
+            f"{source.file or (source.command or ('',))[0]}: has a NUL character, which no variable can hold"
+        )
+    return value
+
+
+def value_of(source: SecretSource, folder: str) -> str:
     if source.env is not None:
         value = os.environ.get(source.env)
         if value is None:

@@ -79,7 +79,9 @@ def evaluate(params: Mapping[str, ParamModel], given: Mapping[str, str], finding
         value = _read(param, given[name])
         if value is not None:
             wrong = _error(param, value)
-        elif param.type in ("integer", "number") and re.fullmatch(r"[-+]?[0-9]+(e\+?[0-9]+)?", given[name], re.ASCII | re.I):
+        elif param.type in ("integer", "number") and re.fullmatch(
+            r"[-+]?[0-9]+(e\+?[0-9]+)?", given[name], re.ASCII | re.I
+        ):
             wrong = f"the number is too large, found {shown(given[name])}"
         else:
             wrong = f"{_KINDS[param.type]} is needed, found {shown(given[name])}"

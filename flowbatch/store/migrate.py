@@ -61,6 +61,11 @@ def version_of(path: Path) -> int | None:
     log = path.with_name(path.name + "-wal")
     logged = log.exists() and log.stat().st_size > 0
     if size == 0 and not logged:
+        logs = path.with_name("logs")
+        if logs.is_dir() and any(logs.iterdir()):
+            raise StoreDamaged(
+                f"{path}: the store is empty, and there are logs of its runs in {logs}; restore a backup, or move both away"
+            )
         return None  # a life ended between making the file and writing to it
     try:
         # Without a log nobody writes (the engine's lock is ours), and an immutable file is read without leaving one.

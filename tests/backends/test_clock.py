@@ -37,6 +37,23 @@ async def test_virtual_time_stands_still_while_there_is_something_to_do() -> Non
     assert clock.now() == 0
 
 
+async def test_virtual_time_stands_until_it_may_go() -> None:
+    """A start that waits for a real disk must not find that hours have passed."""
+    clock = VirtualClock(100)
+    clock.stand()
+
+    async def later() -> None:
+        for _ in range(20):
+            await anyio.lowlevel.checkpoint()
+        assert clock.now() == 100
+        clock.go()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(later)
+        await clock.wait(anyio.Event(), Millis(500))
+    assert clock.now() == 500
+
+
 async def test_an_event_ends_a_wait_at_the_time_of_its_setting() -> None:
     clock = VirtualClock()
     event = anyio.Event()

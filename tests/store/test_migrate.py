@@ -252,6 +252,16 @@ def test_a_fresh_store_is_made_whole_or_not_at_all(tmp_path: Path, broken: int) 
     assert version_of(path) == LATEST
 
 
+def test_an_empty_store_beside_the_logs_of_its_runs_is_damaged_and_not_new(tmp_path: Path) -> None:
+    path = tmp_path / "flowbatch.db"
+    path.touch()
+    (tmp_path / "logs").mkdir()
+    assert version_of(path) is None
+    (tmp_path / "logs" / "3f").mkdir()
+    with pytest.raises(StoreDamaged, match="the store is empty, and there are logs of its runs"):
+        version_of(path)
+
+
 async def test_a_start_that_was_killed_early_is_made_good(tmp_path: Path) -> None:
     (tmp_path / "flowbatch.db").touch(0o644)
     async with a_store(tmp_path) as store:
