@@ -17,11 +17,12 @@ from msgspec.structs import replace
 
 from flowbatch.cli.context import Place
 from flowbatch.engine.secrets import absent
-from flowbatch.errors import InputError
+from flowbatch.errors import InputError, StoreTooOld, WorkflowInvalid
 from flowbatch.model.resources import Resources
 
 if TYPE_CHECKING:
     from flowbatch.model.definition import DefinitionRow
+    from flowbatch.model.jobspec import RunPlan
     from flowbatch.model.tokens import Token
     from flowbatch.spec.arrays import ReadSource
     from flowbatch.spec.compile import Plan, SourceRequest
@@ -126,6 +127,12 @@ def plan_text(
             register=register,
             house=house,
         )
+    if served_for is None and not anywhere and place.server is None:
+        wrong = [
+            document.positions.problem(("jobs", key, "needs"), message) for key, message in strangers(place, made.run)
+        ]
+        if wrong:
+            raise WorkflowInvalid(wrong)
     absent_sources = {
         mount.source: job.spec.key
         for job in reversed(made.run.jobs)
@@ -229,6 +236,29 @@ def parameters(words: Sequence[str], flag: str = "-p") -> dict[str, str]:
             raise InputError(f"{flag} {word}: {'a parameter' if flag == '-p' else 'it'} is given as name=value")
         found[name] = value
     return found
+
+
+def strangers(place: Place, run: RunPlan) -> Iterator[tuple[str, str]]:
+    """Jobs of other runs that are needed by their ids, and cannot be: by whom, and why. An engine says so too, of the first."""
+    own = {job.id for job in run.jobs}
+    wanted = [(job.spec.key, need) for job in run.jobs for need in job.spec.needs if need.job not in own]
+    if not wanted:
+        return
+    if not place.folder.exists():
+        yield from ((key, f"there is no job {need.job}: this state folder is new") for key, need in wanted)
+        return
+    try:
+        reader = place.reader()
+    except StoreTooOld:
+        return  # the engine brings the store up to date, and looks by itself
+    with reader:
+        for key, need in wanted:
+            job = reader.job(need.job)
+            if job is None:
+                yield key, f"there is no job {need.job} in this state folder"
+            elif need.index is not None and need.index >= (job.size or 0):
+                has = "is no array" if job.size is None else f"has {job.size:,} children, counted from 0"
+                yield key, f"job {need.job} {has}: it has no child {need.index}"
 
 
 def read_source(request: SourceRequest) -> list[str]:

@@ -38,11 +38,26 @@ jobs:
     assert flowbatch.ok("show", "last", "--json").json["status"] == "FAILED"
 
 
-def test_a_job_that_is_not_here(flowbatch: Commands) -> None:
+def test_jobs_that_are_not_here_are_told_where_the_file_names_them(flowbatch: Commands) -> None:
     job = "11111111-2222-3333-4444-555555555555"
-    refused = flowbatch.call("run", flowbatch.write("lost.yaml", f"jobs: {{a: {{needs: {job}, script: 'true'}}}}"))
-    assert (refused.code, refused.err) == (
+    lost = flowbatch.write("lost.yaml", f"jobs: {{a: {{needs: {job}, script: 'true'}}}}")
+    for verb in ("check", "run"):
+        refused = flowbatch.call(verb, lost)
+        assert (refused.code, refused.err) == (
+            2,
+            f"{lost}:1:19: jobs.a.needs: there is no job {job}: this state folder is new\n",
+        )
+    assert not flowbatch.state.exists()
+    flowbatch.ok("run", flowbatch.write("parts.yaml", "jobs: {parts: {array: 2, script: 'true'}}"))
+    [parts] = flowbatch.ok("jobs", "last", "--json").json
+    text = f"jobs:\n  a: {{needs: {job}, script: x}}\n  b: {{needs: ['{parts['id']}:7'], script: x}}\n"
+    refused = flowbatch.call("run", flowbatch.write("two.yaml", text))
+    assert (refused.code, refused.err.splitlines()) == (
         2,
-        f"flowbatch: it needs job {job}, and there is none of that id in this state folder\n",
+        [
+            f"{flowbatch.folder}/two.yaml:2:14: jobs.a.needs: there is no job {job} in this state folder",
+            f"{flowbatch.folder}/two.yaml:3:14: jobs.b.needs: job {parts['id']} has 2 children, counted from 0: "
+            "it has no child 7",
+        ],
     )
-    assert flowbatch.ok("runs", "--json").json == []
+    assert len(flowbatch.ok("runs", "--json").json) == 1
