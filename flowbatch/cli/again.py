@@ -120,7 +120,7 @@ async def go_on(
     `recovered`: only once it knows what ended while nobody looked.
     """
     from flowbatch.app import open_app
-    from flowbatch.cli.follow import SIGNALS, follow
+    from flowbatch.cli.follow import SIGNALS, follow, heed_no_more
     from flowbatch.cli.owed import settle
 
     async with open_app(place.folder, place.settings, hold_open_runs=True) as app:
@@ -142,5 +142,6 @@ async def go_on(
             catch(None)
             followed = await follow(place, app, list(found.values()), signals, as_json=as_json, many=many)
             await settle(app, list(found.values()), signals)
+        heed_no_more(followed)
     followed.tell()
     return followed.code

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from flowbatch.app import App
 from flowbatch.cli.context import Place
-from flowbatch.cli.drive import Drive
+from flowbatch.cli.drive import INTERRUPTED, Drive
 from flowbatch.cli.output import print_json
 from flowbatch.cli.printer import give_up_output, say_aside
 from flowbatch.cli.progress import make_view
@@ -68,6 +68,12 @@ async def follow(
             drive.say_how_to_resume()
 
     return Followed(code, tell)
+
+
+def heed_no_more(followed: Followed) -> None:
+    """Once the engine goes, after a Ctrl-C: another one would only take away the line that says how to go on."""
+    if followed.code == INTERRUPTED:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def summarise(place: Place, runs: Sequence[Run], logs: Path, *, kept: bool) -> None:

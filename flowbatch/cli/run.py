@@ -92,7 +92,7 @@ async def run_here(place: Place, plan: Plan, as_json: bool) -> int:
     place.folder.create()
     starting = start_early(place.folder.supervisor)  # while the rest is imported
     from flowbatch.app import open_app
-    from flowbatch.cli.follow import SIGNALS, follow
+    from flowbatch.cli.follow import SIGNALS, follow, heed_no_more
     from flowbatch.cli.owed import settle
     from flowbatch.spec.pinning import pinned
 
@@ -101,6 +101,7 @@ async def run_here(place: Place, plan: Plan, as_json: bool) -> int:
             run = await submit(app, pinned(plan.run, plan.environments, plan.queues))
             followed = await follow(place, app, [run], signals, as_json=as_json)
             await settle(app, [run], signals)
+        heed_no_more(followed)
     followed.tell()
     return followed.code
 

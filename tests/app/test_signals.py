@@ -6,6 +6,7 @@ import shlex
 import signal
 import stat
 import subprocess
+from contextlib import suppress
 
 import pytest
 
@@ -64,6 +65,25 @@ def test_ctrl_c_once_drains_and_resume_finishes(flowbatch: Commands) -> None:
     flowbatch.ok(*words)
     assert counts(flowbatch) == {Status.SUCCEEDED: 4}
     assert [len(each) for each in attempts(flowbatch)] == [1, 1, 1, 1]
+
+
+def test_who_keeps_pressing_is_told_all_the_same_how_to_go_on(flowbatch: Commands) -> None:
+    news = flowbatch.pipe("news")
+    flowbatch.pipe("gate")
+    engine = flowbatch.start("run", flowbatch.write("work.yaml", WORKFLOW))
+    news.lines(2)
+    engine.send_signal(signal.SIGINT)
+    line_with(engine.stderr, "Draining")
+    engine.send_signal(signal.SIGINT)
+    line_with(engine.stderr, "Interrupting")
+    while engine.poll() is None:
+        engine.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            engine.wait(0.01)
+    said = flowbatch.end(engine).err
+    assert "The run is kept. To continue it:  flowbatch --state" in said
+    assert "Traceback" not in said
+    assert engine.returncode == INTERRUPTED
 
 
 def test_ctrl_c_twice_stops_what_runs_and_charges_nothing(flowbatch: Commands) -> None:
