@@ -114,6 +114,10 @@ def print_refusals(found: list[Found]) -> None:
     click.echo()
     if rows:
         print_table(["RECEIVER", "EVENT", "STATE", "TRIES", "WHY"], rows)
-        click.echo("`flowbatch redeliver --sink NAME --dead` tries again what was given up.")
+        states = {each["state"] for each in found}
+        if "dead" in states:
+            click.echo("`flowbatch redeliver --sink NAME --dead` tries again what was given up.")
+        if "parked" in states:
+            click.echo("`flowbatch notify flush` tries at once what waits to be tried again.")
     else:
         click.echo("Nothing was refused.")

@@ -127,6 +127,7 @@ def time_of(text: str) -> int:
 def event_object(event: Event) -> dict[str, object]:
     row = event.row
     return {
+        "id": event.id,
         "seq": event.seq,
         "at": row.at,
         "kind": kind_of(event.row),

@@ -49,12 +49,19 @@ def redeliver(
             verb, arguments = "revive_dead", dict[str, object](key=view.key)
             count = len(outbox.dead_of(view))
         else:
-            low, high = span_of(outbox, first, last, event)
+            asked = span_of(outbox, first, last, event)
+            low, high = outbox.kept(*asked)
+            if (low, high) != asked and (first is not None or last is not None):
+                click.echo(f"Of events {asked[0]:,}..{asked[1]:,} the log still has {low:,}..{high:,}.", err=True)
             key = f"{view.key.partition('~')[0]}~{uuid4().hex[:6]}"
             verb, arguments = "redeliver", dict[str, object](key=key, source=view.key, first=low, last=high)
             count = high - low + 1
-    if dead and not count:
+    if dead and not count and not as_json:
+        place.ask(verb, **arguments) if place.folder.holder() is not None else anyio.run(
+            deliver_here, place, verb, arguments
+        )
         click.echo(f"Nothing was given up for {view.name}.", err=True)
+        return 0
     noun = "digest" if dead and view.notify.digest_ms is not None else "event"
     told = f"{count:,} {noun}{'' if count == 1 else 's'}"
     held = place.folder.holder() is not None
@@ -104,7 +111,7 @@ def redeliver_there(
 
 def span_of(outbox: Outbox, first: str | None, last: str | None, event: str | None) -> tuple[int, int]:
     from flowbatch.cli.events import seq_of as seq_at
-    from flowbatch.hooks.identity import seq_of
+    from flowbatch.model.event_ids import seq_of
 
     end = outbox.last_seq()
     if event is not None:
@@ -115,8 +122,6 @@ def span_of(outbox: Outbox, first: str | None, last: str | None, event: str | No
     else:
         low = 1 if first is None else number_of(first, lambda: seq_at(outbox, first) + 1)
         high = end if last is None else min(number_of(last, lambda: seq_at(outbox, last)), end)
-    if not 1 <= low <= high <= end:
-        raise InputError(f"there are no such events: the log has 1..{end:,}")
     return low, high
 
 

@@ -66,7 +66,8 @@ def tell(progress: SinkProgress, run: int | None, out: Turn) -> None:
     for dead in progress.dead:
         if not dead.silent:
             add(out, SinkChange.DEAD, progress.key, run, dead.error, seq=dead.seq, tries=dead.tries)
-    for first, last in progress.gaps:
+    copied = "~" in progress.key  # a redelivery: whoever asked for it was told what is gone
+    for first, last in () if copied else progress.gaps:
         add(
             out,
             SinkChange.GAP,

@@ -6,7 +6,7 @@ from typing import Final
 
 from flowbatch.hooks.detail import VERSION
 from flowbatch.hooks.forms import DETAIL_TYPES
-from flowbatch.hooks.identity import LENGTH, LETTERS, PREFIX
+from flowbatch.model.event_ids import LENGTH, LETTERS, PREFIX
 from flowbatch.model.events import EVERY_KIND, SINK_WORDS
 from flowbatch.model.status import RunStatus, Status
 

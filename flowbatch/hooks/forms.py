@@ -14,9 +14,9 @@ from pydantic_core import to_json
 from flowbatch.hooks import escaping
 from flowbatch.hooks.detail import BODY_BYTES, VERSION, Details, Json, job_id, more_of, resources, shortened
 from flowbatch.hooks.filters import is_failed_attempt
-from flowbatch.hooks.identity import batch_id, digest_id, event_id
 from flowbatch.hooks.moulds import Moulds
 from flowbatch.hooks.words import AMBER, GREEN, RED, Tally, Words, subject, where, words_of
+from flowbatch.model.event_ids import batch_id, digest_id, event_id
 from flowbatch.model.events import EventKind, LoggedEvent, kind_of
 from flowbatch.model.ids import Millis
 from flowbatch.model.notify import Form

@@ -123,8 +123,16 @@ class Outbox(Reader):
             + (f" and {len(ranges) - 5} more, see `flowbatch deliveries --failed`" if len(ranges) > 5 else "")
         )
 
-    def instance(self) -> str:
-        return str(self.rows(queries.INSTANCE_ID)[0][0])
+    def kept(self, first: int, last: int) -> tuple[int, int]:
+        """The range less what was collected at its ends. Raises InputError where nothing is left, or there never was such an event."""
+        end = self.last_seq()
+        if not 1 <= first <= last <= end:
+            raise InputError(f"there are no such events: the log has 1..{end:,}")
+        [(low, high)] = self.rows(queries.KEPT_EVENTS, first, last)
+        if low is None:
+            which = f"event {first:,} was" if first == last else f"events {first:,}..{last:,} were"
+            raise InputError(f"{which} collected: they go with their runs (`gc`, `retention`)")
+        return low, high
 
 
 def view(row: Columns, last: int) -> SinkView:

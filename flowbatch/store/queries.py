@@ -272,6 +272,12 @@ SELECT max(seq) FROM event INDEXED BY event_by_run WHERE run = ? AND kind <> 3 A
 """
 
 # Also of what was collected since: who was owed that is to learn of it.
+# What is there of a range of numbers: the rest was collected with its runs.
+KEPT_EVENTS: Final = """
+SELECT (SELECT min(seq) FROM event WHERE seq BETWEEN :first AND :last),
+  (SELECT max(seq) FROM event WHERE seq BETWEEN :first AND :last)
+"""
+
 LAST_SEQ: Final = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'event'), 0)"
 
 # --- sinks

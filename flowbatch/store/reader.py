@@ -338,7 +338,8 @@ class Reader(Session):
     def events(self, *, after: int = 0, run: RunView | None = None, limit: int = 1000) -> list[Event]:
         """In order of seq. Fewer than `limit` are all that there are."""
         if run is None:
-            return [views.event(row) for row in self.rows(queries.EVENTS, after, limit)]
+            instance = self.instance()
+            return [views.event(row, instance) for row in self.rows(queries.EVENTS, after, limit)]
         with self.snapshot():
             first, last = self.rows(queries.SPAN_OF_RUN, run.no)[0]
             if first is None:
@@ -346,7 +347,12 @@ class Reader(Session):
             open_now = any(row[2] == RunStatus.RUNNING for row in self.rows(queries.RUN_BY_NO, run.no))
             until = FOR_EVER if open_now else last
             rows = self.rows(queries.EVENTS_OF_RUN, run.no, max(after, first - 1), until, limit)
-        return [views.event(row) for row in rows]
+        instance = self.instance()
+        return [views.event(row, instance) for row in rows]
+
+    def instance(self) -> str:
+        """The state folder's own id, for as long as it lives."""
+        return str(self.rows(queries.INSTANCE_ID)[0][0])
 
     def last_seq(self) -> int:
         return int(self.rows(queries.LAST_SEQ)[0][0])

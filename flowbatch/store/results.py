@@ -139,6 +139,7 @@ class Event(Struct, frozen=True):
     run_id: RunId | None  # None too where the run has been collected
     job_id: JobId | None
     job: str | None
+    id: str  # evt_…, as receivers see it
 
 
 class Found(Struct, frozen=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from flowbatch.core.members import Layout
+from flowbatch.model.event_ids import event_id
 from flowbatch.model.ids import AttemptKey, JobId
 from flowbatch.model.jobspec import title_of
 from flowbatch.model.queues import BLOCKED
@@ -87,6 +88,7 @@ def failure_group(job: JobView, row: loading.Columns) -> FailureGroup:
     return FailureGroup(job.id, job.name, job.size, exit_code, reason, status_reason, count, example)
 
 
-def event(row: loading.Columns) -> Event:
-    seq, *columns, run_id, job_id, job = row
-    return Event(seq, loading.event_row(columns), run_id, job_id, job)
+def event(columns: loading.Columns, instance: str) -> Event:
+    seq, *told, run_id, job_id, job = columns
+    row = loading.event_row(told)
+    return Event(seq, row, run_id, job_id, job, event_id(instance, seq, row.at))

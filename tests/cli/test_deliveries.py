@@ -73,9 +73,15 @@ def test_delivering_again(told: Commands) -> None:
     before = lines(told)
     assert "Done: what " in told.ok("redeliver", "--sink", "file", "--from", "2", "--to", "4").out
     assert lines(told)[len(before) :] == before[1:4]
-    told.ok("redeliver", "--sink", "file", "--id", before[0]["id"])
+    logged = [json.loads(line) for line in told.ok("events", "--json").out.splitlines()]
+    assert [each["id"] for each in before] == [each["id"] for each in logged if each["run"] is not None][: len(before)]
+    told.ok("redeliver", "--sink", "file", "--id", logged[0]["id"])
     assert lines(told)[-1] == before[0]
-    assert "Nothing was given up" in told.ok("redeliver", "--sink", "file", "--dead").err
+    nothing = told.ok("redeliver", "--sink", "file", "--dead")
+    assert (nothing.out, nothing.err) == (
+        "",
+        f"Nothing was given up for {told.ok('runs', '--json').json[0]['id'][:8]}/file.\n",
+    )
     for words in (["--from", "1", "--dead"], [], ["--id", "evt_1"], ["--from", "900"]):
         assert told.call("redeliver", "--sink", "file", *words).code == 2
 
@@ -203,6 +209,15 @@ def test_what_is_collected_before_it_is_delivered_is_a_gap_that_is_told(tmp_path
         gaps = [event["detail"]["sink"] for event in told if event["flowbatch"]["kind"] == "delivery.gap"]
         assert {"down", "refuses", "summary"} <= set(gaps)
         assert len(gaps) < 10
+        gone = flowbatch.call("redeliver", "--sink", "log", "--from", "1", "--to", "2")
+        assert (gone.code, gone.err) == (
+            2,
+            "flowbatch: events 1..2 were collected: they go with their runs (`gc`, `retention`)\n",
+        )
+        again = flowbatch.ok("redeliver", "--sink", "log", "--from", "1")  # what is left of the log
+        assert "the log still has" in again.err
+        after = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        assert [event["id"] for event in after] == [event["id"] for event in told] * 2
 
 
 async def give_up(flowbatch: Commands, **numbers: int) -> None:

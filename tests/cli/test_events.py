@@ -154,7 +154,7 @@ def test_reasons_drive_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_what_became_of_deliveries_says_whose(capsys: pytest.CaptureFixture[str]) -> None:
     detail = '{"sink": "1a2b3c4d-0000-4000-8000-000000000000/slack", "first": 4, "last": 9}'
     row = EventRow(Millis(0), EventKind.SINK, None, None, None, None, SinkChange.GAP, None, None, "gone", detail)
-    event = Event(7, row, None, None, None)
+    event = Event(7, row, None, None, None, "evt_x")
     print_event(event, as_json=False)
     assert "delivery.gap     -  1a2b3c4d/slack, events 4..9  gone" in capsys.readouterr().out
     print_event(event, as_json=True)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from flowbatch.hooks.detail import BODY_BYTES
 from flowbatch.hooks.event_schema import event_schema
 from flowbatch.hooks.forms import FIRING_MS, Forms
-from flowbatch.hooks.identity import batch_id, digest_id, event_id, seq_of
 from flowbatch.hooks.words import GROUPS_MAX, Tally
+from flowbatch.model.event_ids import batch_id, digest_id, event_id, seq_of
 from flowbatch.model.events import EventKind, LoggedEvent, SinkChange
 from flowbatch.model.notify import Form
 from flowbatch.model.secret import SecretSource

@@ -11,12 +11,12 @@ from flowbatch.clock import WallClock
 from flowbatch.core import place_views
 from flowbatch.core.snapshot import overview, snapshot
 from flowbatch.errors import InputError
-from flowbatch.hooks.identity import seq_of
 from flowbatch.http.calls import Call
 from flowbatch.http.failures import ClientFailure
 from flowbatch.http.native.changing import asked_of_engine
 from flowbatch.http.native.routes import NotFound, Query, asked, variable
 from flowbatch.http.operations.shapes import Shape
+from flowbatch.model.event_ids import seq_of
 from flowbatch.model.ids import Millis
 from flowbatch.spec.scheduled import scheduled
 from flowbatch.store.deliveries import document
@@ -100,6 +100,11 @@ async def redeliver(call: Call) -> Any:
                 first = last = seq_of(outbox.instance(), given.event)
             except ValueError as error:
                 raise ClientFailure(f"event: {error}") from None
+        if first is not None and not given.dead:
+            try:
+                first, last = outbox.kept(first, last)
+            except InputError as error:
+                raise ClientFailure(f"{str(error)[:1].upper()}{str(error)[1:]}") from None
         dead = 0
         if given.dead:
             try:
@@ -112,8 +117,6 @@ async def redeliver(call: Call) -> Any:
         await asked_of_engine(call, "revive_dead", {"key": view.key})
         return {"sink": view.key, "events": dead}
     assert first is not None
-    if not first <= last <= end:
-        raise ClientFailure(f"There are no such events: the log has 1..{end}")
     key = f"{view.key.partition('~')[0]}~{uuid4().hex[:6]}"
     await asked_of_engine(call, "redeliver", {"key": key, "source": view.key, "first": first, "last": last})
     return {"sink": view.key, "events": last - first + 1}

@@ -217,6 +217,7 @@ class MemberSaid(Said):
 
 
 class EventSaid(Said):
+    id: str = Field("", description="evt_…, as receivers see it")
     seq: int
     at: Time
     kind: str = Field(description="run.failed, job.runnable, child.succeeded, queue.blocked, delivery.dead …")
@@ -236,7 +237,7 @@ class EventSaid(Said):
     def of(cls, event: Event) -> Self:
         row = event.row
         return cls(
-            seq=event.seq, at=row.at, kind=kind_of(row), run=event.run_id, job=event.job, job_id=event.job_id,
+            id=event.id, seq=event.seq, at=row.at, kind=kind_of(row), run=event.run_id, job=event.job, job_id=event.job_id,
             index=row.idx, attempt=row.attempt, exit_code=row.exit_code, reason=row.reason,
             status_reason=row.status_reason, detail=facts_of(row),
         )  # fmt: skip
@@ -250,7 +251,12 @@ class EventSaid(Said):
         )  # fmt: skip
         run, job_id = self.run, self.job_id
         return Event(
-            self.seq, row, None if run is None else RunId(run), None if job_id is None else JobId(job_id), self.job
+            self.seq,
+            row,
+            None if run is None else RunId(run),
+            None if job_id is None else JobId(job_id),
+            self.job,
+            self.id,
         )
 
 
