@@ -62,7 +62,7 @@ def test_every_change_has_its_kind(folder: StateFolder, capsys: pytest.CaptureFi
 def test_an_event_for_programs(folder: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
     [event] = [each for each in json_of(folder, capsys) if each["kind"] == "child.failed"]
     assert event == {
-        "seq": event["seq"], "at": 4500 + 1000, "kind": "child.failed", "run": id_of("run"), "job": "b",
+        "id": event["id"], "seq": event["seq"], "at": 4500 + 1000, "kind": "child.failed", "run": id_of("run"), "job": "b",
         "job_id": id_of("run/b"), "index": 1, "attempt": 1, "exit_code": 3, "reason": None,
         "status_reason": "Essential container in task exited", "detail": {"started_at": 5000},
     }  # fmt: skip
