@@ -38,8 +38,18 @@ def gc(place: Place, older_than: str | None, dry_run: bool, as_json: bool) -> in
     if age_ms is None:
         raise InputError("runs are kept for ever here: say --older-than 30d, or set `retention` in flowbatch.yaml")
     before = Millis(SystemClock().now() - age_ms)
+    from flowbatch.store.outbox import Outbox
+
     with place.reader() as reader:
         due = reader.ended_before(before)
+    with Outbox(place.folder.database) as outbox:
+        behind = [each.name for each in outbox.behind(before)] if due else []
+    if behind:
+        text = (
+            f"{' and '.join(behind)} {'has' if len(behind) == 1 else 'have'} not been told of all of these runs: what is still owed of "
+            f"them will be a gap (`{place.command('deliveries')}`; `{place.command('notify', 'flush')}` delivers it before)."
+        )
+        click.echo(text, err=True)
     if dry_run:
         report(
             as_json,

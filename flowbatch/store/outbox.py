@@ -123,6 +123,13 @@ class Outbox(Reader):
             + (f" and {len(ranges) - 5} more, see `flowbatch deliveries --failed`" if len(ranges) > 5 else "")
         )
 
+    def behind(self, before: Millis) -> list[SinkView]:
+        """Receivers of the settings that have not got past the events of the runs that `collect` would take: what they still want of them
+        will be a gap. Those of runs hold their runs back."""
+        [(newest,)] = self.rows(queries.NEWEST_ENDED, before)
+        open_now = (each for each in self.sinks() if each.run is None and each.status is SinkStatus.OPEN)
+        return [each for each in open_now if each.cursor < newest]
+
     def kept(self, first: int, last: int) -> tuple[int, int]:
         """The range less what was collected at its ends. Raises InputError where nothing is left, or there never was such an event."""
         end = self.last_seq()

@@ -85,6 +85,15 @@ JOIN run_plan ON run_plan.run = run.no
 WHERE run.stopped_at < ? AND NOT EXISTS (SELECT 1 FROM sink WHERE sink.run = run.no AND sink.status = 0)
 """
 
+# The newest event of the runs that `ENDED_BEFORE` counts.
+NEWEST_ENDED: Final = """
+SELECT coalesce(max((
+  SELECT seq FROM event INDEXED BY event_by_run WHERE event.run = run.no AND kind <> 3 ORDER BY seq DESC LIMIT 1
+)), 0)
+FROM run INDEXED BY run_by_stop
+WHERE run.stopped_at < ? AND NOT EXISTS (SELECT 1 FROM sink WHERE sink.run = run.no AND sink.status = 0)
+"""
+
 # --- jobs
 
 JOBS_OF_RUN: Final = """
@@ -274,8 +283,8 @@ SELECT max(seq) FROM event INDEXED BY event_by_run WHERE run = ? AND kind <> 3 A
 # Also of what was collected since: who was owed that is to learn of it.
 # What is there of a range of numbers: the rest was collected with its runs.
 KEPT_EVENTS: Final = """
-SELECT (SELECT min(seq) FROM event WHERE seq BETWEEN :first AND :last),
-  (SELECT max(seq) FROM event WHERE seq BETWEEN :first AND :last)
+SELECT (SELECT min(seq) FROM event WHERE seq BETWEEN ?1 AND ?2),
+  (SELECT max(seq) FROM event WHERE seq BETWEEN ?1 AND ?2)
 """
 
 LAST_SEQ: Final = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'event'), 0)"

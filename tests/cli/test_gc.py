@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from msgspec.json import encode
 
 from flowbatch.cli.main import run
 from flowbatch.folder import StateFolder
 from flowbatch.model.ids import AttemptKey, JobId, log_name
+from flowbatch.model.notify import Notify
 from tests.cli.filled import History, id_of
 from tests.core.builders import environment, job, queue
 
@@ -54,6 +57,23 @@ def test_ended_runs_go_with_their_logs_and_scratch_and_open_ones_stay(
     assert [path.name for path in folder.runs.iterdir()] == [id_of("open")]
     [log] = files(folder)
     assert (folder.path / log).read_bytes().endswith(b"of a run that is kept\n")
+
+
+def test_who_has_not_been_told_of_what_goes_is_named(folder: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    with sqlite3.connect(folder.database) as db:
+        [(last,)] = db.execute("SELECT max(seq) FROM event WHERE run = 1")
+        for key, cursor in (("slack", 0), ("pager", last), ("1a/own", 0)):
+            db.execute(
+                "INSERT INTO sink (key, run, notify, status, cursor, created_at) VALUES (?, ?, ?, 0, ?, 1000)",
+                (key, 2 if "/" in key else None, encode(Notify(key, jsonl="/log")).decode(), cursor),
+            )
+    db.close()
+    assert run(["--state", str(folder.path), "gc", "--older-than", "1d", "--dry-run"]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("1 run ended longer ago")
+    assert said.err.startswith(
+        "slack has not been told of all of these runs: what is still owed of them will be a gap "
+    )
 
 
 def test_what_is_no_log_and_no_scratch_folder_stays(folder: StateFolder, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -46,9 +47,10 @@ def db(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]
 
 
 def plan(db: sqlite3.Connection, sql: str) -> list[str]:
+    numbered = set(re.findall(r"\?\d", sql))
     return [
         row[3].removesuffix(" LEFT-JOIN")  # not every SQLite says so
-        for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", [1] * (1 if "?1" in sql else sql.count("?"))).fetchall()
+        for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", [1] * (len(numbered) or sql.count("?"))).fetchall()
     ]
 
 
@@ -69,6 +71,15 @@ def plan(db: sqlite3.Connection, sql: str) -> list[str]:
         ("NEWEST_RUN_OF_WORKFLOW", ["SEARCH run_plan USING COVERING INDEX run_plan_by_workflow (workflow=?)"]),
         ("WORKFLOWS", ["SCAN run_plan USING COVERING INDEX run_plan_by_workflow"]),
         ("ENDED_BEFORE", ["SEARCH run USING COVERING INDEX run_by_stop (stopped_at<?)"]),
+        (
+            "NEWEST_ENDED",
+            [
+                "SEARCH run USING COVERING INDEX run_by_stop (stopped_at<?)",
+                "SEARCH sink USING INDEX sink_by_run (run=?)",
+                "SEARCH event USING INDEX event_by_run (run=?)",
+            ],
+        ),
+        ("KEPT_EVENTS", ["SEARCH event USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"]),
         ("PLANS_OF_JOBS", ["SEARCH job USING COVERING INDEX job_by_run (run=?)"]),
         ("JOBS_OF_RUN", ["SEARCH job USING INDEX job_by_run (run=?)"]),
         ("JOB_BY_ID", ["SEARCH job USING INDEX job_by_id (id=?)"]),
