@@ -102,6 +102,7 @@ def sink_metrics(sinks: list[Meters]) -> list[Metric]:
     failed = CounterMetricFamily("flowbatch_sink_failed", "Tries that receivers did not take", labels=label)
     dead = CounterMetricFamily("flowbatch_sink_dead", "Messages that were given up", labels=label)
     lag = GaugeMetricFamily("flowbatch_sink_lag_events", "Events that are not looked at and told yet", labels=label)
+    parked = GaugeMetricFamily("flowbatch_sink_parked", "Messages that were refused, and are tried again", labels=label)
     failing = GaugeMetricFamily("flowbatch_sink_failing", "Receivers that fail now, and are tried again", labels=label)
     disabled = GaugeMetricFamily("flowbatch_sink_disabled", "Receivers that are given up until enabled", labels=label)
     for each in sinks:
@@ -111,5 +112,6 @@ def sink_metrics(sinks: list[Meters]) -> list[Metric]:
         dead.add_metric(name, each.dead)
         lag.add_metric(name, each.lag)
         failing.add_metric(name, each.failing)
+        parked.add_metric(name, each.parked)
         disabled.add_metric(name, each.disabled)
-    return [delivered, failed, dead, lag, failing, disabled]
+    return [delivered, failed, dead, lag, failing, parked, disabled]

@@ -70,6 +70,7 @@ class Meters(NamedTuple):
     failing: int  # sinks whose receiver fails now
     disabled: int  # sinks
     lag: int  # events behind the cursor, of the one that is furthest behind
+    parked: int  # messages that were refused, and are tried again apart from the rest
 
 
 class Outbox(Reader):

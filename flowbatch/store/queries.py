@@ -322,7 +322,8 @@ SINK_METERS: Final = """
 SELECT CASE WHEN run IS NULL THEN substr(key, 1, instr(key || '~', '~') - 1)
     ELSE 'run/' || substr(key, instr(key, '/') + 1, instr(substr(key, instr(key, '/') + 1) || '~', '~') - 1) END AS name,
   sum(delivered), sum(failed), sum(dead), sum(status = 0 AND failing_since IS NOT NULL), sum(status = 2),
-  max(CASE status WHEN 1 THEN 0 ELSE max(min(coalesce(until, ?1), ?1) - cursor, 0) END)
+  max(CASE status WHEN 1 THEN 0 ELSE max(min(coalesce(until, ?1), ?1) - cursor, 0) END),
+  sum((SELECT count(*) FROM parked WHERE parked.sink = sink.key))
 FROM sink
 GROUP BY name
 ORDER BY name

@@ -6,6 +6,7 @@ import errno
 import itertools
 import json
 import os
+import select
 import signal
 import socket
 from collections.abc import Iterator
@@ -15,10 +16,12 @@ from pathlib import Path
 import pytest
 
 from flowbatch.backends.supervisor import daemon, recovery, wire
-from flowbatch.backends.supervisor.journal import Journal
+from flowbatch.backends.supervisor.journal import Entry, Journal
 from flowbatch.backends.supervisor.logfile import LINE_BYTES, LogFile, Stream
 from flowbatch.backends.supervisor.loop import Supervisor
 from flowbatch.backends.supervisor.proctable import ProcTable, parse_stat
+from flowbatch.backends.supervisor.spawn import Order, spawn
+from flowbatch.backends.supervisor.task import Task
 
 BOOT = "b007"
 
@@ -346,8 +349,7 @@ class Engines:
             return False
         kept = handler()
         if not kept:
-            del self.supervisor._ready[fd]
-            os.close(fd)
+            self.supervisor._unwatch(fd)
         return kept
 
     def censuses(self) -> list[list[object]]:
@@ -393,3 +395,57 @@ def test_engines_that_gave_up_waiting_take_no_supervisor_with_them(engines: Engi
     for fd in (*fds, *fds):
         engines.hear(fd)
     assert engines.supervisor._clients == {}
+
+
+# --- numbers of descriptors, which belong to one task after the other
+
+
+def test_what_a_child_still_holds_does_not_tell_of_itself_under_a_number_that_is_anothers(engines: Engines) -> None:
+    """A spawned process has all of our descriptors until its close-on-exec, which comes after its vfork's end: here `held`."""
+    supervisor = engines.supervisor
+    heard: list[str] = []
+
+    def hear(name: str) -> bool:
+        heard.append(name)
+        return False
+
+    first, writing = os.pipe()
+    held = os.dup(first)
+    try:
+        supervisor._watch(first, lambda: hear("the first"))
+        os.close(writing)  # its end can be read from now on
+        supervisor._turn(supervisor._epoll.poll(0))
+        assert heard == ["the first"]
+        second, writing = os.pipe()
+        assert second == first, "a kernel gives the lowest number that is free"
+        supervisor._watch(second, lambda: hear("the second"))
+        supervisor._turn(supervisor._epoll.poll(0))
+        assert heard == ["the first"]
+        os.close(writing)
+        supervisor._turn(supervisor._epoll.poll(0))
+        assert heard == ["the first", "the second"]
+    finally:
+        os.close(held)
+
+
+def test_a_task_that_is_said_to_have_ended_and_has_not_goes_on(tmp_path: Path) -> None:
+    """Nor is a stream waited for that was said to have something, and has nothing."""
+    order = Order({}, "a.0.1", ["sleep", "1000"], {}, "/", str(tmp_path / "log"), 1 << 20, None, 1000, 0, None)
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    spawned = spawn(order, null, None)
+    ended: list[Task] = []
+    task = Task(order, Entry(1, "a.0.1", 0), spawned, ended)
+    try:
+        assert task.on_exit()
+        assert ended == []
+        assert task.out.pump()
+        assert task.err.pump()
+        task.signal_group(signal.SIGKILL)
+        select.select([task.pidfd], [], [])
+        assert not task.on_exit()
+        assert ended == [task]
+    finally:
+        assert task.reap() == 128 + signal.SIGKILL
+        task.log.close()
+        for fd in (null, spawned.out, spawned.err, spawned.pidfd):
+            os.close(fd)

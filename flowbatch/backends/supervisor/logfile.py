@@ -94,7 +94,10 @@ class Stream:
 
     def pump(self) -> bool:
         """Reads once, bounded; called when there is something. False at the end: the caller closes the descriptor."""
-        chunk = os.read(self.fd, READ_BYTES)
+        try:
+            chunk = os.read(self.fd, READ_BYTES)
+        except BlockingIOError:
+            return True
         if not chunk:
             self.fd = -1
             return False
@@ -119,7 +122,6 @@ class Stream:
 
     def drain(self) -> None:
         """What the pipe still holds after the task's end, bounded."""
-        os.set_blocking(self.fd, False)
         for _ in range(_DRAIN_READS):
             try:
                 chunk = os.read(self.fd, READ_BYTES)

@@ -66,8 +66,7 @@ class Supervisor:
         for fd, _ in events:
             handler = ready.get(fd)
             if handler is not None and not handler():
-                del ready[fd]
-                os.close(fd)
+                self._unwatch(fd)
         self._attempts.turn()
         try:
             self._journal.sync()
@@ -83,8 +82,11 @@ class Supervisor:
         self._epoll.register(fd, select.EPOLLIN)
 
     def _unwatch(self, fd: int) -> None:
-        """Closing takes it out of the epoll as well."""
+        """Taken out of the epoll by name. Closing alone would not do: a process that we have just spawned holds all of our descriptors for
+        some more microseconds, up to the close-on-exec that comes after the end of its vfork; and what has been closed here would go on
+        to tell of itself under a number that belongs to the next task by then."""
         if self._ready.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
             os.close(fd)
 
     def _tell_when_due(self) -> None:

@@ -79,6 +79,8 @@ def spawn(order: Order, null: int, procs_file: str | None) -> Spawned:
         fds += (out, out_end)
         err, err_end = os.pipe2(os.O_CLOEXEC)
         fds += (err, err_end)
+        os.set_blocking(out, False)  # whatever the kernel says of them: one task must not hold up all
+        os.set_blocking(err, False)
         start_from = ticks_now()
         pid = os.posix_spawn(
             path,
