@@ -24,7 +24,7 @@ from tests.sim.store import DictStore
 
 QUEUE = EventKind.QUEUE
 Class = tuple[Resources, str, Demand, bool]  # shape, kind, tokens, of several nodes
-LATE_MS = 50_000  # two windows of the shell, in which it is not woken: a crash may undo what it does in the first
+LATE_MS = 75_000  # windows of the shell, in which it is not woken; what it does in one a crash may undo, more than once
 
 
 class ShareLaws:

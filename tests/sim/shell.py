@@ -35,6 +35,7 @@ from flowbatch.model.stimuli import (
 )
 from flowbatch.model.tokens import Token
 from tests.sim.backend import Fact, SimBackend
+from tests.sim.golden import Left
 from tests.sim.laws import Laws
 from tests.sim.place_laws import PlaceLaws
 from tests.sim.plans import Places, Script, Scripts
@@ -101,6 +102,7 @@ class Shell:
         self.drained = False  # before this turn
         self.stopping: set[AttemptKey] = set()  # in this turn
         self.committing = False  # a turn is decided and not durable
+        self.left: Left | None = None  # by the life that has just been killed
         self.machine = Machine(State())
 
     def make_backends(self) -> dict[str, SimBackend]:
@@ -197,6 +199,9 @@ class Shell:
             backend.engine_died(rebooted=rebooted)
         loaded = self.store.begin_life(rebooted=rebooted)
         state = rebuild(loaded, enforcing=self.enforcing, child_events=ChildEvents.ALL)
+        if self.left is not None:
+            self.left.compare(state)
+            self.left = None
         if self.epoch > 2 and not self.calm and self.rng.random() < 0.3:
             for run in state.runs.values():
                 run.held = True
@@ -321,19 +326,11 @@ class Shell:
                 if not total.fits(known):
                     self.laws.capacity[place.name] = largest([total, known])
             self.place_laws.look_at_turn(state, outcome.effects, now)
-        if whole:
-            self.look_at_rebuilt(state, now)
-
-    def look_at_rebuilt(self, state: State, now: Millis) -> None:
-        """The golden law. What memory and rows do not agree in stays so until a crash, so that some turns and each crash
-        will do; the rows that a turn has written are compared in that turn."""
-        again = rebuild(self.store.load(), enforcing=self.enforcing, child_events=ChildEvents.ALL)
-        for run_id, run in state.runs.items():
-            if run.held:
-                again.runs[run_id].held = True
-        ours, theirs = invariants.canonical(state, now), invariants.canonical(again, now)
-        for key, value in ours.items():
-            assert value == theirs[key], f"rebuild differs in {key}:\n ours   {value}\n stored {theirs[key]}"
+        if self.crash is not None:
+            self.left = Left.of(state, now)  # for the life that follows
+        elif whole:
+            again = rebuild(self.store.load(), enforcing=self.enforcing, child_events=ChildEvents.ALL)
+            Left.of(state, now).compare(again)
 
     def perform(self, effects: list[Effect], *, cut: bool = False) -> None:
         """In order; a crash in the middle leaves out some, of one attempt always the later ones."""

@@ -41,7 +41,7 @@ from tests.sim.operators import change_of_places, change_of_policy
 from tests.sim.plans import Author, make_places, make_tokens, share_host
 from tests.sim.shell import Crash, Shell
 
-TASKS: Final = (16, *(28,) * 8, 40)  # about: most worlds are small, some are not
+TASKS: Final = (16, *(28,) * 8, 36)  # about: most worlds are small, some are not
 STEPS: Final = 600
 CLOSING_MS: Final = 150_000
 CHANGES_TOKENS: Final = frozenset({CreateToken, UpdateToken, DeleteToken, Configure})
@@ -52,7 +52,7 @@ class World(Shell):
 
     def __init__(self, seed: int, *, trace: Callable[[str], None] | None = None) -> None:
         rng = random.Random(seed)
-        calm = rng.random() < 0.3
+        calm = rng.random() < 0.28
         places = make_places(rng, random.Random(seed ^ 0xFA17))
         places.tokens = make_tokens(rng, calm=calm)
         hosts = random.Random(seed ^ 0x4057)
