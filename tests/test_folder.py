@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -50,3 +51,26 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="--state"):
             StateFolder(path).create()
     assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_disk_without_room_for_a_line_is_told_and_no_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with (
+        pytest.raises(InputError, match="state: nothing can be written here: No space left on device"),
+        StateFolder(tmp_path / "state").hold(),
+    ):
+        pass
+
+
+def test_a_folder_that_is_there_is_not_said_to_be_one_that_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "touch", read_only)
+    with pytest.raises(InputError, match="nothing can be written here: Read-only file system"):
+        StateFolder(tmp_path).create()

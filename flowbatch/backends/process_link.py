@@ -15,6 +15,7 @@ import anyio.to_thread
 
 from flowbatch.backends.process_start import Starting
 from flowbatch.backends.supervisor import wire
+from flowbatch.backends.supervisor.proctable import ProcTable
 from flowbatch.errors import BackendUnavailable
 
 _ATTEMPTS = 20  # to catch a supervisor between its start, its listening and its end
@@ -136,13 +137,14 @@ async def _greet(folder: Path, base_env: dict[str, str]) -> Link:
 
 def _doing(pid: int) -> str:
     """What the kernel says of it: a D is a wait for a disk, say, that not even `kill -9` ends."""
-    try:
-        process = Path("/proc", str(pid))
-        state = process.joinpath("stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
-        place = process.joinpath("wchan").read_text(encoding="utf-8", errors="replace").strip("0\n")
-    except OSError:
+    process = ProcTable().read(pid)
+    if process is None:
         return ""
-    return f" (state {state}{f' in {place}' if place else ''})"
+    try:
+        place = Path("/proc", str(pid), "wchan").read_text(encoding="utf-8", errors="replace").strip("0\n")
+    except OSError:
+        place = ""
+    return f" (state {process.state}{f' in {place}' if place else ''})"
 
 
 def _last_words(folder: Path) -> str:

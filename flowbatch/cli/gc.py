@@ -38,18 +38,10 @@ def gc(place: Place, older_than: str | None, dry_run: bool, as_json: bool) -> in
     if age_ms is None:
         raise InputError("runs are kept for ever here: say --older-than 30d, or set `retention` in flowbatch.yaml")
     before = Millis(SystemClock().now() - age_ms)
-    from flowbatch.store.outbox import Outbox
-
     with place.reader() as reader:
         due = reader.ended_before(before)
-    with Outbox(place.folder.database) as outbox:
-        behind = [each.name for each in outbox.behind(before)] if due else []
-    if behind:
-        text = (
-            f"{' and '.join(behind)} {'has' if len(behind) == 1 else 'have'} not been told of all of these runs: what is still owed of "
-            f"them will be a gap (`{place.command('deliveries')}`; `{place.command('notify', 'flush')}` delivers it before)."
-        )
-        click.echo(text, err=True)
+    if due:
+        say_who_is_behind(place, before)
     if dry_run:
         report(
             as_json,
@@ -70,6 +62,19 @@ def gc(place: Place, older_than: str | None, dry_run: bool, as_json: bool) -> in
     said = f"{gone} deleted, {freed / 1024 / 1024:.1f} MiB of logs and scratch files freed."
     report(as_json, runs, freed, f"{said}\n{audit_text(pruned, dry_run=False)}" if pruned else said, pruned)
     return 0
+
+
+def say_who_is_behind(place: Place, before: Millis) -> None:
+    from flowbatch.store.outbox import Outbox
+
+    with Outbox(place.folder.database) as outbox:
+        names = [each.name for each in outbox.behind(before)]
+    if names:
+        text = (
+            f"{' and '.join(names)} {'has' if len(names) == 1 else 'have'} not been told of all of these runs: what is still owed of "
+            f"them will be a gap (`{place.command('deliveries')}`; `{place.command('notify', 'flush')}` delivers it before)."
+        )
+        click.echo(text, err=True)
 
 
 def age_of(text: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import glob
 import os
 import select
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from flowbatch.spec.serving import House
 
 BOUNDLESS: Final = Resources(10**9, 2**31, 1024)
-SOURCE_BYTES: Final = 16 * 1024 * 1024
-LINE_MAX: Final = 65_536  # characters: as a value in a workflow file
 PIPE_SECONDS: Final = 10.0
 FILE_BYTES: Final = 1024 * 1024 + 1  # one more than a workflow may have, so that the loader sees that it is too long
 
@@ -269,25 +266,16 @@ def read_source(request: SourceRequest) -> list[str]:
             if not is_text(name):
                 raise OSError(84, f"matches {os.fsencode(name)!r}, whose name is not UTF-8")
         return names
-    data = content_of(request.path)
-    if len(data) > SOURCE_BYTES:
-        raise OSError(27, f"is larger than {SOURCE_BYTES // 1024 // 1024} MiB")
-    try:
-        text = data.removeprefix(codecs.BOM_UTF8).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise OSError(84, f"is not UTF-8 (byte {error.start})") from error
-    lines = [line.removesuffix("\r") for line in text.split("\n")]  # a line ends with a newline, and with nothing else
-    for number, line in enumerate(lines, 1):
-        if len(line) > LINE_MAX:
-            raise OSError(
-                7, f"has {len(line):,} characters in line {number}; at most {LINE_MAX:,} are passed to a program"
-            )
-    return lines
+    from flowbatch.spec.arrays import lines_of
+
+    return lines_of(content_of(request.path))
 
 
 def content_of(path: str) -> bytes:
-    """A pipe is read to its end, where somebody writes into it (`<(…)` of a shell); for one that nobody has opened we would wait for
-    ever. Raises OSError."""
+    """As much as may be, and a byte. A pipe is read to its end, where somebody writes into it (`<(…)` of a shell); for one that nobody
+    has opened we would wait for ever. Raises OSError."""
+    from flowbatch.spec.arrays import SOURCE_BYTES
+
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as stream:
         if stat.S_ISFIFO(os.fstat(descriptor).st_mode):

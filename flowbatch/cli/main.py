@@ -67,7 +67,7 @@ REMOTE: Final = frozenset(
 )  # fmt: skip
 
 TOO_MANY: Final = {errno.EMFILE, errno.ENFILE}
-FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
+FULL: Final = {errno.ENOSPC, errno.EDQUOT}
 NOT_OURS: Final = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENAMETOOLONG}
 
 
@@ -168,12 +168,7 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        code = internal_error(error)
-        if isinstance(error, OSError) and error.filename is None and error.errno in FULL:
-            from flowbatch.cli.printer import give_up_output
-
-            give_up_output()  # what Python still holds for it would be tried again on the way out
-        return code
+        return internal_error(error)
     return result if isinstance(result, int) else 0
 
 
@@ -201,6 +196,22 @@ def internal_error(error: Exception) -> int:
     return 70
 
 
+def stands_nowhere() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
+
+
+def came_of_output(error: BaseException) -> bool:
+    """It was raised where all that verbs print is printed; an error of a write does not say of which file."""
+    raised = error.__traceback__
+    while raised is not None and raised.tb_next is not None:
+        raised = raised.tb_next
+    return raised is not None and raised.tb_frame.f_code in (click.echo.__code__, LazyGroup.invoke.__code__)
+
+
 def first_of_ours(error: BaseException) -> FlowbatchError | None:
     if isinstance(error, FlowbatchError):
         return error
@@ -211,13 +222,13 @@ def first_of_ours(error: BaseException) -> FlowbatchError | None:
 
 def first_of_the_worlds(error: BaseException) -> InputError | None:
     """A file that may not be touched, a disk that is full: told as what it is, and where, for it is no bug."""
-    if isinstance(error, FileNotFoundError) and error.filename is None:  # of getcwd
+    if isinstance(error, FileNotFoundError) and error.filename is None and stands_nowhere():
         return InputError("the working directory is gone")
     if isinstance(error, OSError) and error.errno in TOO_MANY:
         return InputError(f"{error.strerror}: raise the limit, `ulimit -n`")
     if isinstance(error, OSError) and error.errno in NOT_OURS and error.filename is not None:
         return InputError(f"{os.fsdecode(error.filename)}: {error.strerror}")
-    if isinstance(error, OSError) and error.errno in FULL:
+    if isinstance(error, OSError) and error.errno in FULL and came_of_output(error):
         return InputError(f"the output cannot be written: {error.strerror}")
     if isinstance(error, BaseExceptionGroup):
         return next((found for each in error.exceptions if (found := first_of_the_worlds(each)) is not None), None)

@@ -56,12 +56,6 @@ def redeliver(
             key = f"{view.key.partition('~')[0]}~{uuid4().hex[:6]}"
             verb, arguments = "redeliver", dict[str, object](key=key, source=view.key, first=low, last=high)
             count = high - low + 1
-    if dead and not count and not as_json:
-        place.ask(verb, **arguments) if place.folder.holder() is not None else anyio.run(
-            deliver_here, place, verb, arguments
-        )
-        click.echo(f"Nothing was given up for {view.name}.", err=True)
-        return 0
     noun = "digest" if dead and view.notify.digest_ms is not None else "event"
     told = f"{count:,} {noun}{'' if count == 1 else 's'}"
     held = place.folder.holder() is not None
@@ -70,6 +64,8 @@ def redeliver(
         print_json(
             {"sink": view.key, "events": count, "delivered_by": "engine" if held else "this command", "owed": left or 0}
         )
+    elif not count:
+        click.echo(f"Nothing was given up for {view.name}.", err=True)
     elif held:
         click.echo(f"The running engine delivers {told} to {view.name}; see `flowbatch deliveries`.")
     elif left:

@@ -51,8 +51,9 @@ class Host(Struct, eq=False):
 
     def minima(self, environments: Mapping[str, EnvironmentState], but: str) -> Resources:
         """What is kept for the other environments, idle as they are."""
-        kept = [each.idle_minimum() for name, each in environments.items() if each.spec.min_vcpus_milli and name != but]
-        return sum_of(kept) if kept else NOTHING
+        return sum_of(
+            [each.idle_minimum() for name, each in environments.items() if each.spec.min_vcpus_milli and name != but]
+        )
 
     def claimed(self, but: str) -> Resources:
         """By on-demand heads of other queues."""

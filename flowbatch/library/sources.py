@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from flowbatch.spec.arrays import SourceRequest
 
-SOURCE_BYTES: Final = 16 * 1024 * 1024
 NAMES_MAX: Final = 1_000_000
 
 
@@ -61,15 +60,15 @@ def matching(pattern: str, roots: Sequence[str]) -> list[str]:
 
 
 def lines(path: str, roots: Sequence[str]) -> list[str]:
-    data = whole(path, root_of(path, roots))
-    try:
-        return [line.removesuffix("\r") for line in data.decode("utf-8").split("\n")]
-    except UnicodeDecodeError as error:
-        raise OSError(errno.EILSEQ, f"is not UTF-8 (byte {error.start})") from error
+    from flowbatch.spec.arrays import lines_of
+
+    return lines_of(whole(path, root_of(path, roots)))
 
 
 def whole(path: str, root: str) -> bytes:
-    """Raises OSError where anything between the root and the file is a link, or the file is none."""
+    """As much as may be read, and a byte. Raises OSError where anything between the root and the file is a link, or the file is none."""
+    from flowbatch.spec.arrays import SOURCE_BYTES
+
     *folders, name = path.removeprefix(root.rstrip("/") + "/").split("/")
     at = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -87,7 +86,4 @@ def whole(path: str, root: str) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "is no ordinary file")
-        data = file.read(SOURCE_BYTES + 1)
-    if len(data) > SOURCE_BYTES:
-        raise OSError(errno.EFBIG, f"is larger than {SOURCE_BYTES >> 20} MiB")
-    return data
+        return file.read(SOURCE_BYTES + 1)

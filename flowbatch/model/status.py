@@ -44,23 +44,22 @@ class RunStatus(IntEnum):
 # its metaclass, and takes five times as long.
 SUBMITTED, PENDING, RUNNABLE, STARTING, RUNNING, SUCCEEDED, FAILED = Status
 
-_S = Status
 TRANSITIONS: Final[frozenset[tuple[Status, Status]]] = frozenset(
     {
-        (_S.SUBMITTED, _S.PENDING),
-        (_S.SUBMITTED, _S.RUNNABLE),
-        (_S.SUBMITTED, _S.FAILED),
-        (_S.PENDING, _S.RUNNABLE),
-        (_S.PENDING, _S.SUCCEEDED),  # skipped; or an array, whose parent never leaves PENDING before
-        (_S.PENDING, _S.FAILED),
-        (_S.RUNNABLE, _S.STARTING),
-        (_S.RUNNABLE, _S.FAILED),
-        (_S.STARTING, _S.RUNNING),
-        (_S.STARTING, _S.RUNNABLE),
-        (_S.STARTING, _S.FAILED),
-        (_S.RUNNING, _S.RUNNABLE),
-        (_S.RUNNING, _S.SUCCEEDED),
-        (_S.RUNNING, _S.FAILED),
-        (_S.FAILED, _S.PENDING),  # only by an explicit retry
+        (SUBMITTED, PENDING),
+        (SUBMITTED, RUNNABLE),
+        (SUBMITTED, FAILED),
+        (PENDING, RUNNABLE),
+        (PENDING, SUCCEEDED),  # skipped; or an array, whose parent never leaves PENDING before
+        (PENDING, FAILED),
+        (RUNNABLE, STARTING),
+        (RUNNABLE, FAILED),
+        (STARTING, RUNNING),
+        (STARTING, RUNNABLE),
+        (STARTING, FAILED),
+        (RUNNING, RUNNABLE),
+        (RUNNING, SUCCEEDED),
+        (RUNNING, FAILED),
+        (FAILED, PENDING),  # only by an explicit retry
     }
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import errno
 import itertools
 import math
 import re
@@ -20,13 +22,32 @@ from flowbatch.spec.positions import Path
 from flowbatch.spec.quantities import span
 from flowbatch.spec.scalars import shown, text_of
 from flowbatch.spec.schema_parts import CHILDREN_MAX, ArrayModel
+from flowbatch.spec.yaml import SCALAR_MAX
 
+SOURCE_BYTES: Final = 16 << 20
 ITEMS_MAX: Final = 1_000_000
 ITEM_TEXT_MAX: Final = 32 << 20  # characters of all items of a job
 
 Item = str | dict[str, str]
 _SOURCES: Final = ("size", "lines", "glob", "items", "matrix")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
+
+
+def lines_of(data: bytes) -> list[str]:
+    """What a file of items holds, whoever reads it. A line ends with a newline, and with nothing else. Raises OSError where the file is too
+    large, is no text, or has a line that no program could be passed."""
+    if len(data) > SOURCE_BYTES:
+        raise OSError(errno.EFBIG, f"is larger than {SOURCE_BYTES // 1024 // 1024} MiB")
+    try:
+        text = data.removeprefix(codecs.BOM_UTF8).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise OSError(errno.EILSEQ, f"is not UTF-8 (byte {error.start})") from error
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    for number, line in enumerate(lines, 1):
+        if len(line) > SCALAR_MAX:
+            said = f"has {len(line):,} characters in line {number}; at most {SCALAR_MAX:,} are passed to a program"
+            raise OSError(errno.E2BIG, said)
+    return lines
 
 
 class SourceRequest(Struct, frozen=True):

@@ -19,6 +19,7 @@ from flowbatch.model.ids import Millis
 from flowbatch.model.notify import Dead, SinkProgress
 from flowbatch.model.stimuli import TellProgress
 from flowbatch.settings import defaults
+from flowbatch.store.outbox import Outbox
 from tests.app.commands import Commands, commands
 
 pytestmark = pytest.mark.slow
@@ -64,6 +65,9 @@ def test_what_became_of_events(told: Commands) -> None:
     assert {(each["tries"], each["status"]) for each in found["deliveries"]} == {(1, None)}
     refused = told.ok("deliveries", "--failed", "--json").json["failed"]
     assert [(each["state"], each["tries"], each["error"]) for each in refused] == [("parked", 1, "sh exited with 3:")]
+    with Outbox(told.state / "flowbatch.db") as outbox:
+        parked = {each.name: each.parked for each in outbox.meters()}
+    assert parked == {"run/down": 0, "run/file": 0, "run/prog": 1}
     for words in (["deliveries"], ["deliveries", "--sink", "down"], ["deliveries", "--failed"]):
         assert "RECEIVER" in told.ok(*words).out
     assert told.call("deliveries", "--sink", "nobody").code == 2

@@ -132,3 +132,13 @@ def test_wrong_settings_are_an_error(tmp_path: Path, capsys: pytest.CaptureFixtu
     arguments = ["--state", str(tmp_path / "none"), "--config", str(config), "doctor"]
     assert run(arguments) == 1
     assert "did you mean 'environments'" in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.chmod(0o700)
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)  # root may write wherever the file system lets anybody
+    finding = machine.look_at_rights(tmp_path)
+    assert (finding.level, finding.text) == (
+        "error",
+        f"{tmp_path}: nothing can be written here: no engine can run on it",
+    )

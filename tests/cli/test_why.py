@@ -76,6 +76,16 @@ def test_how_it_ended(address: str, sentence: str, folder: StateFolder, capsys: 
     assert told(folder, capsys, address) == sentence
 
 
+def test_a_need_that_any_end_meets_is_not_to_blame(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    history = History(environment(16))
+    both = [need("a", When.DONE, each=True), need("b", each=True)]
+    history.begin("run", job("a", size=2), job("b", size=2), job("c", size=2, needs=both))
+    history.done("a:0", "b:0", code=1)
+    history.done("a:1", "b:1", "c:1")
+    folder = history.store(tmp_path / "state")
+    assert told(folder, capsys, "last/c:0") == "c:0 FAILED without an attempt: it needs b:0, which FAILED"
+
+
 def test_why_it_was_not_tried_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     history = History(environment(16))
     policy = RetryPolicy(5, rules=(Rule(Action.EXIT, exit_code="2"),))
