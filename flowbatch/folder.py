@@ -39,13 +39,23 @@ class StateFolder:
         self.admin_key = self.path / "admin.key"
 
     def exists(self) -> bool:
-        """Whether a store is here. Raises InputError where one may not even look."""
+        """Whether a store is here. Raises InputError where one may not even look, and where the path is something else."""
         try:
             return self.database.stat().st_size >= 0
         except (FileNotFoundError, NotADirectoryError):
+            if (other := self._other()) is not None:
+                raise InputError(f"{self.path}: {other}; name a state folder with --state") from None
             return False
         except OSError as error:
             raise self._refused(error) from error
+
+    def _other(self) -> str | None:
+        """What stands where the folder should, if something else does."""
+        if self.path.is_dir():
+            return None
+        if self.path.exists():
+            return "is not a folder"
+        return f"is a link to {os.readlink(self.path)}, which is not there" if self.path.is_symlink() else None
 
     def create(self) -> None:
         """Makes the folder, for its owner alone. Raises InputError where that cannot be, or where it is somebody's own."""

@@ -123,15 +123,17 @@ def read_settings(state_folder: Path, config: str | None) -> Settings:
 
 
 def parse_settings(text: bytes, file: str) -> Settings:
-    from flowbatch.spec.places import Surroundings  # pydantic only where there is a file
+    from flowbatch.spec.findings import Findings  # pydantic only where there is a file
+    from flowbatch.spec.places import Surroundings
     from flowbatch.spec.settings_schema import SettingsModel, places, receivers, served
     from flowbatch.spec.validation import validate
-    from flowbatch.spec.yaml import load
+    from flowbatch.spec.yaml import read
 
-    positions = load(text, file)
+    positions = read(text, file)
     checked = validate(positions.root if positions.root is not None else {}, SettingsModel, positions)
-    if checked.problems or checked.model is None:
-        raise WorkflowInvalid(checked.problems or [Problem(file, 1, 1, "", "a mapping of settings is needed")])
+    Findings(positions, checked.problems).raise_any()
+    if checked.model is None:
+        raise WorkflowInvalid([Problem(file, 1, 1, "", "a mapping of settings is needed")])
     model = checked.model
     environments, queues, problems = places(model, machine(), positions)
     around = Surroundings(os.path.dirname(os.path.abspath(file)), str(Path.home()))

@@ -53,6 +53,24 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
 
 
+@pytest.mark.parametrize(
+    ("link", "said"),
+    [(None, "is not a folder"), ("/nowhere/at/all", "is a link to /nowhere/at/all, which is not there")],
+)
+def test_what_stands_in_its_place_is_named(
+    tmp_path: Path, link: str | None, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "state"
+    if link is None:
+        path.touch()
+    else:
+        path.symlink_to(link)
+    assert run(["--state", str(path), "runs"]) == 2
+    assert capsys.readouterr().err.endswith(f"{path}: {said}; name a state folder with --state\n")
+    assert run(["--state", str(path), "doctor"]) == 1
+    assert capsys.readouterr().out.count(f"{path}: {said}; name a state folder with --state") == 1
+
+
 def test_a_disk_without_room_for_a_line_is_told_and_no_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -9,6 +9,7 @@ import click
 
 from flowbatch.cli.context import Place
 from flowbatch.cli.output import counted, print_json
+from flowbatch.model.status import RunStatus
 
 if TYPE_CHECKING:
     from flowbatch.app import App
@@ -45,8 +46,21 @@ def change(place: Place, verb: str, address: str, reason: str, as_json: bool) ->
         value = place.ask(verb, **arguments)
     else:
         value = anyio.run(change_alone, place, verb, arguments, str(target.run))
+    if isinstance(value, dict) and "note" in value:
+        value["note"] = ended(place, address) or value["note"]
     tell(place, verb, address, value, as_json)
     return 0
+
+
+def ended(place: Place, address: str) -> str | None:
+    """How what is named has ended: the engine has forgotten it, the store has not."""
+    with place.records() as reader:
+        found = reader.resolve(address)
+    if found.job is not None:
+        return f"{found.job.name} is {found.job.status.name} already" if found.job.status.terminal else None
+    if found.run is None or found.run.status is RunStatus.RUNNING:
+        return None
+    return f"run {found.run.id[:8]} is {found.run.status.name} already"
 
 
 def tell(place: Place, verb: str, address: str, value: object, as_json: bool) -> None:
@@ -74,7 +88,6 @@ async def change_alone(place: Place, verb: str, arguments: dict[str, Any], run_i
     from flowbatch.app import open_app
     from flowbatch.model.ids import RunId
     from flowbatch.model.jobspec import Stage
-    from flowbatch.model.status import RunStatus
 
     async with open_app(place.folder, place.settings, hold_open_runs=True) as app:
         await app.engine.recovered.wait()  # what ended while nobody looked has ended so, not by this

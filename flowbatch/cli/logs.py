@@ -58,7 +58,7 @@ def logs(
         job, index = found.job, found.index
         task = reader.task(job, index)
         if follow and found.attempt is None and not task.attempts:
-            task = wait_for_start(reader, job, index, address)
+            task = wait_for_start(place, reader, job, index, address)
         number = found.attempt or task.attempts
         if not number:
             text = f"{address}: no attempt has begun, it is {task.status.name}; `{place.command('why', address)}` says more"
@@ -174,10 +174,12 @@ def several(reader: Records, found: Found) -> Iterator[tuple[JobView, TaskView]]
 # --- following
 
 
-def wait_for_start(reader: Records, job: JobView, index: int, address: str) -> TaskView:
+def wait_for_start(place: Place, reader: Records, job: JobView, index: int, address: str) -> TaskView:
     task = reader.task(job, index)
     if not task.status.terminal:
         click.echo(f"{address} is {task.status.name}: waiting for it to start; Ctrl-C leaves.", err=True)
+        if not place.held:
+            click.echo(f"No engine runs, so that nothing starts before `{place.command('resume')}`.", err=True)
     while not task.attempts and not task.status.terminal:
         time.sleep(WAIT_SECONDS)
         task = reader.task(job, index)

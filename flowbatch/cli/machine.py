@@ -75,8 +75,9 @@ def look_at_open_files() -> Finding:
 
 
 def look_at_folder(folder: StateFolder) -> Iterator[Finding]:
+    """Raises InputError where something else stands in its place."""
     path = folder.path
-    if not path.is_dir():
+    if not path.is_dir() and not folder.exists():
         yield Finding("note", "folder", f"{path}: there is no state folder yet; `flowbatch run` makes it")
         return
     yield look_at_rights(path)

@@ -72,7 +72,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def duration_text(ms: int | None) -> str:
-    """`412 ms`, `3.2 s`, `4m07s`, `2h05m`."""
+    """`412 ms`, `3.2 s`, `4m07s`, `2h05m`, `3d04h`, `30d`."""
     if ms is None:
         return "-"
     if ms < 1000:
@@ -84,7 +84,10 @@ def duration_text(ms: int | None) -> str:
     if minutes < 60:
         return f"{minutes}m{rest:02d}s"
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours < 48 else f"{hours // 24}d{hours % 24:02d}h"
+    if hours < 48:
+        return f"{hours}h{minutes:02d}m"
+    days, hours = divmod(hours, 24)
+    return f"{days}d{hours:02d}h" if hours else f"{days}d"
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -39,7 +39,7 @@ from flowbatch.spec.serving import House, judge_guest, judge_pasted
 from flowbatch.spec.specs import SpecMaker
 from flowbatch.spec.token_schema import tokens_of
 from flowbatch.spec.validation import EXPRESSION, Validated, validate
-from flowbatch.spec.yaml import load
+from flowbatch.spec.yaml import read
 
 if TYPE_CHECKING:
     from flowbatch.spec.cron import Schedule
@@ -70,7 +70,7 @@ class Document(Struct, frozen=True):
         findings.problems += checked.problems
         findings.pending = pending
         draft(checked, findings, self.name)
-        return in_order(findings.problems)
+        return findings.all()
 
 
 class Plan(Struct, frozen=True):
@@ -92,9 +92,11 @@ def nothing_registered(name: str, revision: int | None) -> DefinitionRow | None:
 
 def parse(text: bytes, file: str) -> Document:
     """Raises WorkflowInvalid where the file cannot be read; what it says is judged by `plan`, or `Document.problems`."""
-    positions = load(text, file)
+    positions = read(text, file)
     root = positions.root
     if not isinstance(root, dict):
+        if positions.problems:
+            raise WorkflowInvalid(in_order(positions.problems))
         message = "the file is empty" if root is None else "a workflow is a mapping of keys"
         least = "the least is `jobs: {hello: {script: echo hello}}`"
         raise WorkflowInvalid([positions.problem((), f"{message}; {least}")])
@@ -206,7 +208,7 @@ def _merged(
     values, checked = _filled(document, params, run_id, findings, house)
     model = checked.model
     if model is None:
-        raise WorkflowInvalid(in_order(findings.problems))
+        raise WorkflowInvalid(findings.all())
     secrets: Mapping[str, SecretModel] = model.secrets or {}
     if house is not None:
         judge_guest(model, house, findings)

@@ -182,7 +182,7 @@ def _judge_job(job: Draft, secrets: set[str], findings: Findings) -> None:
                 why = "has no memory to multiply; give it `memory`"
                 if crew:
                     why = "has several nodes or containers, and nobody can say whose memory to multiply; leave it out"
-                findings.problem(path, f"of job {job.key!r} {why}")
+                findings.problem(path, f"job {job.key!r} {why}")
 
 
 def _judge_program(layer: Layer, job: Draft, secrets: set[str], findings: Findings) -> None:

@@ -39,6 +39,12 @@ class Findings(Struct):
     def warn(self, path: Path, message: str) -> None:
         self.warnings.append(self.positions.problem(path, message))
 
+    def all(self) -> list[Problem]:
+        """In the order of the file, with what could not be read; of that nothing else is said."""
+        unread = self.positions.problems
+        places = {(each.line, each.column) for each in unread}
+        return in_order([*unread, *(each for each in self.problems if (each.line, each.column) not in places)])
+
     def raise_any(self) -> None:
-        if self.problems:
-            raise WorkflowInvalid(in_order(self.problems))
+        if self.problems or self.positions.problems:
+            raise WorkflowInvalid(self.all())

@@ -65,6 +65,7 @@ class Positions(Struct):
     start: Spot = NOWHERE
     keys: dict[int, dict[str, Spot]] = field(default_factory=dict)
     values: dict[int, dict[str, Spot] | list[Spot]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)  # of keys and values that could not be read as they stand
 
     def has(self, path: Path) -> bool:
         return len(self._walk(path)[2]) == len(path)

@@ -184,8 +184,9 @@ def _bound(words: str, name: str) -> Callable[[ErrorDetails], str]:
 
 def _length(words: str, name: str) -> Callable[[ErrorDetails], str]:
     def said(details: ErrorDetails) -> str:
+        bound = _context(details, name)
         unit = "characters" if details["type"].startswith("string") else "entries"
-        return f"has {words} {_context(details, name)} {unit}"
+        return "cannot be empty" if bound == 1 and name == "min_length" else f"has {words} {bound} {unit}"
 
     return said
 

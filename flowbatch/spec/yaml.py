@@ -86,13 +86,23 @@ class _GivenUp(Exception):
 
 def load(text: bytes, file: str) -> Positions:
     """The file's one document is `.root`. Raises WorkflowInvalid."""
+    positions = read(text, file)
+    if positions.problems:
+        raise WorkflowInvalid(in_order(positions.problems))
+    return positions
+
+
+def read(text: bytes, file: str) -> Positions:
+    """As `load`, but what is wrong with single keys and values is left in `.problems`, for whoever looks for more.
+
+    Raises WorkflowInvalid where there is no sense in reading on.
+    """
     loader = _Loader(file)
     try:
         loader.read(loader.decode(text))
     except _GivenUp:
-        pass
-    if loader.problems:
-        raise WorkflowInvalid(in_order(loader.problems))
+        raise WorkflowInvalid(in_order(loader.problems)) from None
+    loader.positions.problems = loader.problems
     return loader.positions
 
 

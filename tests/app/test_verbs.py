@@ -90,7 +90,9 @@ def test_cancel_lets_what_runs_end_by_itself(flowbatch: Commands, tmp_path: Path
     assert reasons(flowbatch) == ended
     assert report(tmp_path) == ["FAILED"]
     again = flowbatch.ok("cancel", "last")
-    assert "nothing to cancel" in again.out
+    assert "nothing to cancel: run " in again.out
+    assert " is FAILED already." in again.out
+    assert "nothing to terminate: work is FAILED already." in flowbatch.ok("terminate", "last/work").out
 
 
 def test_cancel_of_single_children(flowbatch: Commands) -> None:

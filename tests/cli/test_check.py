@@ -7,6 +7,7 @@ import pytest
 
 from flowbatch.cli.check import some, span_text
 from flowbatch.cli.main import run
+from flowbatch.cli.output import duration_text
 
 FILM = """\
 name: film
@@ -199,3 +200,18 @@ def test_a_parameter_that_is_true_is_written_as_in_the_file(capsys: pytest.Captu
     text = "params: {fast: {type: boolean, default: true}, rate: {type: number, default: 0.5}}\njobs: {a: {command: [x]}}\n"
     assert check(text) == 0
     assert "Parameters: fast=true, rate=0.5" in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [
+        (412, "412 ms"),
+        (3_210, "3.2 s"),
+        (247_000, "4m07s"),
+        (7_500_000, "2h05m"),
+        (273_600_000, "3d04h"),
+        (30 * 86_400_000, "30d"),
+    ],
+)
+def test_how_long_something_took(ms: int, text: str) -> None:
+    assert duration_text(ms) == text

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -169,6 +170,19 @@ def test_an_attempt_that_could_not_start_has_no_log(tmp_path: Path, capsys: pyte
     folder = history.store(tmp_path / "state")
     assert run(["--state", str(folder.path), "logs", "flow/a"]) == 0
     assert capsys.readouterr().err == "a has no log of attempt 1: CannotStartContainerError: no such file\n"
+
+
+def test_who_waits_for_a_start_is_told_that_no_engine_runs(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def leave(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", leave)
+    run(["--state", str(folder.path), "logs", "-f", "flow/c"])
+    said = capsys.readouterr().err
+    assert "flow/c is PENDING: waiting for it to start; Ctrl-C leaves." in said
+    assert f"No engine runs, so that nothing starts before `flowbatch --state {folder.path} resume`." in said
 
 
 def following(folder: StateFolder, history: History, tail: int | None) -> tuple[Path, Iterator[bytes], Reader]:

@@ -36,8 +36,24 @@ jobs:
         "write seconds (90) or a duration such as 90s, 20m, 1h30m, 500ms",
         "12:19: jobs.denoise.uses: unknown definition 'blendr'",
         "12:35: jobs.denoise.memory: 'lots' is not a size; write MiB (512) or a size such as 512MiB, 3GiB, 2GB",
-        "13:80: jobs.m.retry.rules[0].memory: of job 'm' has no memory to multiply; give it `memory`",
+        "13:80: jobs.m.retry.rules[0].memory: job 'm' has no memory to multiply; give it `memory`",
         "14:22: jobs.n.array.lines: /lab/none.txt cannot be read: No such file or directory",
+    ]
+
+
+def test_what_cannot_be_read_hides_nothing_else_and_is_told_once() -> None:
+    text = """\
+jobs:
+  a: {script: x, vcpus: 99999999999999999999}
+  a: {script: x, attempts: !many 3}
+  b: {script: x, attempts: 0, env: {1: x}}
+"""
+    assert problems(text) == [
+        "2:25: jobs.a.vcpus: a whole number must fit 64 bits; put it in quotes if it is meant as text",
+        "3:3: jobs.a: the key 'a' is written twice; the first is in line 2",
+        "3:28: jobs.a.attempts: the tag '!many' is not supported; leave it out",
+        "4:28: jobs.b.attempts: must be at least 1, found 0",
+        "4:37: jobs.b.env: a key must be text; write it in quotes: '1'",
     ]
 
 

@@ -259,13 +259,13 @@ BAD = [
     ("nodes: 2, nodeProperties: {numNodes: 2, mainNode: 0, nodeRangeProperties: [{targetNodes: ':'}]}",
      "nodeProperties: says the same as 'nodes'"),
     ("nodes: 2, memory: 64, retry: {attempts: 2, rules: [{exit: 1, action: retry, memory: x2}]}",
-     "retry.rules[0].memory: of job 'a' has several nodes or containers"),
+     "retry.rules[0].memory: job 'a' has several nodes or containers"),
     ("image: busybox, nodes: 2, network: none", "nodes: nodes reach each other over a network of their own"),
     ("nodes: 9", "needs 9 vCPU, the largest environment"),
     ("nodeOverrides: {numNodes: 2}", "nodeOverrides: the job is no multi-node job"),
     ("command: [x], ecsPropertiesOverride: {taskProperties: [{containers: [{name: b, command: [c]}]}]}",
      "ecsPropertiesOverride: there are no containers of its own to override"),
-    ("containers: []", "containers: has at least 1 entries"),
+    ("containers: []", "containers: cannot be empty"),
     ("containers: [{script: y}]", "containers[0]: 'name' is missing"),
     ("containers: [{name: b, script: y}, {name: b, script: z}]", "containers[1]: two containers have the name 'b'"),
     ("containers: [{name: b, script: y, essential: false}]", "containers: no container is essential"),
@@ -280,7 +280,7 @@ BAD = [
     ("shared_ipc: true", "shared_ipc: is what several `containers` share"),
     ("ecsProperties: {taskProperties: [{containers: [{image: b, command: [c]}], ipcMode: host}]}",
      "ecsProperties.taskProperties[0].ipcMode: would share this machine's"),
-    ("ecsProperties: {taskProperties: []}", "ecsProperties.taskProperties: has at least 1 entries"),
+    ("ecsProperties: {taskProperties: []}", "ecsProperties.taskProperties: cannot be empty"),
 ]  # fmt: skip
 
 

@@ -99,7 +99,7 @@ def test_a_missing_value_is_asked_for_once() -> None:
         ("{pattern: '[[a]', default: a}", ""),
         ("{enum: [a, 1], default: a}", "params.p.enum[1]: text is needed, found 1; put it in quotes"),
         ("{enum: [a], default: b}", "params.p.default: must be one of a; found 'b'"),
-        ("{enum: [], default: b}", "params.p.enum: has at least 1 entries"),
+        ("{enum: [], default: b}", "params.p.enum: cannot be empty"),
         ("{type: text, default: b}", "params.p.type: must be 'string', 'integer', 'number' or 'boolean', found 'text'"),
         ("{default: [a]}", "params.p.default: one value is needed, found a list"),
         ("{default: '${{ run.id }}'}", "params.p.default: nothing is filled in here; write the value itself"),
