@@ -132,6 +132,8 @@ class DigestWindow:
             self.draft.changed(now, urgent=True)
         if not self.tally.events and (self.read_to - self.cursor >= 1000 or self.finished()):
             self.draft.changed(now, urgent=self.finished())
+        elif not self.tally.events and self.settled_to() > self.cursor:
+            self.draft.passed(now)
 
     def answered(self, closed: Closed, answer: Answer, now: Millis, draw: float) -> None:
         self.flying = None

@@ -122,6 +122,8 @@ class Window:
             self.read_to = to
             if not self.backlog.unsettled and to - self.cursor >= 1000:
                 self.draft.changed(now)  # a long way without anything wanted is not gone again
+            elif not self.backlog.unsettled:
+                self.draft.passed(now)
         self.more = more
         if gaps:
             self.draft.gaps += gaps

@@ -161,7 +161,14 @@ class Tally(Struct):
             lines.append(f"… and {left:,} more failures")
         if self.first is not None:
             lines.append(where(self.first).partition("/")[0])
-        return Words(plain(title), tuple(plain(line) for line in lines if line), RED if failed else GREEN)
+        return Words(plain(title), tuple(plain(line) for line in lines if line), self.colour())
+
+    def colour(self) -> int:
+        """Of the worst that it counts."""
+        seen = {kind.partition(".")[2] for _, kind in self.kinds}
+        if seen & {"failed", "dead", "gap", "disabled"}:
+            return RED
+        return AMBER if seen & {"retried", "blocked"} else GREEN
 
     def detail(self) -> dict[str, object]:
         return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import jsonschema
 import pytest
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from flowbatch.hooks.detail import BODY_BYTES
 from flowbatch.hooks.event_schema import event_schema
 from flowbatch.hooks.forms import FIRING_MS, Forms
-from flowbatch.hooks.words import GROUPS_MAX, Tally
+from flowbatch.hooks.words import AMBER, GREEN, GROUPS_MAX, RED, Tally
 from flowbatch.model.event_ids import batch_id, digest_id, event_id, seq_of
 from flowbatch.model.events import EventKind, LoggedEvent, SinkChange
 from flowbatch.model.notify import Form
@@ -274,6 +274,9 @@ def test_a_test_of_a_pager_opens_and_closes(form: Form) -> None:
 # --- many at once
 
 
+RETRIED: Final = told.job(Status.RUNNABLE, attempt=1, exit_code=3, status_reason="Essential container in task exited")
+
+
 def tally_of(*events: LoggedEvent) -> Tally:
     tally = Tally()
     for event in events:
@@ -293,14 +296,25 @@ def test_a_digest_counts_and_groups() -> None:
         "309 × film-render/render failed: exit 3, Essential container in task exited (e.g. render:1)",
         "103 × film-render/render failed: exit 3, OutOfMemoryError: x (e.g. render:0)", "flowbatch show 1a2b3c4d",
     ]  # fmt: skip
-    retried = told.job(Status.RUNNABLE, attempt=1, exit_code=3, status_reason="Essential container in task exited")
-    some = tally_of(told.job(Status.RUNNING), told.job(Status.SUCCEEDED), retried, told.job())
+    some = tally_of(told.job(Status.RUNNING), told.job(Status.SUCCEEDED), RETRIED, told.job())
     assert [line.rpartition(" ")[2] for line in some.words().lines[:4]] == ["failed", "retried", "succeeded", "running"]
     made = json.loads(Forms(INSTANCE, Form.EVENTBRIDGE).digest("s", 1, 500, tally_of(*events), told.T0).body)
     VALIDATOR.validate(made)
     assert made["detail"]["failures"][0]["count"] == 103
     for form in (Form.SLACK, Form.DISCORD, Form.TEAMS):
         assert len(Forms(INSTANCE, form).digest("s", 1, 500, tally_of(*events), told.T0).body) < BODY_BYTES
+
+
+@pytest.mark.parametrize(
+    ("events", "colour"),
+    [
+        ([told.job(Status.RUNNING), told.job(Status.SUCCEEDED)], GREEN),
+        ([told.job(Status.SUCCEEDED), RETRIED], AMBER),
+        ([RETRIED, told.job()], RED),
+    ],
+)
+def test_a_digest_has_the_colour_of_the_worst(events: list[LoggedEvent], colour: int) -> None:
+    assert tally_of(*events).words().colour == colour
 
 
 def test_a_digest_does_not_grow_with_what_is_in_it() -> None:

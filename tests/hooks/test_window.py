@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
 from flowbatch.hooks.backlog import Parcel
+from flowbatch.hooks.digest import DigestWindow
+from flowbatch.hooks.draft import PASSED_MS
 from flowbatch.hooks.health import Answer, Outcome
 from flowbatch.hooks.window import WIDTH, Window
 from flowbatch.model.events import LoggedEvent
@@ -120,6 +123,20 @@ def test_a_life_that_ends_writes_how_far_it_has_looked() -> None:
     progress = window.progress(Millis(0), at_once=True)
     assert progress is not None
     assert progress.cursor == 1
+
+
+@pytest.mark.parametrize("window", [Window("a", 0), DigestWindow("a", 0, 1000)])
+def test_what_was_passed_over_is_written_within_a_minute(window: Window | DigestWindow) -> None:
+    """A life that is killed leaves no gap of what nobody wanted."""
+    window.read([told.child(1, seq=1)], [False], 1, False, [], Millis(0))
+    window.read([told.child(2, seq=2)], [False], 2, False, [], Millis(40_000))
+    assert window.next_at() == PASSED_MS
+    assert window.progress(Millis(PASSED_MS - 1)) is None
+    progress = window.progress(Millis(PASSED_MS))
+    assert progress is not None
+    assert progress.cursor == 2
+    window.persisted(closed=False)
+    assert window.next_at() is None
 
 
 def test_a_receiver_that_is_down_costs_no_write_at_the_end() -> None:
