@@ -178,7 +178,8 @@ class Laws:
                 self.look_at_end(task, task.environment is not None)
             if task.status is FAILED and task.environment is not None:
                 job = writes.jobs.get(no) or jobs[no]
-                if not job.cancelled and not job.terminated and not task.cancelled:
+                cancelled = job.cancelled or no in reopened  # or both, one after the other, in this turn
+                if not cancelled and not job.terminated and not task.cancelled:
                     self.look_at_surrender(task, writes)
             charged = task.status is FAILED and task.status_reason == INTERRUPTED
             assert not charged, f"{no}:{idx}#{task.attempt}: FAILED by an interruption"

@@ -31,6 +31,7 @@ class PlaceLaws:
         self.alive: set[tuple[JobId, int, int]] = (
             set()
         )  # attempts after the turn before: what is launched again is not new
+        self.asked: set[tuple[JobId, int, int]] = set()  # taken back by then: a crew is told again
         self.before: dict[tuple[str, str], Resources] = {}  # what was held after the turn before
 
     def held(self) -> dict[tuple[str, str], Resources]:
@@ -146,8 +147,9 @@ class PlaceLaws:
         stopped = {effect.key[:3] for effect in effects if isinstance(effect, Stop) and effect.why is Halt.RECLAIM}
         assert not launched & stopped, f"given and taken back in one turn: {launched & stopped}"
         alive = list(state.live.values())
+        asked, self.asked = self.asked, {live.key[:3] for live in alive if live.halt is Halt.RECLAIM}
         for live in alive:
-            if live.key[:3] in stopped and live.changed == state.turn:
+            if live.key[:3] in stopped - asked and live.changed == state.turn:
                 place = live.environment
                 assert place.spec.spot or place.replace_at is not None, f"{live.key.id}: taken back from {place.name}"
                 if place.spec.spot and place.replace_at is None:
@@ -171,11 +173,15 @@ class PlaceLaws:
         )  # of environments and of the host, to heads that have room coming
         for queue in state.queues.values():
             full = queue.spec.max_running is not None and queue.live >= queue.spec.max_running
-            if queue.spec.policy is not None and queue.spec.policy.reservation:
-                continue  # its share of the vCPUs may hold a head back, whatever there is
+            reserves = queue.spec.policy is not None and bool(queue.spec.policy.reservation)
             for group in queue.groups.values():
-                entry = None if full or group.key.tokens else group.head()  # tokens may hold a head back too
+                entry = None if full else group.head()
                 if entry is None:
+                    continue
+                if reserves or group.key.tokens:  # may hold it back, whatever room there is, or may not
+                    all_of_it = group.key.shape.times(sum(each.hi - each.lo for each in group.entries()))
+                    for name in {HOST, *(environment.name for environment, _ in state.places_of(entry.job))}:
+                        promised[name] = promised[name].plus(all_of_it)
                     continue
                 given: dict[str, bool | None] = {}
                 for environment, _ in state.places_of(entry.job):
