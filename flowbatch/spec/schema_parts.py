@@ -82,9 +82,15 @@ def _need(value: object) -> object:
     raise ValueError(f"a job's name or a mapping such as {{each: render}} is needed, found {shown(value)}")
 
 
+def _array(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError(f"an array's name is needed, as in {{each: render}}, found {shown(value)}")
+    return value
+
+
 class NeedModel(Strict):
     job: str | None = Field(None, description="The job that this one waits for.")
-    each: str | None = Field(
+    each: Annotated[str, BeforeValidator(_array, json_schema_input_type=str)] | None = Field(
         None, description="N_TO_N: child i waits for child i of this array; its size is taken over."
     )
     type: Literal["N_TO_N", "SEQUENTIAL"] | None = Field(None, description="AWS's type of the dependency.")

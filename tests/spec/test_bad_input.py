@@ -150,6 +150,7 @@ jobs:
         ("type: container", "jobs.a.type: cannot stand here: it belongs to a definition"),
         ("needs: [{}]", "jobs.a.needs[0]: names no job; write its key, {each: KEY} or {job: KEY}"),
         ("needs: [5]", "jobs.a.needs[0]: a job's name or a mapping such as {each: render} is needed, found 5"),
+        ("needs: [{each: true}]", "jobs.a.needs[0].each: an array's name is needed, as in {each: render}, found true"),
         ("needs: a", "jobs.a.needs: a cycle: a → a; none of them could ever start"),
         ("needs: {job: a, each: a}", "jobs.a.needs: names more than one job; give one of job, each, jobId"),
         (
