@@ -133,11 +133,13 @@ class Backlog(Struct):
             self.ready.append(stream)
 
     def again(self, parcel: Parcel, *, front: bool) -> None:
-        """Unsent, as it were. At the back where the receiver failed: the next probe is another message."""
+        """Unsent, as it were, the oldest first: what stands before them all holds the cursor back. At the back where the receiver
+        failed: the next probe is another message."""
         for entry in reversed(parcel.entries):
             if not entry.parked:
                 self.streams.setdefault(entry.stream, deque()).appendleft(entry)
-        for stream in dict.fromkeys(entry.stream for entry in parcel.entries):
+        streams = dict.fromkeys(entry.stream for entry in parcel.entries)
+        for stream in reversed(streams) if front else streams:
             self.busy.discard(stream)
             if stream in self.streams:
                 (self.ready.appendleft if front else self.ready.append)(stream)

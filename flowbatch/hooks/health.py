@@ -18,7 +18,8 @@ SCHEDULE: Final = (
     5 * SECOND, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR,
 )  # fmt: skip
 LONG: Final = SCHEDULE[2:]
-GIVE_UP_MS: Final = 5 * 24 * HOUR  # a receiver that fails so long is disabled
+GIVE_UP_MS: Final = 5 * 24 * HOUR  # a receiver that fails so long is disabled,
+TRIED_MS: Final = HOUR  # if it has been tried for so long since we were away ourselves: off, asleep, without a network
 RETRY_AFTER_MAX_MS: Final = 24 * HOUR
 JITTER: Final = 0.1
 START: Final = Millis(0)
@@ -55,6 +56,7 @@ class Health(Struct):
     next_at: Millis = START
     pause_ms: int = FIRST_MS
     held_until: Millis = START  # it asked for that itself: no answer to what was asked before ends it
+    tried_since: Millis = START  # tries have come when they were due from then on
 
     @classmethod
     def of(cls, trouble: Trouble | None) -> Health:
@@ -73,10 +75,13 @@ class Health(Struct):
 
     def failed(self, now: Millis, answer: Answer, draw: float) -> None:
         if self.since is None:
-            self.since, self.tries, self.pause_ms = now, 0, FIRST_MS
+            self.since, self.tries = now, 0
+            self.tried_since, self.pause_ms = now, FIRST_MS
+        elif now - self.next_at >= TRIED_MS:  # a new life, or this machine slept: that it failed before says little
+            self.tried_since, self.pause_ms = now, FIRST_MS
         self.tries += 1
         self.error = answer.error
-        down = now - self.since
+        down = now - self.tried_since
         if down < HOUR:  # decorrelated jitter: from the first pause to three times the last one
             self.pause_ms = min(SHORT_MS, int(FIRST_MS + draw * (3 * self.pause_ms - FIRST_MS)))
         else:
@@ -96,4 +101,4 @@ class Health(Struct):
         self.error, self.next_at = answer.error, Millis(now + wait_ms)
 
     def hopeless(self, now: Millis) -> bool:
-        return self.since is not None and now - self.since >= GIVE_UP_MS
+        return self.since is not None and now - self.since >= GIVE_UP_MS and now - self.tried_since >= TRIED_MS

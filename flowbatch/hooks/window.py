@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from flowbatch.hooks.backlog import Backlog, Entry, Parcel
+from flowbatch.hooks.backlog import Backlog, Entry, Parcel, Stream
 from flowbatch.hooks.draft import PERSIST_ACKS, PERSIST_ACKS_MAX, Draft
 from flowbatch.hooks.health import START, Answer, Health, Outcome, message_wait_ms
 from flowbatch.model.events import EventKind, LoggedEvent
@@ -53,6 +53,8 @@ class Window:
     successes: int = 0
     refused: int = 0  # in a row
     send_at: Millis = START  # by the rate
+    mourning: list[Stream] = field(default_factory=list)  # of what was given up, and is not on its way to the disk
+    burying: list[Stream] = field(default_factory=list)  # and is
 
     def __post_init__(self) -> None:
         self.read_to = self.cursor
@@ -218,7 +220,9 @@ class Window:
             silent = entry.event.row.kind is EventKind.SINK
             self.draft.dead.append(Dead(entry.seq, entry.tries, now, answer.error, silent=silent))
             self._settle(entry)
-            self.backlog.free(entry.stream)
+            self.mourning.append(
+                entry.stream
+            )  # who waits behind it goes once it is on disk: a later life might try it again
             self.draft.changed(now, urgent=True)
             return
         if answer.retry_after_ms is not None:
@@ -282,13 +286,16 @@ class Window:
         """What is to be written now, where that is due and nothing is being written; `persisted` must follow."""
         if not self.draft.due(now, at_once=at_once):
             return None
-        self.cursor = self.settled_to()
+        self.cursor, self.burying, self.mourning = self.settled_to(), self.mourning, []
         close = self.disabled is None and self.finished()
         return self.draft.take(now, self.cursor, self.health.trouble(), self.disabled, close=close)
 
     def persisted(self, *, closed: bool) -> bool:
         """Whether the sink is over. `closed`: what was answered to a wish to close: a run that was reopened has more to tell."""
         self.draft.writing = False
+        for stream in self.burying:
+            self.backlog.free(stream)
+        self.burying = []
         settled = self.draft.since is None
         if self.over_at is not None and self.finished() and settled and not closed and self.until is None:
             self.over_at, self.more = None, True

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from flowbatch.hooks.backlog import Parcel
 from flowbatch.hooks.digest import DigestWindow
 from flowbatch.hooks.draft import PASSED_MS
-from flowbatch.hooks.health import Answer, Outcome
+from flowbatch.hooks.health import HOUR, MINUTE, SCHEDULE, Answer, Outcome
 from flowbatch.hooks.window import WIDTH, Window
 from flowbatch.model.events import LoggedEvent
 from flowbatch.model.ids import Millis
@@ -78,6 +78,59 @@ def test_what_failed_goes_first_once_something_passes() -> None:
     window.answered(probe, TAKEN, Millis(1000), 0.0)
     [again] = window.due(Millis(1000))
     assert seqs(again) == [1]
+
+
+def test_a_batch_that_was_refused_is_sent_again_the_oldest_first() -> None:
+    """Or a life that is short never delivers the one that holds the cursor back."""
+    window = window_of(100, width=1, batch=100)
+    [parcel] = window.due(Millis(0))
+    window.answered(parcel, Answer(Outcome.MESSAGE, 400, "400"), Millis(0), 0.0)
+    for number in range(1, 4):
+        [parcel] = window.due(Millis(0))
+        assert seqs(parcel) == [number]
+        window.answered(parcel, TAKEN, Millis(0), 0.0)
+
+
+def test_who_waits_behind_what_was_given_up_goes_once_that_is_on_disk() -> None:
+    """A later life that does not know of it would deliver the older one after the younger."""
+    window = Window("a", 0)
+    feed(window, [told.child(1, seq=1), told.child(1, seq=2)])
+    now = Millis(0)
+    for _ in range(len(SCHEDULE) + 1):
+        now = Millis(now + 48 * HOUR)
+        [parcel] = window.due(now)
+        assert seqs(parcel) == [1]
+        window.answered(parcel, Answer(Outcome.MESSAGE, 422, "422"), now, 0.0)
+    assert window.due(Millis(now + HOUR)) == []
+    progress = window.progress(now)
+    assert progress is not None
+    assert [each.seq for each in progress.dead] == [1]
+    assert window.due(now) == []
+    window.persisted(closed=False)
+    [parcel] = window.due(now)
+    assert seqs(parcel) == [2]
+
+
+@pytest.mark.parametrize("asleep", [True, False])
+def test_a_receiver_is_disabled_after_days_of_trying_and_not_of_our_absence(asleep: bool) -> None:
+    window, now = window_of(3), Millis(1_000)
+    for parcel in window.due(now):
+        window.answered(parcel, BROKEN, now, 0.0)
+    if asleep:
+        now = Millis(now + 6 * 24 * HOUR)  # the first try after it comes before the network does
+        [parcel] = window.due(now)
+        window.answered(parcel, BROKEN, now, 0.0)
+        assert window.disabled is None
+        assert window.health.next_at <= now + MINUTE
+    began = now
+    while window.disabled is None:
+        now = Millis(max(now, window.next_at() or 0))
+        for parcel in window.due(now):
+            window.answered(parcel, BROKEN, now, 0.0)
+        if window.disabled is None and window.progress(now) is not None:
+            window.persisted(closed=False)
+    assert now - began >= (HOUR if asleep else 5 * 24 * HOUR)
+    assert now - began < (2 * HOUR if asleep else 7 * 24 * HOUR)
 
 
 def test_batches_are_written_as_rarely_as_single_messages() -> None:
