@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from flowbatch.cli.context import Place
-from flowbatch.cli.output import print_json_list, print_table, time_text
+from flowbatch.cli.output import counted, print_json_list, print_table, time_text
 
 
 @click.command()
@@ -31,6 +31,12 @@ def schedules(place: Place, as_json: bool) -> int:
             for row, each in zip(cells, found, strict=True)
         ]
         print_table(("WORKFLOW", "NEXT", "SCHEDULE", "TZ", "MISSED", "OVERLAP", "LAST RUN"), rows)
+        for each in found:
+            if each["queued"]:
+                waiting, since = counted(len(each["queued"]), "time"), time_text(each["queued"][0])
+                click.echo(
+                    f"{each['workflow']}: {waiting} since {since} {'wait' if len(each['queued']) > 1 else 'waits'} for the run before."
+                )
     return 0
 
 

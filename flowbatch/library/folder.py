@@ -21,7 +21,9 @@ from msgspec import Struct, field
 
 from flowbatch.errors import InputError
 
+LIKELY: Final = re.compile(r"[^.].{0,199}\.ya?ml", re.IGNORECASE)  # hidden ones are editors' and half-written
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.ya?ml")
+UNNAMEABLE: Final = "a workflow's name has letters, digits, `.`, `_` and `-` of ASCII alone, begins with a letter or digit, and ends in .yaml or .yml"
 SETTINGS: Final = "flowbatch.yaml"
 FILE_BYTES: Final = 1024 * 1024
 FILES_MAX: Final = 10_000  # in one folder; a poll looks at all of them
@@ -32,6 +34,7 @@ class Look(NamedTuple):
     """What a file's name led to: the same twice means that nobody writes there now."""
 
     mtime_ns: int
+    ctime_ns: int  # of its owner, rights and names too: what was refused for them may be mended
     size: int
     inode: int
 
@@ -75,6 +78,7 @@ class WatchedFolder(Struct):
     insecure: bool = False
     _descriptor: int = -1
     _seen: dict[str, Seen] = field(default_factory=dict)
+    _swept: bool = False
 
     def open(self) -> None:
         """Raises InputError where the folder is not there, or where anybody could put files into it."""
@@ -113,15 +117,18 @@ class WatchedFolder(Struct):
 
     def expect(self, names: Iterable[str]) -> None:
         """Files that were there when somebody looked last: one that is not any more is told as Gone by the first poll."""
-        self._seen.update((name, Seen(Look(-1, -1, -1), told=True)) for name in names)
+        self._seen.update((name, Seen(Look(-1, -1, -1, -1), told=True)) for name in names)
 
     def close(self) -> None:
         os.close(self._descriptor)
         self._descriptor = -1
 
     def poll(self) -> list[News]:
-        """What has changed since the poll before. Raises OSError where the folder can no longer be read."""
+        """What has changed since the poll before. Raises OSError where the folder can no longer be read, or is no longer there."""
+        self._follow()
         there = self._names()
+        if not self._swept:
+            self._sweep(there)
         news: list[News] = [Gone(name) for name in sorted(set(self._seen) - there) if self._seen.pop(name).told]
         for name in sorted(there):
             told = self._look_at(name)
@@ -129,11 +136,41 @@ class WatchedFolder(Struct):
                 news.append(told)
         return news
 
+    def _sweep(self, there: set[str]) -> None:
+        """Errors of files that were taken away while nobody looked."""
+        with os.scandir(self._descriptor) as entries:
+            files = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+        for file in files:
+            name = file.removesuffix(ERRORS_SUFFIX)
+            if name != file and LIKELY.fullmatch(name) and name not in there:
+                self.clear_errors(name)
+        self._swept = True
+
+    def _follow(self) -> None:
+        """To the folder that has the path now: a deployment puts a new one in the place of the old. It must be as safe as the first."""
+        try:
+            now, held = os.stat(self.path), os.fstat(self._descriptor)
+        except FileNotFoundError:
+            raise OSError(
+                errno.ENOENT, "the folder is no longer there; what was accepted stays in force", str(self.path)
+            ) from None
+        if (now.st_dev, now.st_ino) == (held.st_dev, held.st_ino):
+            return
+        before = self._descriptor
+        try:
+            self.open()
+        except InputError as error:
+            self._descriptor = before
+            raise OSError(
+                errno.EPERM, f"another folder has its place, and is not watched: {error}", str(self.path)
+            ) from None
+        os.close(before)
+
     def _names(self) -> set[str]:
         names: set[str] = set()
         with os.scandir(self._descriptor) as entries:
             for entry in entries:
-                if NAME.fullmatch(entry.name) and entry.name != SETTINGS:
+                if LIKELY.fullmatch(entry.name) and entry.name != SETTINGS and entry.name.isprintable():
                     names.add(entry.name)
                     if len(names) > FILES_MAX:
                         raise OSError(errno.EMFILE, f"more than {FILES_MAX} workflows in one folder", str(self.path))
@@ -151,12 +188,15 @@ class WatchedFolder(Struct):
         if known.told:
             return None
         known.told = True
+        if not NAME.fullmatch(name):
+            return Refused(name, UNNAMEABLE)
         try:
             content = self._read(name, look)
         except Changing:
             known.told = False
             return None
         except OSError as error:
+            known.digest = None  # once it is taken it is told of again, that it was mended
             return Refused(name, error.strerror or str(error))
         digest = hashlib.sha256(content).hexdigest()
         if digest == known.digest:
@@ -220,16 +260,36 @@ class WatchedFolder(Struct):
         except FileNotFoundError:
             pass  # there were none
 
-    def move(self, name: str, below: str) -> str:
-        """Into a subfolder, which is made where it is missing; returns its name there. What lies there already is never replaced."""
+    def move(self, name: str, below: str, *, digest: str | None = None) -> str:
+        """Into a subfolder, which is made where it is missing; returns its name there. What lies there already is never replaced.
+
+        Raises Changing, and moves nothing, where the file has another content than that of `digest` (SHA-256).
+        """
         with self._below(below) as target:
             for free in numbered(name):
                 try:
                     os.link(name, free, src_dir_fd=self._descriptor, dst_dir_fd=target, follow_symlinks=False)
                 except FileExistsError:
                     continue
+                if digest is not None and digest_of(target, free) != digest:
+                    os.unlink(free, dir_fd=target)
+                    raise Changing
                 os.unlink(name, dir_fd=self._descriptor)
                 self._seen.pop(name, None)
+                return free
+        raise AssertionError("names are without end")
+
+    def keep(self, below: str, name: str, text: str) -> str:
+        """A file of its own in a subfolder, under a name that is free; returns it."""
+        with self._below(below) as target:
+            for free in numbered(name):
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                try:
+                    descriptor = os.open(free, flags, 0o644, dir_fd=target)
+                except FileExistsError:
+                    continue
+                with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+                    file.write(text)
                 return free
         raise AssertionError("names are without end")
 
@@ -269,8 +329,14 @@ def write(folder: int, name: str, text: str) -> None:
         raise
 
 
+def digest_of(folder: int, name: str) -> str:
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    with os.fdopen(descriptor, "rb") as file:
+        return hashlib.sha256(file.read(FILE_BYTES + 1)).hexdigest()
+
+
 def looked(status: os.stat_result) -> Look:
-    return Look(status.st_mtime_ns, status.st_size, status.st_ino)
+    return Look(status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
 
 
 def numbered(name: str) -> Iterator[str]:

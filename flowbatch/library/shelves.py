@@ -19,13 +19,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from flowbatch.errors import FlowbatchError, InputError
-from flowbatch.library.folder import ERRORS_SUFFIX, Found, Gone, Refused, WatchedFolder
+from flowbatch.library.folder import ERRORS_SUFFIX, Changing, Found, Gone, News, Refused, WatchedFolder
 from flowbatch.logs import Logger
 from flowbatch.model.bucket import Bucket
 from flowbatch.model.ids import Millis, RunId
 from flowbatch.model.rows import ShelfRow
 from flowbatch.model.status import RunStatus
-from flowbatch.spec.cron import Missed, Overlap, Schedule, due
+from flowbatch.spec.cron import MISSED_MAX, Missed, Overlap, Schedule, due
 
 if TYPE_CHECKING:
     from flowbatch.ports import Clock
@@ -116,25 +116,31 @@ class Library:
         return replace(plan, run=replace(plan.run, origin=name))
 
     async def run(self) -> None:
-        """Never returns. What goes wrong with the folder is said, and tried again."""
-        complained = ""
+        """Never returns."""
         while True:
-            try:
-                await self.poll()
-                complained = ""
-            except OSError as error:
-                if str(error) != complained:
-                    complained = str(error)
-                    log.error("library_unreadable", folder=str(self.folder.path), error=complained)
+            await self.poll()
             await self.clock.sleep_until(Millis(self.clock.now() + POLL_MS))
 
     async def poll(self) -> None:
-        """Raises OSError where a folder cannot be read or written."""
         async with self.turn:
             await self._poll()
 
+    async def _news_of(self, folder: WatchedFolder) -> list[News]:
+        """None of a folder that cannot be read. That is said once, and tried again; meanwhile what was accepted stays in force."""
+        where = str(folder.path)
+        try:
+            news = await anyio.to_thread.run_sync(folder.poll)
+        except OSError as error:
+            if self.complaints.get(where) != str(error):
+                self.complaints[where] = str(error)
+                log.error("library_unreadable", folder=where, error=error.strerror or str(error))
+            return []
+        if self.complaints.pop(where, None) is not None:
+            log.info("library_readable", folder=where)
+        return news
+
     async def _poll(self) -> None:
-        for news in await anyio.to_thread.run_sync(self.folder.poll):
+        for news in await self._news_of(self.folder):
             match news:
                 case Found():
                     self.waiting[news.name] = news
@@ -149,6 +155,8 @@ class Library:
         for name in list(self.waiting):
             if not (self._is_known(name) or self._may_start()):
                 break
+            if self._has_its_turn_later(name):
+                continue
             found = self.waiting.pop(name)
             if self.inbox is not None and name.startswith(INBOX):
                 await self._drop(self.inbox, found)
@@ -180,6 +188,11 @@ class Library:
         """Whether what waits under that name was accepted already, and nothing will come of it."""
         shelf = self.shelves.get(name)
         return shelf is not None and not shelf.row.gone and shelf.row.digest == self.waiting[name].digest
+
+    def _has_its_turn_later(self, name: str) -> bool:
+        """Something else was dropped under the name of what still runs: it waits until that has its result."""
+        running = self.drops.get(name)
+        return running is not None and running.digest != self.waiting[name].digest
 
     def _may_start(self) -> bool:
         return self.pace is None or self.pace.take(self.clock.now())
@@ -239,7 +252,7 @@ class Library:
             else:
                 self.desk.allow(plan, found.name, found.content)
                 if shelf is not None and shelf.plan is not None and shelf.plan.schedule == plan.schedule:
-                    row = row._replace(seen_at=shelf.row.seen_at)  # times that are still owed stay so
+                    row = row._replace(seen_at=shelf.row.seen_at, queued=shelf.row.queued)  # what is owed stays so
                 await self.desk.shelve(row)
         except FlowbatchError as error:
             self._refuse(found.name, found.content, error)
@@ -278,37 +291,51 @@ class Library:
             shelf.first_look = False
         if schedule.overlap is Overlap.QUEUE:
             schedule = replace(schedule, missed=Missed.ALL)  # a time that waits for its turn is not missed
+            await self._queue(shelf, due(schedule, shelf.row.seen_at, now, was_down=False).times)
+            if shelf.row.queued and not self.desk.is_open(shelf.row.name) and self._may_start():
+                await self._start(shelf, shelf.row.queued[0])
+            return
         for time in due(schedule, shelf.row.seen_at, now, was_down=False).times:
             if schedule.overlap is Overlap.ALLOW or not self.desk.is_open(shelf.row.name):
                 if not self._may_start():
                     return  # the time is still owed
                 await self._start(shelf, time)
-            elif schedule.overlap is Overlap.QUEUE:
-                return
             else:
                 log.info("schedule_time_skipped", workflow=shelf.row.name, time=time)
                 await self._shelve(shelf, seen_at=time)
 
+    async def _queue(self, shelf: Shelf, times: tuple[Millis, ...]) -> None:
+        """They wait for their turn, whatever becomes of this server."""
+        if not times:
+            return
+        room = max(MISSED_MAX - len(shelf.row.queued), 0)
+        if len(times) > room:
+            log.warning("schedule_times_passed_over", workflow=shelf.row.name, count=len(times) - room)
+        await self._shelve(shelf, seen_at=times[-1], queued=(*shelf.row.queued, *times[:room]))
+
     async def _start(self, shelf: Shelf, time: Millis) -> None:
         """A plan of its own for each time: the run's id is made with it, and a glob looks anew."""
-        name = shelf.row.name
+        name, before = shelf.row.name, shelf.row
+        dealt = before._replace(
+            seen_at=max(before.seen_at, time), queued=tuple(each for each in before.queued if each != time)
+        )
         try:
-            plan = await anyio.to_thread.run_sync(self._compiled, name, shelf.row.content.encode())
-            row = shelf.row._replace(seen_at=time, run=plan.run.id)
+            plan = await anyio.to_thread.run_sync(self._compiled, name, before.content.encode())
+            row = dealt._replace(run=plan.run.id)
             await self.desk.submit(plan, row)
         except FlowbatchError as error:
             with self._beside(name):
                 self.folder.write_errors(name, f"the run of its schedule could not start:\n{error}\n")
-            self.desk.refuse(name, shelf.row.content.encode(), error)
+            self.desk.refuse(name, before.content.encode(), error)
             log.error("schedule_start_refused", workflow=name, time=time, error=str(error))
-            await self._shelve(shelf, seen_at=time)
+            await self._shelve(shelf, seen_at=dealt.seen_at, queued=dealt.queued)
         else:
             shelf.row = row
 
     # --- the drop box
 
     async def _look_into(self, inbox: WatchedFolder) -> None:
-        for news in await anyio.to_thread.run_sync(inbox.poll):
+        for news in await self._news_of(inbox):
             match news:
                 case Found():
                     self.waiting[INBOX + news.name] = news
@@ -327,7 +354,7 @@ class Library:
         name = INBOX + found.name
         known = self.drops.get(name)
         if known is not None:
-            return  # it runs already: from before our start, or before its file was changed
+            return  # it runs already, from before our start
         try:
             plan = await anyio.to_thread.run_sync(self._compiled, name, found.content)
             row = ShelfRow(name, found.digest, found.content.decode(), self.clock.now(), False, plan.run.id)
@@ -341,7 +368,8 @@ class Library:
             self.drops[name] = row
 
     async def _deliver(self, inbox: WatchedFolder, row: ShelfRow) -> None:
-        """The file of a run that has ended goes where its end says, with its result beside it."""
+        """The file of a run that has ended goes where its end says, with its result beside it; where another content has its name by
+        now, a copy of what ran does."""
         ended = None if row.run is None else await self.desk.result(row.run)
         if ended is None:
             return
@@ -349,9 +377,11 @@ class Library:
         below = DONE if status is RunStatus.SUCCEEDED else FAILED
         file = row.name.removeprefix(INBOX)
         try:
-            file = inbox.move(file, below)
+            file = inbox.move(file, below, digest=row.digest)
         except FileNotFoundError:
             pass  # taken away while it ran: its result is told all the same
+        except Changing:
+            file = inbox.keep(below, file, row.content)
         inbox.write_below(below, file + RESULT_SUFFIX, json.dumps(result, indent=2) + "\n")
         await self.desk.shelve(row._replace(gone=True))
         del self.drops[row.name]

@@ -179,9 +179,10 @@ class ShelfRow(NamedTuple):
     name: str  # of the file; `inbox/NAME` in the drop box
     digest: str  # SHA-256 of the content
     content: str
-    seen_at: Millis  # times of its schedule up to here are dealt with
+    seen_at: Millis  # times of its schedule up to here are dealt with, or queued
     gone: bool  # the file was taken away, or moved out of the drop box
     run: RunId | None  # the last one that it made
+    queued: tuple[Millis, ...] = ()  # times that wait for the run before to end, in order
 
 
 class UsageRow(NamedTuple):

@@ -41,6 +41,7 @@ def as_object(row: ShelfRow, schedule: Schedule, now: Millis) -> dict[str, Any]:
         "missed": schedule.missed.value,
         "overlap": schedule.overlap.value,
         "next": list(islice(schedule.after(now), NEXT_SHOWN)),
+        "queued": list(row.queued),
         "seen_at": row.seen_at,
         "last_run": row.run,
     }

@@ -62,8 +62,8 @@ class Reader(Session):
     def shelves(self) -> tuple[ShelfRow, ...]:
         """The library, with the files that are gone."""
         return tuple(
-            ShelfRow(name, digest, content, seen_at, bool(gone), run)
-            for name, digest, content, seen_at, gone, run in self.rows(statements.SHELVES)
+            ShelfRow(name, digest, content, seen_at, bool(gone), run, tuple(from_json(queued)))
+            for name, digest, content, seen_at, gone, run, queued in self.rows(statements.SHELVES)
         )
 
     # --- runs

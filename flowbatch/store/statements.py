@@ -140,8 +140,10 @@ PUT_QUEUE: Final = "INSERT OR REPLACE INTO queue (name, spec, declared, status) 
 PUT_SCHEDULING_POLICY: Final = "INSERT OR REPLACE INTO scheduling_policy (name, policy) VALUES (?, ?)"
 DELETE_SCHEDULING_POLICY: Final = "DELETE FROM scheduling_policy WHERE name = ?"
 DELETE_QUEUE: Final = "DELETE FROM queue WHERE name = ?"
-PUT_SHELF: Final = "INSERT OR REPLACE INTO shelf (name, digest, content, seen_at, gone, run) VALUES (?, ?, ?, ?, ?, ?)"
-SHELVES: Final = "SELECT name, digest, content, seen_at, gone, run FROM shelf ORDER BY name"
+PUT_SHELF: Final = (
+    "INSERT OR REPLACE INTO shelf (name, digest, content, seen_at, gone, run, queued) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+SHELVES: Final = "SELECT name, digest, content, seen_at, gone, run, queued FROM shelf ORDER BY name"
 PUT_USAGE: Final = """
 INSERT OR REPLACE INTO share_usage (queue, share, at, used, until)
 SELECT * FROM (VALUES (?, ?, ?, ?, ?)) LIMIT ?

@@ -6,6 +6,7 @@ a transaction, whatever becomes of the caller.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -215,7 +216,7 @@ def write(db: sqlite3.Connection, writes: Writes) -> None:
         else:
             db.execute(statements.PUT_SCHEDULING_POLICY, (name, plans.policy_json(policy.policy)))
     for shelf in writes.shelves.values():
-        db.execute(statements.PUT_SHELF, shelf)
+        db.execute(statements.PUT_SHELF, (*shelf[:-1], json.dumps(shelf.queued)))
     if writes.keys or writes.policies or writes.tags or writes.audit or writes.audit_pruned is not None:
         access.write(db, writes)
     if writes.usage or writes.heads:

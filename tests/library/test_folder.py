@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flowbatch.errors import InputError
-from flowbatch.library.folder import FILE_BYTES, Found, Gone, Refused, WatchedFolder
+from flowbatch.library.folder import FILE_BYTES, Changing, Found, Gone, Refused, WatchedFolder
 
 A = b"jobs: {a: {script: 'true'}}\n"
 B = b"jobs: {b: {script: 'true'}}\n"
@@ -109,6 +110,8 @@ def test_only_workflows_are_looked_at(folder: WatchedFolder) -> None:
         "a.txt",
         "-a.yaml",
         "a b.yaml",
+        "A.YAML",
+        "a\n.yaml",
         "flowbatch.yaml",
         "a.yaml.errors.txt",
         "á.yaml",
@@ -116,7 +119,11 @@ def test_only_workflows_are_looked_at(folder: WatchedFolder) -> None:
         put(folder, name, A)
     put(folder, "a-1_b.2.yml", B)
     folder.poll()
-    assert contents(folder) == [("a-1_b.2.yml", B)]
+    told = folder.poll()
+    assert [(each.name, each.content) for each in told if isinstance(each, Found)] == [("a-1_b.2.yml", B)]
+    refused = [each for each in told if isinstance(each, Refused)]
+    assert [each.name for each in refused] == ["-a.yaml", "A.YAML", "a b.yaml", "á.yaml"]
+    assert all("a workflow's name has letters" in each.why for each in refused)
 
 
 def test_what_leads_elsewhere_or_is_no_file_is_refused_once(folder: WatchedFolder, tmp_path: Path) -> None:
@@ -248,3 +255,59 @@ def test_a_move_follows_no_link_in_the_place_of_its_folder(folder: WatchedFolder
     with pytest.raises(OSError, match="done"):
         folder.move("a.yaml", "done")
     assert os.listdir(elsewhere) == []
+
+
+def test_what_was_refused_for_its_names_or_rights_is_taken_once_they_are_mended(
+    folder: WatchedFolder, tmp_path: Path
+) -> None:
+    """Neither its content nor its time changes by that."""
+    put(folder, "a.yaml", A)
+    folder.poll()
+    assert contents(folder) == [("a.yaml", A)]
+    os.link(folder.path / "a.yaml", folder.path / "other.name")
+    folder.poll()
+    [refused] = folder.poll()
+    assert isinstance(refused, Refused)
+    (folder.path / "other.name").unlink()
+    folder.poll()
+    assert contents(folder) == [("a.yaml", A)]
+
+
+def test_a_folder_that_is_put_in_its_place_must_be_as_safe(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    path = tmp_path / "flows"
+    path.mkdir(mode=0o755)
+    watched = WatchedFolder(path, frozenset({os.getuid()}))
+    watched.open()
+    put(watched, "a.yaml", A)
+    watched.poll()
+    path.rename(tmp_path / "old")
+    with pytest.raises(OSError, match="the folder is no longer there"):
+        watched.poll()
+    path.mkdir()
+    path.chmod(0o777)
+    with pytest.raises(OSError, match=r"another folder has its place, and is not watched: .*others may write here"):
+        watched.poll()
+    path.chmod(0o755)
+    put(watched, "b.yaml", B)
+    assert watched.poll() == []
+    assert watched.poll() == [Found("b.yaml", B, hashlib.sha256(B).hexdigest())]
+    watched.close()
+
+
+def test_a_move_leaves_what_is_no_longer_the_same(folder: WatchedFolder) -> None:
+    put(folder, "a.yaml", B)
+    with pytest.raises(Changing):
+        folder.move("a.yaml", "done", digest=hashlib.sha256(A).hexdigest())
+    assert folder.keep("done", "a.yaml", A.decode()) == "a.yaml"
+    assert folder.keep("done", "a.yaml", "x") == "a.2.yaml"
+    assert (folder.path / "a.yaml").read_bytes() == B
+    assert sorted(os.listdir(folder.path / "done")) == ["a.2.yaml", "a.yaml"]
+
+
+def test_errors_of_what_went_while_nobody_looked_go_too(folder: WatchedFolder) -> None:
+    for name in ("gone.yaml.errors.txt", "there.yaml.errors.txt", "thesis.errors.txt"):
+        (folder.path / name).write_text("wrong")
+    put(folder, "there.yaml", A)
+    folder.poll()
+    assert sorted(os.listdir(folder.path)) == ["there.yaml", "there.yaml.errors.txt", "thesis.errors.txt"]

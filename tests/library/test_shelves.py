@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -106,6 +107,11 @@ class Rig:
         with Reader(self.app.folder.database) as reader:
             (row,) = [row for row in reader.shelves() if row.name == name]
         return datetime.fromtimestamp(row.seen_at / 1000, UTC).strftime("%d %H:%M"), row.gone
+
+    def queued(self, name: str) -> list[str]:
+        with Reader(self.app.folder.database) as reader:
+            (row,) = [row for row in reader.shelves() if row.name == name]
+        return [datetime.fromtimestamp(time / 1000, UTC).strftime("%H:%M") for time in row.queued]
 
 
 STAMPS = iter(range(10**9, 10**12, 10**6))
@@ -311,7 +317,8 @@ async def test_a_schedule_that_would_overlap_itself(tmp_path: Path, clock: HandC
             await rig.look(f"2026-05-01T{hour}:00")
         assert sorted(rig.runs()) == ["allow"] * 3 + ["queue", "skip"]
         assert rig.shelf("skip.yaml")[0] == "01 15:00"  # 14:00 and 15:00 are given up
-        assert rig.shelf("queue.yaml")[0] == "01 13:00"  # 14:00 and 15:00 wait
+        assert rig.shelf("queue.yaml")[0] == "01 15:00"
+        assert rig.queued("queue.yaml") == ["14:00", "15:00"]
 
 
 async def test_a_queued_time_has_its_turn_when_the_run_before_has_ended(tmp_path: Path, clock: HandClock) -> None:
@@ -324,6 +331,24 @@ async def test_a_queued_time_has_its_turn_when_the_run_before_has_ended(tmp_path
             await rig.look()
         assert rig.runs() == ["a"] * 3
         assert rig.shelf("a.yaml")[0] == "01 15:00"
+
+
+@pytest.mark.parametrize(("missed", "made_up"), [("skip", []), ("latest", ["17:00"]), ("all", ["16:00", "17:00"])])
+async def test_times_that_wait_for_their_turn_are_owed_after_a_restart_whatever_is_missed(
+    tmp_path: Path, clock: HandClock, missed: str, made_up: list[str]
+) -> None:
+    async with life(tmp_path, clock) as rig:
+        rig.put("a.yaml", HOURLY % f", overlap: queue, missed: {missed}" + LONG)
+        await rig.look("2026-05-01T12:30")
+        for hour in (13, 14, 15):
+            await rig.look(f"2026-05-01T{hour}:00")
+        assert rig.runs() == ["a"]
+        assert rig.queued("a.yaml") == ["14:00", "15:00"]
+    async with life(tmp_path, clock) as rig:
+        await rig.until_ended(1)  # the fake backend has lost what ran
+        await rig.look("2026-05-01T17:30")
+        assert rig.runs() == ["a", "a"]
+        assert rig.queued("a.yaml") == ["15:00", *made_up]
 
 
 async def test_the_last_good_version_stays_in_force_also_across_a_restart(tmp_path: Path, clock: HandClock) -> None:
@@ -408,3 +433,47 @@ async def test_a_dropped_file_whose_run_goes_on_over_a_restart_is_not_run_again(
         await rig.look()
         assert rig.runs() == ["a"]
         assert sorted(os.listdir(rig.path / "inbox" / "failed")) == ["a.yaml", "a.yaml.result.json"]
+
+
+async def test_another_file_dropped_under_the_name_of_what_runs_has_its_turn_after_it(
+    tmp_path: Path, clock: HandClock
+) -> None:
+    async with life(tmp_path, clock) as rig:
+        done = rig.path / "inbox" / "done"
+        rig.put("inbox/a.yaml", "name: first\n" + QUICK)
+        await rig.look()
+        rig.put("inbox/a.yaml", "name: second\n" + QUICK)  # before anybody has looked whether the first has ended
+        await rig.until_ended(1)
+        await rig.look()
+        await rig.look()
+        assert rig.runs() == ["first", "second"]
+        await rig.until_ended(2)
+        await rig.look()
+        for file, name in (("a.yaml", "first"), ("a.2.yaml", "second")):
+            assert (done / file).read_text().startswith(f"name: {name}\n")
+            assert json.loads((done / f"{file}.result.json").read_text())["workflow"] == name
+        assert os.listdir(rig.path / "inbox") == ["done"]
+
+
+async def test_a_folder_that_is_put_in_the_place_of_the_watched_one_is_watched(
+    tmp_path: Path, clock: HandClock
+) -> None:
+    async with life(tmp_path, clock) as rig:
+        rig.put("a.yaml", HOURLY % "" + QUICK)
+        rig.put("b.yaml", HOURLY % "" + QUICK)
+        await rig.look("2026-05-01T12:30")
+        shutil.copytree(rig.path, tmp_path / "new")
+        (tmp_path / "new" / "b.yaml").unlink()
+        (tmp_path / "new" / "c.yaml").write_text("name: c\n" + QUICK)
+        rig.path.rename(tmp_path / "old")
+        await rig.look("2026-05-01T13:00")  # nothing is there for a moment: what was accepted stays in force
+        assert sorted(rig.runs()) == ["a", "b"]
+        await rig.until_ended(2)
+        assert set(rig.library.complaints) == {str(rig.path), str(rig.path / "inbox")}
+        (tmp_path / "new").rename(rig.path)
+        await rig.look("2026-05-01T14:00")
+        assert rig.library.complaints == {}
+        assert sorted(rig.runs()) == ["a", "a", "b", "c"]
+        rig.put("inbox/d.yaml", QUICK)
+        await rig.look()
+        assert "d" in rig.runs()

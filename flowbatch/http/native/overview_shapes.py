@@ -127,6 +127,7 @@ class ScheduleSaid(Said):
     missed: Literal["skip", "latest", "all"]
     overlap: Literal["skip", "queue", "allow"]
     next: list[Time]
+    queued: list[Time] = Field(description="Times that wait for the run before to end (`overlap: queue`).")
     seen_at: Time
     last_run: str | None
 
