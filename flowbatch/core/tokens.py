@@ -228,6 +228,7 @@ def on_create(state: State, command: CreateToken, out: Turn) -> None:
         return
     made = add(state, command.token, None, out)
     made.tags = command.tags
+    state.place_wanted = True  # a job that was retried may have waited for them to exist
     out.answer(command.ticket, value=figures(made))
 
 

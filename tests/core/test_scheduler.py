@@ -15,8 +15,8 @@ from flowbatch.model.ending import Evidence
 from flowbatch.model.ids import JobId
 from flowbatch.model.jobspec import Action, Environment, JobPlan, RetryPolicy, Rule
 from flowbatch.model.resources import Resources
-from flowbatch.model.stimuli import Cancel, Configure, Drain, Exited, Target, Tick
-from tests.core.builders import World, environment, job, need, parse, queue
+from flowbatch.model.stimuli import Cancel, Configure, Drain, Exited, SubmitRun, Target, Tick
+from tests.core.builders import World, environment, job, need, parse, plan, queue
 
 LATER = 1_000 + RESERVE_AFTER_MS
 DONE = Evidence(0)
@@ -230,6 +230,19 @@ def test_what_its_own_max_running_holds_back_does_not_wait_for_room() -> None:
     world.end("first")
     assert world.launched() == ["a:0#2"]
     assert [group.blocked_since for group in groups if group.key.shape.memory_mib == 512] == [None]
+
+
+def test_who_is_held_back_by_its_max_running_keeps_nothing_from_those_that_were_refused_before() -> None:
+    """Another task of its job took that place in the same pass, after it had been refused."""
+    places = (environment(8, 2048, "big"), environment(8, 1024, "small"))
+    world = World(*places, queues=(queue("default", 1, "small", "big"), queue("side", 1, "big")))
+    grow = RetryPolicy(2, 0, 0, (Rule(Action.RETRY, reason="OutOfMemory*", memory_factor=2.0),))
+    world.submit(job("hog", memory_mib=200, queue="side"), job("a", size=3, max_running=1, memory_mib=1024, retry=grow))
+    world.end("a:0", evidence=Evidence(137, oom=True))
+    assert world.launched() == ["hog:0#1", "a:0#1", "a:1#1"]
+    late = SubmitRun(2, plan(job("b", memory_mib=1024), run="two"))
+    world.tell(Exited(parse("a:1"), world.now, DONE, world.now), late, at=LATER)
+    assert world.launched() == ["a:2#1", "b:0#1"]
 
 
 def test_one_that_waits_alone_sets_no_timer() -> None:

@@ -10,8 +10,9 @@ from flowbatch.core.scheduler import RESERVE_AFTER_MS
 from flowbatch.core.tokens import UPDATE_KEPT_MS
 from flowbatch.core.why import explain
 from flowbatch.model.ending import Evidence
+from flowbatch.model.ids import JobId, RunId
 from flowbatch.model.jobspec import JobPlan, RetryPolicy
-from flowbatch.model.stimuli import Configure, CreateToken, DeleteToken, Drain, SubmitRun, UpdateToken
+from flowbatch.model.stimuli import Configure, CreateToken, DeleteToken, Drain, Retry, SubmitRun, Target, UpdateToken
 from flowbatch.model.tokens import Token, TokenKind, TokenOperation, TokenRow
 from tests.core.builders import World, environment, job, plan, queue
 
@@ -310,3 +311,16 @@ def test_an_update_that_is_sent_again_is_made_once_for_eight_hours() -> None:
     here.tell(DeleteToken(3, "licence"))
     assert here.state.tokens.updates == {}
     assert set(here.outcome.writes.token_updates.values()) == {None}
+
+
+def test_tokens_that_are_made_wake_the_retried_job_that_waits_for_them() -> None:
+    """They were deleted when it had ended."""
+    here = world(Token("licence", 1))
+    here.submit(holding("a", licence=1), job("goes-on"))
+    here.end("a", code=1)
+    here.tell(DeleteToken(2, "licence"))
+    here.launched()
+    here.tell(Retry(3, Target(RunId("run"), JobId("a"))))
+    assert here.launched() == []
+    here.tell(CreateToken(4, Token("licence", 1)))
+    assert here.launched() == ["a:0#2"]

@@ -27,6 +27,7 @@ class PlaceLaws:
         self.store = store
         self.host: Resources | None = None
         self.holder: tuple[Group, Millis | None] | None = None
+        self.edition = 0  # of the places, before this turn
         self.waited: dict[tuple[str, Resources], Millis] = {}  # since when, before this turn
         self.alive: set[tuple[JobId, int, int]] = (
             set()
@@ -61,7 +62,7 @@ class PlaceLaws:
     def note_holder(self, state: State, now: Millis) -> None:
         """Before a turn: who holds the reservation of the host."""
         group = reservations(state, now).get(HOST)
-        self.holder = None if group is None else (group, group.blocked_since)
+        self.holder, self.edition = None if group is None else (group, group.blocked_since), state.edition
         groups = ((queue.spec.name, each) for queue in state.queues.values() for each in queue.groups.values())
         self.waited = {
             (name, each.key.shape): each.blocked_since for name, each in groups if each.blocked_since is not None
@@ -119,6 +120,8 @@ class PlaceLaws:
         group = reservations(state, now).get(HOST) if fresh and self.holder is not None else None
         if self.host is None or group is None or (group, group.blocked_since) != self.holder:
             return
+        if state.edition != self.edition:
+            return  # another may have held it for a moment, by places that were changed
         if any(self.had_waited_as_long(live, group) and live.resources != group.key.shape for live in fresh):
             return  # it may have held the reservation before, with a share of another size
         others = [live for live in fresh if not self.may_have_held(live, group)]
