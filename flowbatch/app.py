@@ -106,6 +106,7 @@ async def open_app(
                 if engines is not None:
                     engine.observe(partial(drop_volumes, engines))
                 notices = Notices(folder.database, sqlite.instance, settings, engine, clock)
+                verbs.table["try_receivers"] = notices.try_now
                 if durable:
                     await notices.start(tasks, loaded.sinks, known=loaded.any_sink)
                 try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
@@ -163,6 +163,18 @@ class Notices:
     async def _record(self, progress: SinkProgress, run: int | None) -> bool:
         answer = await self._engine.ask(lambda ticket: TellProgress(ticket, progress, run))
         return answer.value is True
+
+    async def try_now(self, _: Mapping[str, object]) -> list[dict[str, object]]:
+        """A verb: what waits to be tried again, and digests, go now. Returns what is owed, by receiver."""
+        if self._dispatcher is None:
+            return []
+        owed: list[dict[str, object]] = [
+            {"sink": each.key, "messages": max(each.messages, 1), "error": each.error or None}
+            for each in self._dispatcher.owed()
+        ]
+        self._dispatcher.flush()
+        self._dispatcher.try_refused(set())
+        return owed
 
     # --- the end
 

@@ -9,7 +9,7 @@ import click
 from msgspec import to_builtins
 
 from flowbatch.cli.context import Place
-from flowbatch.cli.output import duration_text, one_line, print_json
+from flowbatch.cli.output import counted, duration_text, one_line, print_json
 from flowbatch.errors import InputError
 
 if TYPE_CHECKING:
@@ -103,11 +103,14 @@ def enable(place: Place, sink: str, as_json: bool) -> int:
 def flush(place: Place, as_json: bool) -> int:
     """Deliver what is owed to all receivers, as long as the settings' `webhooks: {wait: 10s}` says.
 
-    Exit code: 0, or 1 where something is still owed.
+    Exit code: 0, or 1 where something is still owed. An engine that runs is told to try it all now, and goes on with that by itself.
     """
     if place.server is not None:
-        raise InputError("flush is for a folder without an engine: a server delivers by itself")
+        raise InputError("flush works on a folder's own engine, by its socket: run it there, without --server")
     place.reader().close()  # says where there is no folder
+    if place.folder.holder() is not None:
+        tell_tried(place.ask("try_receivers"), as_json)
+        return 0
     owed, silent = anyio.run(flush_here, place)
     if as_json:
         told = [{"sink": key, "messages": count, "error": error or None} for key, count, error in owed]
@@ -121,6 +124,19 @@ def flush(place: Place, as_json: bool) -> int:
             click.echo(f"Still owed to {key}: {count:,}{f' ({one_line(error)})' if error else ''}", err=True)
         tell_silent(silent)
     return 1 if owed or silent else 0
+
+
+def tell_tried(owed: object, as_json: bool) -> None:
+    assert isinstance(owed, list)
+    if as_json:
+        print_json({"tried": owed})
+    elif not owed:
+        click.echo("Nothing is owed.")
+    else:
+        for each in owed:
+            why = f" ({one_line(each['error'])})" if each["error"] else ""
+            click.echo(f"Tried now, {each['sink']}: {counted(each['messages'], 'message')}{why}")
+        click.echo("`flowbatch deliveries` shows what becomes of it.")
 
 
 async def flush_here(place: Place) -> tuple[list[tuple[str, int, str]], list[Silent]]:

@@ -230,9 +230,10 @@ class Lane:
         return not self._again and self.window.idle()
 
     def try_refused(self) -> bool:
-        """Whether what an earlier life had parked is known, and due now."""
+        """Whether what an earlier life had parked is known, and due now; so is a receiver that fails."""
         if self.restored:
             self.window.try_refused(self._clock.now())
+            self.window.health.hasten(self._clock.now())
             self._event.set()
         return self.restored
 

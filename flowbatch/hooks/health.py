@@ -100,5 +100,10 @@ class Health(Struct):
         self.tries += 1
         self.error, self.next_at = answer.error, Millis(now + wait_ms)
 
+    def hasten(self, now: Millis) -> None:
+        """Somebody wants it tried now, and no sooner than it asked for itself."""
+        if self.since is not None:
+            self.next_at = max(self.held_until, min(self.next_at, now))
+
     def hopeless(self, now: Millis) -> bool:
         return self.since is not None and now - self.since >= GIVE_UP_MS and now - self.tried_since >= TRIED_MS

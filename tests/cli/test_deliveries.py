@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from flowbatch.model.notify import Dead, SinkProgress
 from flowbatch.model.stimuli import TellProgress
 from flowbatch.settings import defaults
 from flowbatch.store.outbox import Outbox
-from tests.app.commands import Commands, commands
+from tests.app.commands import PATIENCE_S, Commands, commands
 
 pytestmark = pytest.mark.slow
 
@@ -176,6 +177,36 @@ def test_what_was_refused_is_sent_again_at_once_by_flush(tmp_path: Path) -> None
         assert "(sh exited with 1:)" in flowbatch.call("run", "told.yaml").err
         (tmp_path / "open").touch()
         assert flowbatch.ok("notify", "flush").out.strip() == "Nothing is owed."
+
+
+def test_an_engine_that_runs_is_told_to_try_what_waits_now(tmp_path: Path) -> None:
+    with commands(tmp_path) as flowbatch:
+        tried, gate = flowbatch.pipe("tried"), flowbatch.pipe("gate")
+        program = f"{{exec: [sh, -c, 'echo tried > {tmp_path}/tried; test -e {tmp_path}/open']}}"
+        receiver = f"{{name: prog, to: {program}, as: text, events: job.succeeded}}"
+        flowbatch.write("flowbatch.yaml", f"webhooks: {{wait: 1s}}\nnotify: [{receiver}]\n")
+        file = flowbatch.write(
+            "two.yaml", f"jobs: {{a: {{script: 'true'}}, b: {{script: 'read _ < {tmp_path}/gate'}}}}\n"
+        )
+        engine = flowbatch.start("run", file)
+        tried.lines(1)
+        until(lambda: bool(flowbatch.ok("deliveries", "--failed", "--json").json["failed"]))
+        (tmp_path / "open").touch()
+        done = flowbatch.ok("notify", "flush")
+        assert done.out.splitlines() == [
+            "Tried now, prog: 1 message (sh exited with 1:)",
+            "`flowbatch deliveries` shows what becomes of it.",
+        ]
+        tried.lines(1)
+        until(lambda: flowbatch.ok("notify", "flush").out == "Nothing is owed.\n")
+        gate.let(1)
+        assert flowbatch.end(engine).code == 0
+
+
+def until(there: Callable[[], bool]) -> None:
+    ends = time.monotonic() + PATIENCE_S
+    while not there():
+        assert time.monotonic() < ends, "it never came"
 
 
 async def collect(flowbatch: Commands) -> int:

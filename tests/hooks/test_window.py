@@ -200,3 +200,14 @@ def test_a_receiver_that_is_down_costs_no_write_at_the_end() -> None:
     window.persisted(closed=False)
     window.rests(Millis(1))
     assert window.progress(Millis(1), at_once=True) is None
+
+
+def test_a_receiver_that_fails_is_tried_when_somebody_wants_it_but_not_before_it_said() -> None:
+    window = window_of(3)
+    first, second, _ = window.due(Millis(0))
+    window.answered(first, BROKEN, Millis(0), 0.0)
+    window.health.hasten(Millis(10))
+    assert window.health.next_at == 10
+    window.answered(second, Answer(Outcome.ENDPOINT, 429, "429", 0, 60_000), Millis(10), 0.0)
+    window.health.hasten(Millis(20))
+    assert window.health.next_at == 60_010
