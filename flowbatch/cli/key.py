@@ -162,9 +162,12 @@ def expiry(text: str) -> int:
 def found(place: Place, key_id: str) -> KeyRow:
     wanted = key_id.removeprefix("fbk_").partition("_")[0]
     with place.reader() as reader:
-        for row in reader.access_keys():
-            if row.id == wanted:
-                return row
+        rows = reader.access_keys()
+    for row in rows:
+        if row.id == wanted:
+            return row
+    if theirs := [f"fbk_{row.id}" for row in rows if row.name == key_id]:
+        raise InputError(f"{key_id} is a principal; name the key itself: {', '.join(theirs)}")
     raise InputError(f"there is no key {key_id}; `flowbatch key list` lists them")
 
 

@@ -142,6 +142,8 @@ def test_the_owner_over_the_unix_socket_and_keys_of_the_command_line(flowbatch: 
     flowbatch.ok("key", "rotate", made["access_key_id"])
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(request)
+    refused = flowbatch.call("key", "revoke", "ci").err
+    assert f"ci is a principal; name the key itself: fbk_{made['id']}" in refused
     flowbatch.ok("key", "revoke", made["id"])
     assert "revoked" in flowbatch.ok("key", "list").out
     with socket.socket(socket.AF_UNIX) as stream:
