@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     import aiohttp
 
     from flowbatch.hooks.addresses import Network
-    from flowbatch.hooks.dispatcher import Dispatcher, Owed
+    from flowbatch.hooks.dispatcher import Dispatcher
     from flowbatch.hooks.health import Answer
+    from flowbatch.hooks.lane import Owed
     from flowbatch.hooks.targets import Receivers
     from flowbatch.model.notify import Notify
     from flowbatch.store.tail import EventTail

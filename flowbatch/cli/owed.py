@@ -15,7 +15,7 @@ from flowbatch.core.state import Run
 from flowbatch.model.status import RunStatus
 
 if TYPE_CHECKING:
-    from flowbatch.hooks.dispatcher import Owed
+    from flowbatch.hooks.lane import Owed
     from flowbatch.notices import Silent
 
 

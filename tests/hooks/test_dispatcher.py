@@ -13,8 +13,9 @@ from msgspec.structs import replace
 from standardwebhooks import Webhook
 
 from flowbatch.clock import SystemClock
-from flowbatch.hooks.dispatcher import Dispatcher, in_requests
+from flowbatch.hooks.dispatcher import Dispatcher
 from flowbatch.hooks.forms import BATCH_BYTES
+from flowbatch.hooks.lane import in_requests
 from flowbatch.hooks.targets import Receivers
 from flowbatch.hooks.webhook import make_session
 from flowbatch.model.events import LoggedEvent
