@@ -99,6 +99,17 @@ def test_a_process_outlives_the_server_and_its_log_is_read(flowbatch: Commands, 
     end = logs.get_log_events(nextToken=page["nextForwardToken"], **arguments)
     assert end["events"] == []
     assert end["nextForwardToken"] == page["nextForwardToken"]
+    for prefix in (stream, stream[:-2], stream.rpartition("/")[0] + f"/{job}"):
+        [told] = logs.describe_log_streams(logGroupName="/aws/batch/job", logStreamNamePrefix=prefix)["logStreams"]
+        assert told["logStreamName"] == stream
+        assert told["lastEventTimestamp"]
+    elsewhere = f"{'0' * 8}-0000-0000-0000-{'0' * 12}"
+    for prefix in (f"x/default/{job}", f"x/default/{elsewhere}", stream + "7"):
+        assert not logs.describe_log_streams(logGroupName="/aws/batch/job", logStreamNamePrefix=prefix)["logStreams"]
+    with pytest.raises(logs.exceptions.InvalidParameterException, match="up to the whole id of a job"):
+        logs.describe_log_streams(logGroupName="/aws/batch/job", logStreamNamePrefix="env/default/")
+    with pytest.raises(logs.exceptions.InvalidParameterException, match="limit"):
+        logs.get_log_events(logGroupName="/aws/batch/job", logStreamName=stream, limit=10_001)
     matching = logs.filter_log_events(logGroupName="/aws/batch/job", logStreamNames=[stream], filterPattern="don")
     assert [each["message"] for each in matching["events"]] == ["done"]
     assert flowbatch.ok("logs", job).out.startswith("begun\n")

@@ -108,6 +108,10 @@ async def test_a_multi_node_job(tmp_path: Path) -> None:
         assert first["nodeDetails"] == {"nodeIndex": 0, "isMainNode": True}
         assert first["container"]["command"] == ["lead"]
         assert (second["nodeDetails"]["isMainNode"], second["container"]["command"]) == (False, ["help"])
+        [begun] = first["attempts"]
+        assert begun["container"]["exitCode"] == 0
+        assert begun["container"]["logStreamName"] == first["container"]["logStreamName"]
+        assert [each["stoppedAt"] for each in second["attempts"]] == [second["stoppedAt"]]
         listed = []
         for status in ("SUCCEEDED", "FAILED", "RUNNABLE"):
             page = await rig.call(batch.list_jobs, multiNodeJobId=job, jobStatus=status)

@@ -11,11 +11,12 @@ from flowbatch.model.jobspec import JobSpec
 from flowbatch.model.resources import Resources, vcpus_exact
 from flowbatch.model.status import Status
 from flowbatch.spec.registering import retry_strategy
+from flowbatch.store.results import AttemptView
 
 if TYPE_CHECKING:
     from flowbatch.http.service import Service
     from flowbatch.store.pages import Listed
-    from flowbatch.store.results import AttemptView, Described, JobView, TaskView
+    from flowbatch.store.results import Described, JobView, MemberView, TaskView
 
 Json = dict[str, Any]
 
@@ -152,10 +153,23 @@ def node(service: Service, seen: Described, number: int) -> Json | None:
         "status": first.status.name,
         "nodeDetails": {"nodeIndex": number, "isMainNode": first.main},
         "container": box,
-        "attempts": [],
+        "attempts": [
+            node_attempt(service, spec, each, seen.task.environment)
+            for tried in range(1, seen.task.attempts + 1)
+            for each in [each for each in service.reader.members(job, 0, tried) if each.node == number][:1]
+            if each.stopped_at is not None
+        ],
     }
     put(found, startedAt=first.started_at, stoppedAt=first.stopped_at, statusReason=first.status_reason)
     return found
+
+
+def node_attempt(service: Service, spec: JobSpec, each: MemberView, environment: str | None) -> Json:
+    """One that has ended, of one node, by its first container."""
+    view = AttemptView(
+        each.key, environment, each.started_at, each.stopped_at, each.exit_code, each.reason, each.status_reason, False
+    )
+    return attempt(service, spec, view)
 
 
 def node_summaries(service: Service, job: JobView) -> list[Json]:

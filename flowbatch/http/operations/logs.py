@@ -3,21 +3,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import anyio.to_thread
 from pydantic import Field
 
 from flowbatch import tasklogs
 from flowbatch.http.calls import Answer, Call, Route
-from flowbatch.http.failures import Failure
+from flowbatch.http.failures import ClientFailure, Failure
+from flowbatch.http.operations import shapes
 from flowbatch.http.operations.job_details import stream_name
-from flowbatch.http.operations.shapes import Shape, Token, read
+from flowbatch.http.operations.shapes import Shape, Token
 from flowbatch.http.service import Service
 from flowbatch.model.ids import AttemptKey, log_name
+from flowbatch.store.addresses import UUID
 
 GROUP: Final = "/aws/batch/job"
 EVENTS_MAX: Final = 10_000
@@ -79,6 +82,17 @@ class GroupsInput(Shape):
     includeLinkedAccounts: bool | None = None
     logGroupClass: str | None = None
     logGroupIdentifiers: list[str] | None = None
+
+
+S = TypeVar("S", bound=Shape)
+
+
+def read(shape: type[S], given: Mapping[str, Any]) -> S:
+    """Raises InvalidParameter, which is what CloudWatch Logs calls it."""
+    try:
+        return shapes.read(shape, given)
+    except ClientFailure as error:
+        raise InvalidParameter(str(error)) from None
 
 
 def arn(service: Service, stream: str | None = None) -> str:
@@ -187,26 +201,52 @@ async def filter_log_events(call: Call) -> Answer:
 
 
 async def describe_log_streams(call: Call) -> Answer:
-    """Of one attempt, by its name: streams are as many as attempts, and nobody reads them all."""
+    """Of one job, child or attempt, by a prefix that reaches into its id: there are as many streams as attempts, and nobody reads them all.
+
+    A job has at most STREAMS_MAX streams here, the first ones of its first children.
+    """
     given = read(StreamsInput, call.given)
     call.allow(call.target(arn(call.service, "*")))
     judge_group(call, given.logGroupName, given.logGroupIdentifier)
-    if not given.logStreamNamePrefix:
-        raise InvalidParameter("logStreamNamePrefix is needed: DescribeJobs says each job's logStreamName")
-    try:
-        key = attempt_of(call.service, given.logStreamNamePrefix)
-    except NotFound:
-        return {"logStreams": []}
-    path = call.service.logs / log_name(key.id)
+    prefix = given.logStreamNamePrefix or ""
+    job_id = prefix.rpartition("/")[2].partition(".")[0]
+    if not UUID.fullmatch(job_id):
+        raise InvalidParameter(
+            "logStreamNamePrefix is needed, up to the whole id of a job at least (NAME/default/JOB-ID): "
+            "DescribeJobs says each job's logStreamName"
+        )
+    keys = streams_of(call.service, job_id, prefix, given.limit or STREAMS_MAX)
+    found = [await stream(call.service, name, key) for name, key in keys]
+    return {"logStreams": found}
+
+
+def streams_of(service: Service, job_id: str, prefix: str, most: int) -> list[tuple[str, AttemptKey]]:
+    job = service.reader.job(job_id)
+    if job is None:
+        return []
+    spec = service.spec(job)
+    named = (
+        (stream_name(spec.definition or spec.key, key), key)
+        for task in service.reader.tasks(job, begun(prefix, job.tasks))
+        for key in (AttemptKey(job.id, task.index or 0, number) for number in range(1, task.attempts + 1))
+    )
+    return list(islice((each for each in named if each[0].startswith(prefix)), most))
+
+
+def begun(prefix: str, tasks: int) -> tuple[tuple[int, int], ...] | None:
+    """The closed range of children that a prefix with a whole index leaves; None: all of them."""
+    index, dot, _ = prefix.rpartition("/")[2].partition(".")[2].partition(".")
+    known = bool(dot) and index.isascii() and index.isdigit() and int(index[:9]) < tasks
+    return ((int(index), int(index)),) if known else None
+
+
+async def stream(service: Service, name: str, key: AttemptKey) -> dict[str, Any]:
+    path = service.logs / log_name(key.id)
     lines = await anyio.to_thread.run_sync(partial(events_between, path, None, None))
-    stream: dict[str, Any] = {
-        "logStreamName": given.logStreamNamePrefix,
-        "arn": arn(call.service, given.logStreamNamePrefix),
-        "storedBytes": 0,
-    }
+    found: dict[str, Any] = {"logStreamName": name, "arn": arn(service, name), "storedBytes": 0}
     if lines:
-        stream |= {"creationTime": lines[0][0], "firstEventTimestamp": lines[0][0], "lastEventTimestamp": lines[-1][0]}
-    return {"logStreams": [stream]}
+        found |= {"creationTime": lines[0][0], "firstEventTimestamp": lines[0][0], "lastEventTimestamp": lines[-1][0]}
+    return found
 
 
 async def describe_log_groups(call: Call) -> Answer:
