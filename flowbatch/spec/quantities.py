@@ -31,8 +31,12 @@ def duration_ms(value: object) -> int:
         raise ValueError(f"a duration is needed, found {shown(value)}; {DURATION_HINT}")
     if isinstance(value, str) and not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", value, re.ASCII):
         milliseconds = _parts_ms(value)
+    elif isinstance(value, int):
+        milliseconds = int(value) * 1000
     else:
         seconds = float(value)
+        if seconds * 1000 > _DURATION_MAX_MS:  # it may be more than any whole number
+            raise ValueError(f"{shown(value)} is longer than ten years")
         milliseconds = round(seconds * 1000) if math.isfinite(seconds) else 0
     if milliseconds <= 0:
         raise ValueError(f"a duration above 0 is needed, found {shown(value)}; {DURATION_HINT}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flowbatch.http.service import Limits
 from tests.http.rig import a_server
 from tests.http.test_jobs_api import refused
 
@@ -76,6 +78,14 @@ async def test_revisions_count_up_and_are_described(tmp_path: Path) -> None:
         ({"retryStrategy": {"attempts": 11}}, "retryStrategy.attempts: must be at most 10"),
         ({"parameters": {"x": "y" * 25000}}, "Job definition size must be less than 24 KiB"),
         ({"tags": {"k" * 129: "v"}}, "1 to 128 characters"),
+        ({"type": "multinode"}, "type multinode has nodeProperties, and found containerProperties"),
+        (
+            {"containerProperties": {"image": "i:1", "resourceRequirements": [{"type": "VCPU", "value": "1"}]}},
+            "containerProperties.resourceRequirements: MEMORY is needed",
+        ),
+        ({"containerProperties": {"image": "i:1", "vcpus": 1, "memory": 3}}, "MEMORY must be at least 4 (MiB)"),
+        ({"timeout": {"attemptDurationSeconds": 30}}, "attemptDurationSeconds must be at least 60, and 30 is not"),
+        ({"timeout": {"attemptDurationSeconds": 10**12}}, "longer than ten years"),
     ],
 )
 async def test_what_registering_refuses(tmp_path: Path, changed: dict[str, Any], said: str) -> None:
@@ -84,6 +94,53 @@ async def test_what_registering_refuses(tmp_path: Path, changed: dict[str, Any],
         common: dict[str, Any] = {"jobDefinitionName": "d", "type": "container", "containerProperties": BOX}
         assert said in await refused(rig, batch.register_job_definition, **{**common, **changed})
         assert not rig.running.service.state.definitions
+
+
+@pytest.mark.parametrize(
+    ("ranges", "said"),
+    [
+        (["0:0", "2:3"], "node 1 is in none of them"),
+        ([":2"], "node 3 is in none of them"),
+        ([":"], None),
+        (["0:1", "2:"], None),
+        (["0:3", "1:2"], None),
+    ],
+)
+async def test_the_ranges_of_a_multi_node_job_cover_all_of_it(
+    tmp_path: Path, ranges: list[str], said: str | None
+) -> None:
+    async with a_server(tmp_path) as rig:
+        batch = rig.client()
+        nodes = {
+            "numNodes": 4,
+            "mainNode": 0,
+            "nodeRangeProperties": [{"targetNodes": each, "container": BOX} for each in ranges],
+        }
+        given = {"jobDefinitionName": "d", "type": "multinode", "nodeProperties": nodes}
+        if said is None:
+            await rig.call(batch.register_job_definition, **given)
+        else:
+            assert said in await refused(rig, batch.register_job_definition, **given)
+
+
+@pytest.mark.parametrize("changed", [{"tags": {"a": 1}}, {"tags": []}, {"tags": {"a": None}}, {"type": None}])
+async def test_what_no_sdk_sends_is_refused_too(tmp_path: Path, changed: dict[str, Any]) -> None:
+    async with a_server(tmp_path) as rig:
+        given = {"jobDefinitionName": "d", "type": "container", "containerProperties": BOX, **changed}
+        answer = await rig.post("/v1/registerjobdefinition", json.dumps(given).encode(), {})
+        assert next(iter(changed)) in answer["message"], answer
+
+
+async def test_a_lenient_server_takes_definitions_that_aws_refuses(tmp_path: Path) -> None:
+    async with a_server(tmp_path, limits=Limits(strict=False)) as rig:
+        batch = rig.client()
+        await rig.call(
+            batch.register_job_definition,
+            jobDefinitionName="d",
+            type="container",
+            containerProperties={"image": "i:1"},
+            timeout={"attemptDurationSeconds": 5},
+        )
 
 
 async def test_queues_and_environments_are_described(tmp_path: Path) -> None:

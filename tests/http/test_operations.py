@@ -85,6 +85,8 @@ async def test_every_operation_is_served_or_says_that_it_is_of_sagemaker(tmp_pat
             "CreateJobQueue": "computeEnvironmentOrder: 1 to 3 are possible, not 0",
             "DeleteComputeEnvironment": "Cannot delete, environment default is ENABLED: disable it first",
             "DeleteJobQueue": "Cannot delete, queue default is ENABLED: disable it first",
+            "RegisterJobDefinition": "a job definition of type container has containerProperties or ecsProperties or "
+            "eksProperties, and there is none",
             "ListJobs": "Exactly one of jobQueue, arrayJobId and multiNodeJobId is needed",
         }  # fmt: skip
         assert len(served) + len(refusals) == 48

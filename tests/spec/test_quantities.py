@@ -29,7 +29,27 @@ def test_durations(written: object, milliseconds: int) -> None:
 
 @pytest.mark.parametrize(
     "written",
-    [0, -1, "", "0s", "5x", "m", "30m1h", "1h1h", " 5s", "1 h", True, None, [], 1e300, "9" * 70 + "s", "20000d"],
+    [
+        0,
+        -1,
+        "",
+        "0s",
+        "5x",
+        "m",
+        "30m1h",
+        "1h1h",
+        " 5s",
+        "1 h",
+        True,
+        None,
+        [],
+        1e300,
+        10**40,
+        1e308,
+        float("inf"),
+        "9" * 70 + "s",
+        "20000d",
+    ],
 )
 def test_no_durations(written: object) -> None:
     with pytest.raises(ValueError, match=r"duration|longer than"):

@@ -67,8 +67,8 @@ class Redelivery(Shape):
     """One of: events from `first` to `last`, an `event`, or what was given up (`dead`)."""
 
     sink: Annotated[str, Field(min_length=1, max_length=512)]
-    first: Annotated[int, Field(ge=1)] | None = None
-    last: Annotated[int, Field(ge=1)] | None = None
+    first: Annotated[int, Field(ge=1, le=2**53)] | None = None
+    last: Annotated[int, Field(ge=1, le=2**53)] | None = None
     event: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(
         None, description="One, by the id that receivers see."
     )

@@ -49,7 +49,7 @@ class QueueUpdate(Shape):
     enabled: bool | None = None
     priority: Annotated[int, Field(ge=0, le=PRIORITY_MAX)] | None = None
     environments: Names | None = None
-    max_running: Annotated[int, Field(ge=0)] | None = Field(None, description="0 lifts the limit.")
+    max_running: Annotated[int, Field(ge=0, le=2**53)] | None = Field(None, description="0 lifts the limit.")
     scheduling_policy: Policy | None = None
 
 

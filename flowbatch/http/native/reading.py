@@ -43,23 +43,23 @@ LOOK_S: Final = 1.0  # at what everything waits for
 
 class Page(Query):
     limit: Annotated[int, Field(ge=1, le=PAGE_MAX)] = 50
-    before: Annotated[int, Field(ge=0)] | None = Field(None, description="`next` of the page before.")
+    before: Annotated[int, Field(ge=0, le=2**53)] | None = Field(None, description="`next` of the page before.")
 
 
 class Children(Query):
-    first: Annotated[int, Field(ge=0)] = 0
-    last: Annotated[int, Field(ge=0)] | None = None
+    first: Annotated[int, Field(ge=0, le=2**53)] = 0
+    last: Annotated[int, Field(ge=0, le=2**53)] | None = None
     status: StatusName | None = None
     limit: Annotated[int, Field(ge=1, le=PAGE_MAX)] = PAGE_MAX
 
 
 class OfTask(Query):
-    index: Annotated[int, Field(ge=0)] = 0
-    attempt: Annotated[int, Field(ge=1)] | None = Field(None, description="The last one unless it is given.")
+    index: Annotated[int, Field(ge=0, le=2**53)] = 0
+    attempt: Annotated[int, Field(ge=1, le=2**53)] | None = Field(None, description="The last one unless it is given.")
 
 
 class OfChild(Query):
-    index: Annotated[int, Field(ge=0)] | None = None
+    index: Annotated[int, Field(ge=0, le=2**53)] | None = None
 
 
 class Address(Query):
@@ -69,7 +69,7 @@ class Address(Query):
 
 
 class Since(Query):
-    since: Annotated[int, Field(ge=0)] | None = Field(
+    since: Annotated[int, Field(ge=0, le=2**53)] | None = Field(
         None, description="After this number; a stream begins now unless it is given."
     )
     limit: Annotated[int, Field(ge=1, le=PAGE_MAX)] = PAGE_MAX

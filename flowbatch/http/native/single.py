@@ -31,7 +31,7 @@ Text = Annotated[str, Field(max_length=4096)]
 
 class Needed(Shape):
     job: Annotated[str, Field(min_length=1, max_length=64)] = Field(description="Its id.")
-    index: Annotated[int, Field(ge=0)] | None = Field(None, description="Of an array this child alone.")
+    index: Annotated[int, Field(ge=0, le=2**53)] | None = Field(None, description="Of an array this child alone.")
 
 
 class Single(Shape):

@@ -39,7 +39,7 @@ class Said(Shape):
     do: Literal["subscribe", "unsubscribe"]
     id: Annotated[int, Field(ge=0, lt=2**53)]
     to: Literal["events", "run"] | None = None
-    since: Annotated[int, Field(ge=0)] | None = None
+    since: Annotated[int, Field(ge=0, le=2**53)] | None = None
     run: Annotated[str, Field(min_length=1, max_length=512)] | None = None
 
 

@@ -15,7 +15,7 @@ from flowbatch.http.operations.shapes import Name, Shape, Tags
 from flowbatch.model.stimuli import PutTags
 from flowbatch.model.tokens import figures
 
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
 class NewToken(Shape):

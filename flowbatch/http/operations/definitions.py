@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
 from flowbatch.errors import WorkflowInvalid
 from flowbatch.http.calls import Answer, Call, context_of_request
 from flowbatch.http.effective import contexts_of_body
 from flowbatch.http.failures import ClientFailure
-from flowbatch.http.operations.shapes import Shape, Token, check_tags, read
+from flowbatch.http.operations.shapes import Shape, Tags, Token, read
 from flowbatch.http.pages import page_size
 from flowbatch.http.service import Service
 from flowbatch.model.definition import DefinitionRow
 from flowbatch.model.stimuli import DeregisterDefinition, RegisterDefinition
 from flowbatch.spec.definitions import SIZE_MAX, Reference, registration
 from flowbatch.spec.positions import nowhere
+from flowbatch.spec.strict import definition_objection
 from flowbatch.spec.submitting import told
 
+TAGS: Final = TypeAdapter[dict[str, str]](Tags)
 NAMES_MAX: Final = 100
 PROBLEMS_SHOWN: Final = 5
 SHOWN: Final = (
@@ -44,8 +46,10 @@ class DeregisterInput(Shape):
 async def register_job_definition(call: Call) -> Answer:
     """Its shape is judged as a workflow file's definitions are."""
     name = call.given.get("jobDefinitionName")
-    tags = call.given.get("tags")
-    tags = tags if isinstance(tags, dict) else {}
+    try:
+        tags = TAGS.validate_python({} if call.given.get("tags") is None else call.given["tags"])
+    except ValidationError as error:
+        raise ClientFailure(f"tags: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
     arn = call.service.account.arn("job-definition", str(name))
     said = context_of_request(tags)
     targets = [call.target(arn, {**said, **context}) for context in contexts_of_body(call.given)]
@@ -54,14 +58,14 @@ async def register_job_definition(call: Call) -> Answer:
     if tags:
         call.also("batch:TagResource", target)
     try:
-        check_tags(tags)
         made = registration(nowhere("RegisterJobDefinition", dict(call.given)))
     except WorkflowInvalid as error:
         problems = list(map(told, error.problems))
         more = f" (and {len(problems) - PROBLEMS_SHOWN} more)" if len(problems) > PROBLEMS_SHOWN else ""
         raise ClientFailure("; ".join(problems[:PROBLEMS_SHOWN]) + more) from None
-    except ValueError as error:
-        raise ClientFailure(f"tags: {error}") from None
+    objection = definition_objection(call.given) if call.service.limits.strict else None
+    if objection is not None:
+        raise ClientFailure(objection)
     value = await call.ask(lambda ticket: RegisterDefinition(ticket, made))
     revision = int(value["revision"])
     arn = call.service.account.arn("job-definition", f"{made.name}:{revision}")
