@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import resource
+import traceback
 from collections import deque
 from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 
 from flowbatch.http.service import Limits
+from flowbatch.logs import Logger
+
+log = Logger(__name__)
 
 BACKLOG: Final = 1024  # that the kernel keeps for us
 ACCEPTED_AT_ONCE: Final = 32  # before those are looked at: each takes a descriptor, also one that is turned away
@@ -77,11 +83,35 @@ class Turnstile(asyncio.Protocol):
         transport.close()
 
 
+class Complaints(logging.Handler):
+    """What aiohttp logs by itself, in our log. A request that it cannot read is a line there, however much of it came: whoever scans
+    a port writes as many as they like."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        said = record.getMessage()
+        if isinstance(error, HttpProcessingError):
+            log.info("request_unreadable", status=error.code, said=said, error=error.message.partition("\n")[0][:200])
+        elif error is not None:
+            lines = "".join(traceback.format_exception(error))
+            log.error("connection_failed", said=said, error=f"{type(error).__name__}: {error}", traceback=lines)
+        else:
+            log.info("connection", said=said)
+
+
+def complaints() -> logging.Logger:
+    logger = logging.getLogger(__name__)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.handlers = [Complaints()]
+    return logger
+
+
 class Listener(web.Server):
     """aiohttp's, with our connections and their number bounded."""
 
     def __init__(self, handler: Any, limits: Limits, **more: Any) -> None:
-        super().__init__(handler, **more)
+        super().__init__(handler, logger=complaints(), **more)
         self._limits = limits
         self._most = min(limits.connections, room())
         self._begun: deque[float] = deque()  # when those began that are not yet known: in a handshake of TLS

@@ -48,7 +48,7 @@ def code(answer: bytes) -> int:
     return int(answer.split(b" ", 2)[1])
 
 
-async def test_what_is_answered_to_what(tmp_path: Path) -> None:
+async def test_what_is_answered_to_what(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     async with a_server(tmp_path) as rig:
         good = await say(rig, request(rig))
         assert code(good) == 200

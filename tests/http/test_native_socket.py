@@ -167,3 +167,27 @@ async def test_who_does_not_read_is_cut_off(tmp_path: Path) -> None:
             got = await anyio.to_thread.run_sync(lambda: b"".join(iter(lambda: stream.recv(1 << 20), b"")))
         assert got.startswith(b"HTTP/1.1 101 ")
         assert len(got) < 500_000  # of more than these
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"Sec-WebSocket-Key": "xx"}, "Sec-WebSocket-Key must be 16 bytes in base64"),
+        ({"Sec-WebSocket-Key": ""}, "Sec-WebSocket-Key must be"),
+        ({"Sec-WebSocket-Version": "12"}, "Sec-WebSocket-Version must be 13"),
+        ({"Connection": "close"}, "`Connection: Upgrade` is missing"),
+    ],
+)
+async def test_a_handshake_that_is_none_is_answered(tmp_path: Path, changed: dict[str, str], said: str) -> None:
+    async with a_server(tmp_path) as rig:
+        headers = {
+            "Authorization": f"Bearer {bearer(rig)}",
+            "Upgrade": "websocket",
+            "Connection": "Upgrade",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+            **changed,
+        }
+        async with ClientSession() as session, session.get(f"{rig.url}/api/v1/live", headers=headers) as answer:
+            assert answer.status == 400
+            assert said in await answer.text()

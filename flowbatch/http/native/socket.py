@@ -6,6 +6,7 @@ message once the one before has been taken: a slow client holds one of each, and
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Annotated, Any, Final, Literal
@@ -55,7 +56,23 @@ async def open_socket(call: Call) -> Socket:
     call.allow()
     if call.request.headers.get("upgrade", "").lower() != "websocket":
         raise ClientFailure("Here is a WebSocket: the request must be an upgrade to one")
+    objection = handshake_objection(call.request.headers)
+    if objection is not None:
+        raise ClientFailure(f"The handshake of a WebSocket: {objection}")
     return Socket(call)
+
+
+def handshake_objection(headers: Mapping[str, str]) -> str | None:
+    """RFC 6455 §4.2.1. What comes later is aiohttp's, which would only hang up."""
+    if "upgrade" not in headers.get("connection", "").lower():
+        return "`Connection: Upgrade` is missing"
+    if headers.get("sec-websocket-version") != "13":
+        return "Sec-WebSocket-Version must be 13"
+    try:
+        key = b64decode(headers.get("sec-websocket-key", ""), validate=True)
+    except ValueError:
+        key = b""
+    return None if len(key) == 16 else "Sec-WebSocket-Key must be 16 bytes in base64"
 
 
 class Socket(Struct):
