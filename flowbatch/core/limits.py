@@ -43,6 +43,8 @@ def watch_head(state: State, queue: QueueState, out: Turn) -> None:
         queue.stuck_until = None
         if job.told != job.blocked:
             out.blocked_event(job)
+    elif stuck.since > out.now:  # the clock was set back: it has not to pass that time again first
+        stuck = queue.stuck = out.writes.heads[name] = HeadRow(name, job.no, reason, out.now)
     job.told = job.blocked
     limit_ms = next((limit.max_ms for limit in queue.spec.limits if limit.reason == reason), None)
     until = None if limit_ms is None else Millis(stuck.since + limit_ms)

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from flowbatch.core.timers import TimerKind
 from flowbatch.model.events import EventKind
-from flowbatch.model.ids import JobId, RunId
+from flowbatch.model.ids import JobId, Millis, RunId
 from flowbatch.model.jobspec import Environment, JobPlan, Queue
 from flowbatch.model.queues import TimeLimit
 from flowbatch.model.resources import Resources
@@ -216,6 +216,18 @@ def test_the_limit_comes_though_another_is_just_passing_by() -> None:
     assert world.timer(TimerKind.LIMIT) == 601_000
     world.now = type(world.now)(601_000)
     world.end("a:0")
+    assert world.statuses("big") == "-"
+
+
+def test_a_clock_that_is_set_back_prolongs_no_limit_by_more_than_itself() -> None:
+    world = World(environment(vcpus=1), queues=(queue(limits=(LIMIT,)),))
+    world.now = Millis(50_000_000)
+    world.submit(job("big", vcpus=9), job("big2", vcpus=9))
+    world.now = Millis(10_000)
+    world.submit(job("a"), run="2")  # what places something looks at the head, too
+    assert world.timer(TimerKind.LIMIT) == 610_000
+    assert queue_events(world) == []
+    world.tell(Tick(), at=610_000)
     assert world.statuses("big") == "-"
 
 
