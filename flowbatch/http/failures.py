@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class Failure(Exception):
     """`code` goes into `x-amzn-errortype`, the text into `message`."""
@@ -20,6 +22,17 @@ class ClientFailure(Failure):
 class AccessDenied(Failure):
     status = 403
     code = "AccessDeniedException"
+
+
+class MethodNotAllowed(Failure):
+    """Something is there, for other methods."""
+
+    status = 405
+    code = "MethodNotAllowedException"
+
+    def __init__(self, method: str, path: str, allowed: Iterable[str]) -> None:
+        self.allowed = ", ".join(sorted(allowed))
+        super().__init__(f"{path[:128]} is not for {method}, but for {self.allowed}")
 
 
 class TooManyRequests(Failure):

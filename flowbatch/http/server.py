@@ -17,13 +17,21 @@ from urllib.parse import unquote
 import anyio
 from aiohttp import web
 from msgspec import Struct, field
+from msgspec.structs import replace
 from pydantic_core import from_json, to_json
 
 from flowbatch.clock import WallClock
 from flowbatch.http.authentication import Authenticator, claimed_key
 from flowbatch.http.calls import Call, Principal, Request, Route
 from flowbatch.http.connections import ACCEPTED_AT_ONCE, BACKLOG, Listener
-from flowbatch.http.failures import ClientFailure, Failure, NotAuthentic, ServerFailure, TooManyRequests
+from flowbatch.http.failures import (
+    ClientFailure,
+    Failure,
+    MethodNotAllowed,
+    NotAuthentic,
+    ServerFailure,
+    TooManyRequests,
+)
 from flowbatch.http.gate import Gate
 from flowbatch.http.native.routes import PREFIX, NativeRoute, Router, given_of
 from flowbatch.http.native.socket import Socket
@@ -172,7 +180,7 @@ class Server:
             refused = self.gate.refusal(raw.method, headers, has_body=raw.can_read_body) if address else None
             if refused is not None:
                 reply = failed(refused.status, refused.code, refused.message)
-            elif path in self.plain and raw.method == "GET":
+            elif path in self.plain and raw.method in ("GET", "HEAD"):
                 kind, body = await self.plain[path]()
                 return web.Response(body=body, content_type=kind, charset="utf-8", headers=dict([UNMODELLED]))
             else:
@@ -230,6 +238,8 @@ class Server:
         for (method, prefix), route in self.prefixed.items():
             if method == request.method and request.path.startswith(prefix):
                 return route, unquote(request.path.removeprefix(prefix))
+        if others := {method for method, path in self.routes if path == request.path}:
+            raise MethodNotAllowed(request.method, request.path, others)
         raise UnknownOperation(f"There is no operation at {request.method} {request.path[:128]}")
 
     async def answer(self, request: Request, route: Route, resource: str | Mapping[str, str], request_id: str) -> Reply:
@@ -359,7 +369,8 @@ def of_failure(error: Failure, request_id: str, *, as_aws: bool) -> Reply:
     if as_aws and type(error) in (ClientFailure, ServerFailure):
         message = f"Error executing request, Exception : {message}, RequestId: {request_id}"
     retry = error.retry_after_s if isinstance(error, TooManyRequests) else None
-    return failed(error.status, error.code, message, retry)
+    reply = failed(error.status, error.code, message, retry)
+    return replace(reply, headers={"allow": error.allowed}) if isinstance(error, MethodNotAllowed) else reply
 
 
 def failed(status: int, code: str, message: str, retry_after_s: float | None = None) -> Reply:

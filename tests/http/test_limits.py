@@ -60,6 +60,11 @@ async def test_what_is_answered_to_what(tmp_path: Path, capfd: pytest.CaptureFix
         assert code(await say(rig, request(rig, Sec_Fetch_Site="cross-site"))) == 403
         assert code(await say(rig, request(rig, Content_Type="text/plain"))) == 415
         assert code(await say(rig, request(rig, "/v1/nothing"))) == 404
+        for path in ("/v1/listjobs", "/api/v1/runs/last"):
+            wrong = await say(rig, request(rig, path).replace(b"POST", b"PATCH", 1))
+            assert (code(wrong), b"\r\nallow: " in wrong.lower()) == (405, True)
+        head = await say(rig, request(rig, "/healthz", b"").replace(b"POST", b"HEAD", 1))
+        assert (code(head), head.endswith(b"\r\n\r\n")) == (200, True)
         assert code(await say(rig, request(rig, "/" + "x" * 20_000))) == 400
         assert code(await say(rig, request(rig, X_Long="y" * 20_000))) == 400
         many: dict[str, Any] = {f"X_{number}": "y" for number in range(150)}

@@ -11,7 +11,7 @@ from msgspec.structs import force_setattr
 from pydantic import BaseModel, ConfigDict
 
 from flowbatch.http.calls import Call, Request, Route
-from flowbatch.http.failures import ClientFailure, Failure
+from flowbatch.http.failures import ClientFailure, Failure, MethodNotAllowed
 from flowbatch.http.operations.shapes import S, Shape, read
 
 Answers = type[BaseModel] | type[Struct]  # the shapes of the API, or those of the engine as they are
@@ -70,11 +70,13 @@ class Router:
         self.routes = tuple(routes)
 
     def find(self, request: Request) -> tuple[NativeRoute, dict[str, str]]:
-        """And the variables of its path. Raises NotFound."""
+        """And the variables of its path. Raises NotFound, MethodNotAllowed."""
         steps = request.path.split("/")
         for route in self.routes:
             if route.method == request.method and (found := route.match(steps)) is not None:
                 return route, found
+        if others := {route.method for route in self.routes if route.match(steps) is not None}:
+            raise MethodNotAllowed(request.method, request.path, others)
         raise NotFound(f"There is nothing at {request.method} {request.path[:128]}; {DOCUMENT} says what there is")
 
 
