@@ -106,8 +106,8 @@ def on_reserve_due(state: State) -> None:
 
 
 def pass_over(state: State, out: Turn) -> bool:
-    """Each queue once, by descending priority. True where the holder of a reservation was served, or is held back by its own
-    max_running since it was refused: others may then have what was kept for it."""
+    """Each queue once, by descending priority. True where the holder of a reservation was served, or has lost it meanwhile, by its own
+    max_running or because others used up tokens: others may then have what was kept for it."""
     tokens.reserve(state, out.now)
     reserved = reservations(state, out.now)
     levels: dict[int, list[QueuePass]] = {}
@@ -126,7 +126,11 @@ def pass_over(state: State, out: Turn) -> bool:
             else:
                 served |= serve(state, first, reserved, out)
                 heapq.heapreplace(oldest, (first.age(), number, first))
-    return served or any(group.head() is None for group in reserved.values())
+    return (
+        served
+        or any(group.head() is None for group in reserved.values())
+        or not all(tokens.may_keep(state, group) for group in state.tokens.kept.values())
+    )
 
 
 class QueuePass:

@@ -10,11 +10,21 @@ from flowbatch.core.scheduler import RESERVE_AFTER_MS
 from flowbatch.core.tokens import UPDATE_KEPT_MS
 from flowbatch.core.why import explain
 from flowbatch.model.ending import Evidence
-from flowbatch.model.ids import JobId, RunId
+from flowbatch.model.ids import JobId, Millis, RunId
 from flowbatch.model.jobspec import JobPlan, RetryPolicy
-from flowbatch.model.stimuli import Configure, CreateToken, DeleteToken, Drain, Retry, SubmitRun, Target, UpdateToken
+from flowbatch.model.stimuli import (
+    Configure,
+    CreateToken,
+    DeleteToken,
+    Drain,
+    Exited,
+    Retry,
+    SubmitRun,
+    Target,
+    UpdateToken,
+)
 from flowbatch.model.tokens import Token, TokenKind, TokenOperation, TokenRow
-from tests.core.builders import World, environment, job, plan, queue
+from tests.core.builders import World, environment, job, parse, plan, queue
 
 SPENT = TokenKind.NON_REPLENISHABLE
 
@@ -324,3 +334,15 @@ def test_tokens_that_are_made_wake_the_retried_job_that_waits_for_them() -> None
     assert here.launched() == []
     here.tell(CreateToken(4, Token("licence", 1)))
     assert here.launched() == ["a:0#2"]
+
+
+def test_who_can_never_start_any_more_keeps_nothing_from_those_that_were_refused_before() -> None:
+    """Others have used up, in the same pass, what it cannot do without."""
+    here = world(Token("link", 1), Token("budget", 0, SPENT))
+    here.submit(
+        holding("hog", link=1), holding("first", budget=2), holding("second", budget=2, link=1), holding("b", link=1)
+    )
+    assert here.launched() == ["hog:0#1"]
+    here.now = Millis(here.now + RESERVE_AFTER_MS)
+    here.tell(UpdateToken(2, "budget", TokenOperation.ADD, 3), Exited(parse("hog"), here.now, Evidence(0), here.now))
+    assert here.launched() == ["first:0#1", "b:0#1"]

@@ -181,6 +181,8 @@ def overlong(store: DictStore, run: int) -> bool:
     """Whether what `finally` did was cut short: nothing here knows of time, but that it may take so long is known."""
     jobs = [store.jobs[number] for number in store.jobs_of[run]]
     cut = [job.rest_at or 0 for job in jobs if job.rest_reason == FINALLY_TOO_LONG]
+    for number in store.jobs_of[run]:
+        cut += [row.stopped_at or 0 for row in store.tasks[number].values() if row.status_reason == FINALLY_TOO_LONG]
     if not cut:
         return False
     began = max((job.stopped_at or 0 for job in jobs if job.stage is Stage.MAIN), default=0)
