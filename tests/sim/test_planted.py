@@ -236,7 +236,7 @@ BUGS = {
         tokens.reserve, "book.kept = {name: group for name, (_, group) in best.items()}", "pass", 400
     ),
     "what can never start keeps tokens": Bug(
-        tokens.reserve, "or not may_keep(state, group)", "", 1500
+        tokens.may_keep, "token is None or quantity > token.total", "token is None", 1500
     ),
     "what was kept is kept for good": Bug(scheduler.serve, "state.tokens.served(group)", "pass", 1500),
     "an unchanged definition is registered again": Bug(
@@ -339,7 +339,7 @@ BEGINS = {
     "old usage counts as much as new": 160,
     "a share is active for ever": 145,
     "free losses without end": 125,
-    "what can never start keeps tokens": 120,
+    "what can never start keeps tokens": 555,
     "a timeout noticed late": 115,
     "a draining node takes more": 110,
     "a limit's clock is set back by a crash": 100,
