@@ -58,6 +58,8 @@ LINGER_S: Final = 1.0  # for the rest of a body that was refused
 REPLAYS_MAX: Final = 20_000
 JSON: Final = "application/json"
 HSTS: Final = ("strict-transport-security", "max-age=31536000")
+PAGE_METHODS: Final = ("GET", "HEAD")
+FIELDS_MAX: Final = 100  # of a query
 UNMODELLED: Final = ("x-content-type-options", "nosniff")
 
 Plain = Callable[[], Awaitable[tuple[str, bytes]]]  # a page without authentication: its type and its body
@@ -180,7 +182,7 @@ class Server:
             refused = self.gate.refusal(raw.method, headers, has_body=raw.can_read_body) if address else None
             if refused is not None:
                 reply = failed(refused.status, refused.code, refused.message)
-            elif path in self.plain and raw.method in ("GET", "HEAD"):
+            elif path in self.plain and raw.method in PAGE_METHODS:
                 kind, body = await self.plain[path]()
                 return web.Response(body=body, content_type=kind, charset="utf-8", headers=dict([UNMODELLED]))
             else:
@@ -238,9 +240,15 @@ class Server:
         for (method, prefix), route in self.prefixed.items():
             if method == request.method and request.path.startswith(prefix):
                 return route, unquote(request.path.removeprefix(prefix))
-        if others := {method for method, path in self.routes if path == request.path}:
+        if others := self.methods_of(request.path):
             raise MethodNotAllowed(request.method, request.path, others)
         raise UnknownOperation(f"There is no operation at {request.method} {request.path[:128]}")
+
+    def methods_of(self, path: str) -> set[str]:
+        """All that there is something for, at a path that is none of the native API's."""
+        found = {method for method, known in self.routes if known == path}
+        found |= {method for method, prefix in self.prefixed if path.startswith(prefix)}
+        return found | set(PAGE_METHODS) if path in self.plain else found
 
     async def answer(self, request: Request, route: Route, resource: str | Mapping[str, str], request_id: str) -> Reply:
         """Raises Failure."""
@@ -346,7 +354,11 @@ def parsed(request: Request, route: Route, resource: str | Mapping[str, str]) ->
     if request.query:
         from urllib.parse import parse_qs
 
-        given = {**given, **parse_qs(request.query, keep_blank_values=True, max_num_fields=100)}
+        try:
+            fields = parse_qs(request.query, keep_blank_values=True, max_num_fields=FIELDS_MAX)
+        except ValueError as error:
+            raise ClientFailure(f"The query cannot be read: {error}") from None
+        given = {**given, **fields}
     return given
 
 

@@ -12,6 +12,7 @@ from flowbatch.spec.scalars import shown
 _UNITS_MS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 _DURATION_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|d|h|m|s)", re.ASCII)
 _DURATION_MAX_MS: Final = 10 * 366 * 86_400_000
+_TOO_LONG: Final = f"is longer than ten years; {_DURATION_MAX_MS // 1000} seconds are the most"
 _SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(KiB|MiB|GiB|TiB|kB|KB|MB|GB|TB)", re.ASCII)
 _SIZE_BYTES: Final = {
     "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40,
@@ -36,12 +37,12 @@ def duration_ms(value: object) -> int:
     else:
         seconds = float(value)
         if seconds * 1000 > _DURATION_MAX_MS:  # it may be more than any whole number
-            raise ValueError(f"{shown(value)} is longer than ten years")
+            raise ValueError(f"{shown(value)} {_TOO_LONG}")
         milliseconds = round(seconds * 1000) if math.isfinite(seconds) else 0
     if milliseconds <= 0:
         raise ValueError(f"a duration above 0 is needed, found {shown(value)}; {DURATION_HINT}")
     if milliseconds > _DURATION_MAX_MS:
-        raise ValueError(f"{shown(value)} is longer than ten years")
+        raise ValueError(f"{shown(value)} {_TOO_LONG}")
     return milliseconds
 
 

@@ -123,11 +123,25 @@ async def test_the_ranges_of_a_multi_node_job_cover_all_of_it(
             assert said in await refused(rig, batch.register_job_definition, **given)
 
 
-@pytest.mark.parametrize("changed", [{"tags": {"a": 1}}, {"tags": []}, {"tags": {"a": None}}, {"type": None}])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"tags": {"a": 1}},
+        {"tags": []},
+        {"tags": {"a": None}},
+        {"type": None},
+        {"timeout": 90},
+        {"timeout": "90s"},
+        {"timeout": {"attemptDurationSeconds": "30s"}},
+        {"timeout": {"attemptDurationSeconds": 59.5}},
+        {"timeout": {"attemptDurationSeconds": 1e308}},
+    ],
+)
 async def test_what_no_sdk_sends_is_refused_too(tmp_path: Path, changed: dict[str, Any]) -> None:
     async with a_server(tmp_path) as rig:
         given = {"jobDefinitionName": "d", "type": "container", "containerProperties": BOX, **changed}
         answer = await rig.post("/v1/registerjobdefinition", json.dumps(given).encode(), {})
+        assert answer["__type"] == "ClientException"
         assert next(iter(changed)) in answer["message"], answer
 
 

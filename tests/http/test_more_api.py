@@ -10,8 +10,9 @@ from msgspec.structs import replace
 
 from flowbatch.model.jobspec import Queue
 from flowbatch.model.queues import FairShare
-from tests.http.rig import FAKE, a_server
+from tests.http.rig import FAKE, Rig, a_server
 from tests.http.test_jobs_api import refused
+from tests.http.test_native_api import ended, spec, submit
 
 pytestmark = pytest.mark.slow
 NEEDS = [{"type": "VCPU", "value": "0.5"}, {"type": "MEMORY", "value": "64"}]
@@ -126,6 +127,43 @@ async def test_a_multi_node_job(tmp_path: Path) -> None:
             nodeOverrides={"nodePropertyOverrides": [{"targetNodes": "0:1", "containerOverrides": {"command": ["x"]}}]},
         )
         assert "Non matching targets - 0:1" in text
+        await streams_are_found(rig, job, first["container"]["logStreamName"])
+
+
+async def test_the_beginning_of_several_jobs_is_the_stream_of_none(tmp_path: Path) -> None:
+    async with a_server(tmp_path) as rig:
+        ids = [f"abcdef01-{number}111-4333-8444-555555555555" for number in range(2)]
+        await submit(rig, *((job, spec(f"j{at}")) for at, job in enumerate(ids)))
+        await ended(rig)
+        logs = rig.client("logs")
+        asked: dict[str, Any] = {"logGroupName": "/aws/batch/job", "logStreamNamePrefix": f"j0/default/{ids[0][:9]}"}
+        with pytest.raises(logs.exceptions.InvalidParameterException, match="several jobs begin with abcdef01-"):
+            await rig.call(logs.describe_log_streams, **asked)
+        asked["logStreamNamePrefix"] += "0"
+        [stream] = (await rig.call(logs.describe_log_streams, **asked))["logStreams"]
+        assert stream["logStreamName"] == f"j0/default/{ids[0]}.0.1"
+
+
+async def streams_are_found(rig: Rig, job: str, lead: str) -> None:
+    """The job's, and those of its nodes, by its id or what begins it."""
+    logs = rig.client("logs")
+
+    async def found(prefix: str) -> list[str]:
+        told = await rig.call(logs.describe_log_streams, logGroupName="/aws/batch/job", logStreamNamePrefix=prefix)
+        return [each["logStreamName"] for each in told["logStreams"]]
+
+    every = await found(f"gang/default/{job}")
+    assert lead in every
+    assert f"gang/default/{job}.0.1" in every
+    assert await found(f"gang/default/{job[:8]}") == await found(f"gang/default/{job[:35]}") == every
+    assert await found(lead) == [lead]
+    assert await found(f"gang/default/{job[:8]}.0") == await found(f"x/default/{job[:8]}") == []
+    for short in ("gang/default/", f"gang/default/{job[:7]}", "gang"):
+        with pytest.raises(logs.exceptions.InvalidParameterException, match="8 characters of it at least"):
+            await found(short)
+    limit = {"logGroupName": "/aws/batch/job", "logStreamName": lead, "limit": 10_001}
+    with pytest.raises(logs.exceptions.InvalidParameterException, match="limit"):
+        await rig.call(logs.get_log_events, **limit)
 
 
 async def test_overrides_of_single_containers(tmp_path: Path) -> None:

@@ -176,6 +176,7 @@ async def test_who_does_not_read_is_cut_off(tmp_path: Path) -> None:
         ({"Sec-WebSocket-Key": ""}, "Sec-WebSocket-Key must be"),
         ({"Sec-WebSocket-Version": "12"}, "Sec-WebSocket-Version must be 13"),
         ({"Connection": "close"}, "`Connection: Upgrade` is missing"),
+        ({"Connection": "upgraded"}, "`Connection: Upgrade` is missing"),
     ],
 )
 async def test_a_handshake_that_is_none_is_answered(tmp_path: Path, changed: dict[str, str], said: str) -> None:

@@ -56,6 +56,13 @@ def test_no_durations(written: object) -> None:
         quantities.duration_ms(written)
 
 
+@pytest.mark.parametrize("written", [316_224_001, 316_224_000.5, "316224001", 10**40])
+def test_the_longest_duration_is_told(written: object) -> None:
+    assert quantities.duration_ms(316_224_000) == 316_224_000_000
+    with pytest.raises(ValueError, match="longer than ten years; 316224000 seconds are the most"):
+        quantities.duration_ms(written)
+
+
 @pytest.mark.parametrize(
     ("written", "mib"),
     [(512, 512), ("512MiB", 512), ("3GiB", 3072), ("2GB", 1908), ("1.5GiB", 1536), ("1KiB", 1), ("1 TiB", 1 << 20)],

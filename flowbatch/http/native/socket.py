@@ -64,7 +64,7 @@ async def open_socket(call: Call) -> Socket:
 
 def handshake_objection(headers: Mapping[str, str]) -> str | None:
     """RFC 6455 §4.2.1. What comes later is aiohttp's, which would only hang up."""
-    if "upgrade" not in headers.get("connection", "").lower():
+    if "upgrade" not in [each.strip() for each in headers.get("connection", "").lower().split(",")]:
         return "`Connection: Upgrade` is missing"
     if headers.get("sec-websocket-version") != "13":
         return "Sec-WebSocket-Version must be 13"
@@ -100,7 +100,10 @@ class Socket(Struct):
                 raw.transport.abort()
         except* (ConnectionError, web.HTTPException):
             pass  # it has gone, or was no upgrade
-        return socket
+        if socket.prepared:
+            return socket
+        said = {"__type": ClientFailure.code, "message": "The handshake of a WebSocket: this is no upgrade to one"}
+        return web.Response(status=ClientFailure.status, body=to_json(said), headers=headers)
 
     async def see_off(self, socket: web.WebSocketResponse) -> None:
         await self.call.service.live.closed.wait()

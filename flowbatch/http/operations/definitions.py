@@ -63,13 +63,23 @@ async def register_job_definition(call: Call) -> Answer:
         problems = list(map(told, error.problems))
         more = f" (and {len(problems) - PROBLEMS_SHOWN} more)" if len(problems) > PROBLEMS_SHOWN else ""
         raise ClientFailure("; ".join(problems[:PROBLEMS_SHOWN]) + more) from None
-    objection = definition_objection(call.given) if call.service.limits.strict else None
-    if objection is not None:
-        raise ClientFailure(objection)
+    if call.service.limits.strict:
+        judge(call.given)
     value = await call.ask(lambda ticket: RegisterDefinition(ticket, made))
     revision = int(value["revision"])
     arn = call.service.account.arn("job-definition", f"{made.name}:{revision}")
     return {"jobDefinitionName": made.name, "jobDefinitionArn": arn, "revision": revision}
+
+
+def judge(given: Mapping[str, Any]) -> None:
+    """Raises ClientFailure for what AWS refuses. A workflow file's `timeout: 30m` is no AWS's, nor is a part of a second."""
+    timeout = given.get("timeout")
+    seconds = timeout.get("attemptDurationSeconds") if isinstance(timeout, Mapping) else None
+    if timeout is not None and type(seconds) is not int:
+        raise ClientFailure('timeout must be {"attemptDurationSeconds": SECONDS}, with a whole number of them')
+    objection = definition_objection(given)
+    if objection is not None:
+        raise ClientFailure(objection)
 
 
 async def deregister_job_definition(call: Call) -> Answer:

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -20,11 +21,14 @@ from flowbatch.http.operations.job_details import stream_name
 from flowbatch.http.operations.shapes import Shape, Token
 from flowbatch.http.service import Service
 from flowbatch.model.ids import AttemptKey, log_name
+from flowbatch.model.jobspec import JobSpec
 from flowbatch.store.addresses import UUID
+from flowbatch.store.results import JobView
 
 GROUP: Final = "/aws/batch/job"
 EVENTS_MAX: Final = 10_000
 STREAMS_MAX: Final = 50
+HEAD: Final = re.compile(r"[0-9a-f-]{8,35}")  # of a job's id: what seldom begins another
 
 
 class NotFound(Failure):
@@ -201,7 +205,8 @@ async def filter_log_events(call: Call) -> Answer:
 
 
 async def describe_log_streams(call: Call) -> Answer:
-    """Of one job, child or attempt, by a prefix that reaches into its id: there are as many streams as attempts, and nobody reads them all.
+    """Of one job, child, attempt or node, by a prefix that reaches into its id: there are as many streams as attempts, and nobody reads
+    them all.
 
     A job has at most STREAMS_MAX streams here, the first ones of its first children.
     """
@@ -209,15 +214,27 @@ async def describe_log_streams(call: Call) -> Answer:
     call.allow(call.target(arn(call.service, "*")))
     judge_group(call, given.logGroupName, given.logGroupIdentifier)
     prefix = given.logStreamNamePrefix or ""
-    job_id = prefix.rpartition("/")[2].partition(".")[0]
-    if not UUID.fullmatch(job_id):
-        raise InvalidParameter(
-            "logStreamNamePrefix is needed, up to the whole id of a job at least (NAME/default/JOB-ID): "
-            "DescribeJobs says each job's logStreamName"
-        )
-    keys = streams_of(call.service, job_id, prefix, given.limit or STREAMS_MAX)
+    job_id = job_begun(call.service, prefix.rpartition("/")[2].partition(".")[0])
+    keys = [] if job_id is None else streams_of(call.service, job_id, prefix, given.limit or STREAMS_MAX)
     found = [await stream(call.service, name, key) for name, key in keys]
     return {"logStreams": found}
+
+
+def job_begun(service: Service, head: str) -> str | None:
+    """The one job whose id begins so, if any does. Raises InvalidParameter where several do, or might."""
+    if UUID.fullmatch(head):
+        return head
+    if not HEAD.fullmatch(head):
+        raise InvalidParameter(
+            "logStreamNamePrefix is needed, up to the whole id of a job or 8 characters of it at least (NAME/default/JOB-ID): "
+            "DescribeJobs says each job's logStreamName"
+        )
+    found = service.reader.job_ids(head)
+    if len(found) > 1:
+        raise InvalidParameter(
+            f"logStreamNamePrefix: the ids of several jobs begin with {head}; give more of the one meant"
+        )
+    return found[0] if found else None
 
 
 def streams_of(service: Service, job_id: str, prefix: str, most: int) -> list[tuple[str, AttemptKey]]:
@@ -228,9 +245,18 @@ def streams_of(service: Service, job_id: str, prefix: str, most: int) -> list[tu
     named = (
         (stream_name(spec.definition or spec.key, key), key)
         for task in service.reader.tasks(job, begun(prefix, job.tasks))
-        for key in (AttemptKey(job.id, task.index or 0, number) for number in range(1, task.attempts + 1))
+        for number in range(1, task.attempts + 1)
+        for key in parts_of(service, job, spec, AttemptKey(job.id, task.index or 0, number))
     )
     return list(islice((each for each in named if each[0].startswith(prefix)), most))
+
+
+def parts_of(service: Service, job: JobView, spec: JobSpec, key: AttemptKey) -> Iterator[AttemptKey]:
+    """The attempt, and its nodes and containers that began: each has a stream of its own, which DescribeJobs says of a node."""
+    yield key
+    if spec.members is not None:
+        members = service.reader.members(job, key.idx, key.attempt)
+        yield from (each.key for each in members if each.started_at is not None)
 
 
 def begun(prefix: str, tasks: int) -> tuple[tuple[int, int], ...] | None:
