@@ -116,9 +116,12 @@ class Library:
         return replace(plan, run=replace(plan.run, origin=name))
 
     async def run(self) -> None:
-        """Never returns."""
+        """Never returns. What goes wrong with the disk is said, and tried again."""
         while True:
-            await self.poll()
+            try:
+                await self.poll()
+            except OSError as error:
+                self._complain("library_failed", str(self.folder.path), error)
             await self.clock.sleep_until(Millis(self.clock.now() + POLL_MS))
 
     async def poll(self) -> None:
@@ -131,9 +134,7 @@ class Library:
         try:
             news = await anyio.to_thread.run_sync(folder.poll)
         except OSError as error:
-            if self.complaints.get(where) != str(error):
-                self.complaints[where] = str(error)
-                log.error("library_unreadable", folder=where, error=error.strerror or str(error))
+            self._complain("library_unreadable", where, error)
             return []
         if self.complaints.pop(where, None) is not None:
             log.info("library_readable", folder=where)
@@ -153,10 +154,10 @@ class Library:
         if self.inbox is not None:
             await self._look_into(self.inbox)
         for name in list(self.waiting):
-            if not (self._is_known(name) or self._may_start()):
-                break
             if self._has_its_turn_later(name):
                 continue
+            if not (self._is_known(name) or self._may_start()):
+                break
             found = self.waiting.pop(name)
             if self.inbox is not None and name.startswith(INBOX):
                 await self._drop(self.inbox, found)
@@ -203,11 +204,15 @@ class Library:
         try:
             yield
         except OSError as error:
-            if self.complaints.get(name) != str(error):
-                self.complaints[name] = str(error)
-                log.error("library_not_written", workflow=name, error=str(error))
+            self._complain("library_not_written", name, error)
         else:
             self.complaints.pop(name, None)
+
+    def _complain(self, event: str, about: str, error: OSError) -> None:
+        """Once, until it goes or becomes another."""
+        if self.complaints.get(about) != str(error):
+            self.complaints[about] = str(error)
+            log.error(event, about=about, error=str(error))
 
     def _refuse(self, name: str, content: bytes, error: FlowbatchError) -> None:
         """Told beside the file, and written down as a call that failed."""

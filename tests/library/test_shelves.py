@@ -22,6 +22,7 @@ from flowbatch.library.desk import EngineDesk
 from flowbatch.library.folder import WatchedFolder
 from flowbatch.library.shelves import Library
 from flowbatch.model.access import AuditRow
+from flowbatch.model.bucket import Bucket
 from flowbatch.model.ids import Millis
 from flowbatch.model.jobspec import Environment, Queue
 from flowbatch.model.outcome import Outcome
@@ -453,6 +454,18 @@ async def test_another_file_dropped_under_the_name_of_what_runs_has_its_turn_aft
             assert (done / file).read_text().startswith(f"name: {name}\n")
             assert json.loads((done / f"{file}.result.json").read_text())["workflow"] == name
         assert os.listdir(rig.path / "inbox") == ["done"]
+
+
+async def test_what_waits_for_another_takes_no_turn_from_others(tmp_path: Path, clock: HandClock) -> None:
+    async with life(tmp_path, clock) as rig:
+        rig.put("inbox/a.yaml", "name: first\n" + LONG)
+        await rig.look()
+        rig.library.pace = Bucket(0.001, clock.now())  # one at once, and none for long after it
+        rig.put("inbox/a.yaml", "name: second\n" + QUICK)
+        await rig.look()
+        rig.put("b.yaml", QUICK)
+        await rig.look()
+        assert rig.runs() == ["first", "b"]
 
 
 async def test_a_folder_that_is_put_in_the_place_of_the_watched_one_is_watched(
