@@ -16,12 +16,10 @@ from flowbatch.core import (
     environments,
     lifecycle,
     limits,
-    nodes,
-    queue_changes,
+    place_changes,
     recovery,
     reopening,
     scheduler,
-    scheduling_policies,
     sinks,
     submission,
     tokens,
@@ -33,20 +31,6 @@ from flowbatch.core.turn import Turn
 from flowbatch.model.ending import Halt
 from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId, TaskKey
 from flowbatch.model.outcome import Outcome
-from flowbatch.model.place_commands import (
-    AddNode,
-    CreateEnvironment,
-    CreateQueue,
-    CreateSchedulingPolicy,
-    DeleteEnvironment,
-    DeleteQueue,
-    DeleteSchedulingPolicy,
-    DrainNode,
-    RemoveNode,
-    UpdateEnvironment,
-    UpdateQueue,
-    UpdateSchedulingPolicy,
-)
 from flowbatch.model.status import RunStatus, Status
 from flowbatch.model.stimuli import (
     Audit,
@@ -195,34 +179,10 @@ def dispatch(state: State, stimulus: Stimulus, out: Turn) -> None:
             tokens.on_update(state, stimulus, out)
         case DeleteToken():
             tokens.on_delete(state, stimulus, out)
-        case CreateEnvironment():
-            environments.on_create(state, stimulus, out)
-        case UpdateEnvironment():
-            environments.on_update(state, stimulus, out)
-        case DeleteEnvironment():
-            environments.on_delete(state, stimulus, out)
-        case AddNode():
-            nodes.on_add_node(state, stimulus, out)
-        case DrainNode():
-            nodes.on_drain_node(state, stimulus, out)
-        case RemoveNode():
-            nodes.on_remove_node(state, stimulus, out)
-        case CreateQueue():
-            queue_changes.on_create(state, stimulus, out)
-        case UpdateQueue():
-            queue_changes.on_update(state, stimulus, out)
-        case DeleteQueue():
-            queue_changes.on_delete(state, stimulus, out)
-        case CreateSchedulingPolicy():
-            scheduling_policies.on_create(state, stimulus, out)
-        case UpdateSchedulingPolicy():
-            scheduling_policies.on_update(state, stimulus, out)
-        case DeleteSchedulingPolicy():
-            scheduling_policies.on_delete(state, stimulus, out)
         case Tick():
             pass
         case _:
-            assert_never(stimulus)
+            place_changes.dispatch(state, stimulus, out)
 
 
 def on_timer(state: State, timer: Timer, out: Turn) -> None:

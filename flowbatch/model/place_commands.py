@@ -136,3 +136,19 @@ class DeleteSchedulingPolicy(Struct, frozen=True):
 
     ticket: Ticket
     name: str
+
+
+PlaceCommand = (
+    CreateEnvironment
+    | UpdateEnvironment
+    | DeleteEnvironment
+    | AddNode
+    | DrainNode
+    | RemoveNode
+    | CreateQueue
+    | UpdateQueue
+    | DeleteQueue
+    | CreateSchedulingPolicy
+    | UpdateSchedulingPolicy
+    | DeleteSchedulingPolicy
+)

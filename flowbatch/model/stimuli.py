@@ -11,20 +11,7 @@ from flowbatch.model.events import ChildEvents
 from flowbatch.model.ids import AttemptKey, JobId, Millis, RunId, Ticket
 from flowbatch.model.jobspec import Environment, JobPlan, Queue, RunPlan
 from flowbatch.model.notify import Notify, SinkProgress
-from flowbatch.model.place_commands import (
-    AddNode,
-    CreateEnvironment,
-    CreateQueue,
-    CreateSchedulingPolicy,
-    DeleteEnvironment,
-    DeleteQueue,
-    DeleteSchedulingPolicy,
-    DrainNode,
-    RemoveNode,
-    UpdateEnvironment,
-    UpdateQueue,
-    UpdateSchedulingPolicy,
-)
+from flowbatch.model.place_commands import PlaceCommand
 from flowbatch.model.resources import Resources
 from flowbatch.model.rows import EndedJob, Loaded, ShelfRow
 from flowbatch.model.tokens import Token, TokenOperation
@@ -309,18 +296,7 @@ Stimulus = (
     | Drain
     | Interrupt
     | Configure
-    | CreateEnvironment
-    | UpdateEnvironment
-    | DeleteEnvironment
-    | AddNode
-    | DrainNode
-    | RemoveNode
-    | CreateQueue
-    | UpdateQueue
-    | DeleteQueue
-    | CreateSchedulingPolicy
-    | UpdateSchedulingPolicy
-    | DeleteSchedulingPolicy
+    | PlaceCommand
     | RegisterDefinition
     | DeregisterDefinition
     | PutKey

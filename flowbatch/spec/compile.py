@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from flowbatch.errors import Problem, WorkflowInvalid
 from flowbatch.model.definition import DefinitionRow
@@ -157,22 +158,15 @@ def plan(
         maker.judge_secrets(absent)
         told.judge_secrets(absent)
     findings.raise_any()
-    run = RunPlan(
-        id=RunId(run_id),
-        workflow=document.name,
-        jobs=tuple(JobPlan(ids[job.key], spec, job.stage) for job in jobs if (spec := specs[job.key]) is not None),
-        file=posixpath.join(folder, posixpath.basename(document.file)),
-        source=document.source,
-        params=tuple((name, plain(value)) for name, value in values.items()),
-        deadline_ms=model.deadline,
-        environments=places.own_environments,
-        queues=places.own_queues,
-        tokens=tuple(own_tokens.values()),
-        notify=notify,
-        definitions=registrations(document.name, drafts.definitions, jobs, around) if register else (),
-    )
+    made = tuple(JobPlan(ids[job.key], spec, job.stage) for job in jobs if (spec := specs[job.key]) is not None)
+    run = _run_of(document, merged, places, made, run_id, folder)
     return Plan(
-        run,
+        replace(
+            run,
+            tokens=tuple(own_tokens.values()),
+            notify=notify,
+            definitions=registrations(document.name, drafts.definitions, jobs, around) if register else (),
+        ),
         in_order(findings.warnings),
         tuple(places.environments.values()),
         tuple(places.queues.values()),
@@ -181,6 +175,23 @@ def plan(
         (model, document.positions),
         tuple(jobs),
         tuple(sorted({*maker.used, *told.used})),
+    )
+
+
+def _run_of(
+    document: Document, merged: _Merged, places: Places, jobs: tuple[JobPlan, ...], run_id: str, folder: str
+) -> RunPlan:
+    """What the file itself says of its run."""
+    return RunPlan(
+        id=RunId(run_id),
+        workflow=document.name,
+        jobs=jobs,
+        file=posixpath.join(folder, posixpath.basename(document.file)),
+        source=document.source,
+        params=tuple((name, plain(value)) for name, value in merged.values.items()),
+        deadline_ms=merged.model.deadline,
+        environments=places.own_environments,
+        queues=places.own_queues,
     )
 
 
