@@ -109,7 +109,7 @@ def flush(place: Place, as_json: bool) -> int:
         raise InputError("flush works on a folder's own engine, by its socket: run it there, without --server")
     place.reader().close()  # says where there is no folder
     if place.folder.holder() is not None:
-        tell_tried(place.ask("try_receivers"), as_json)
+        tell_tried(place, place.ask("try_receivers"), as_json)
         return 0
     owed, silent = anyio.run(flush_here, place)
     if as_json:
@@ -126,7 +126,7 @@ def flush(place: Place, as_json: bool) -> int:
     return 1 if owed or silent else 0
 
 
-def tell_tried(owed: object, as_json: bool) -> None:
+def tell_tried(place: Place, owed: object, as_json: bool) -> None:
     assert isinstance(owed, list)
     if as_json:
         print_json({"tried": owed})
@@ -136,7 +136,7 @@ def tell_tried(owed: object, as_json: bool) -> None:
         for each in owed:
             why = f" ({one_line(each['error'])})" if each["error"] else ""
             click.echo(f"Tried now, {each['sink']}: {counted(each['messages'], 'message')}{why}")
-        click.echo("`flowbatch deliveries` shows what becomes of it.")
+        click.echo(f"`{place.command('deliveries')}` shows what becomes of it.")
 
 
 async def flush_here(place: Place) -> tuple[list[tuple[str, int, str]], list[Silent]]:

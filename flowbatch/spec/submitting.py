@@ -33,8 +33,6 @@ from flowbatch.spec.specs import SpecMaker
 from flowbatch.spec.validation import validate
 
 SUBMIT_SIZE_MAX: Final = 30 * 1024  # bytes of a submission
-OVERRIDES_SIZE_MAX: Final = 8192  # characters of the overrides that AWS passes on
-TIMEOUT_MS_MIN: Final = 60_000
 OVERRIDING: Final = (
     "containerOverrides", "nodeOverrides", "ecsPropertiesOverride", "consumableResourcePropertiesOverride", "retryStrategy", "timeout",
     "propagateTags", "schedulingPriorityOverride",
@@ -167,16 +165,6 @@ def spec_of(
 
 def told(problem: Problem) -> str:
     return f"{problem.path}: {problem.message}" if problem.path else problem.message
-
-
-def strict_objection(spec: JobSpec) -> str | None:
-    """AWS's limits that a workflow file may pass (aws-batch.md §15)."""
-    if spec.timeout_ms is not None and spec.timeout_ms < TIMEOUT_MS_MIN:
-        return f"timeout.attemptDurationSeconds must be at least 60, and {spec.timeout_ms // 1000} is not"
-    length = sum(map(len, spec.command)) + sum(len(name) + len(value) for name, value in spec.env)
-    if length > OVERRIDES_SIZE_MAX:
-        return f"Container Overrides length must be at most {OVERRIDES_SIZE_MAX}, and command and environment have {length}"
-    return None
 
 
 def need_of(job_id: str) -> tuple[JobId, int | None]:

@@ -195,7 +195,7 @@ def test_an_engine_that_runs_is_told_to_try_what_waits_now(tmp_path: Path) -> No
         done = flowbatch.ok("notify", "flush")
         assert done.out.splitlines() == [
             "Tried now, prog: 1 message (sh exited with 1:)",
-            "`flowbatch deliveries` shows what becomes of it.",
+            f"`flowbatch --state {flowbatch.state} deliveries` shows what becomes of it.",
         ]
         tried.lines(1)
         until(lambda: flowbatch.ok("notify", "flush").out == "Nothing is owed.\n")

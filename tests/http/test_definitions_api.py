@@ -97,6 +97,35 @@ async def test_what_registering_refuses(tmp_path: Path, changed: dict[str, Any],
 
 
 @pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ([["VCPU", "1"]], "ecsProperties.taskProperties[0].containers.resourceRequirements: MEMORY is needed"),
+        ([["VCPU", "1"], ["MEMORY", "2"]], "MEMORY must be at least 4 (MiB), and 2 is not"),
+        ([["VCPU", "1"], ["MEMORY", "64"]], None),
+    ],
+)
+async def test_a_task_of_several_containers_has_its_sizes(
+    tmp_path: Path, sizes: list[list[str]], said: str | None
+) -> None:
+    async with a_server(tmp_path) as rig:
+        batch = rig.client()
+        requirements = [{"type": kind, "value": value} for kind, value in sizes]
+        boxes = [
+            {"name": "app", "image": "i:1", "resourceRequirements": requirements},
+            {"name": "helper", "image": "i:1", "essential": False},
+        ]
+        given = {
+            "jobDefinitionName": "d",
+            "type": "container",
+            "ecsProperties": {"taskProperties": [{"containers": boxes}]},
+        }
+        if said is None:
+            await rig.call(batch.register_job_definition, **given)
+        else:
+            assert said in await refused(rig, batch.register_job_definition, **given)
+
+
+@pytest.mark.parametrize(
     ("ranges", "said"),
     [
         (["0:0", "2:3"], "node 1 is in none of them"),

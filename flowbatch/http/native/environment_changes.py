@@ -13,7 +13,7 @@ from flowbatch.http.native.changing import asked_of_engine
 from flowbatch.http.native.queue_changes import Deletion
 from flowbatch.http.native.routes import asked, variable
 from flowbatch.http.operations.environments import KIND, bounded
-from flowbatch.http.operations.shapes import Name, Shape
+from flowbatch.http.operations.shapes import Name, Natural, Shape, Whole
 from flowbatch.http.policies import Target
 from flowbatch.model.places import HERE, is_of_run
 from flowbatch.settings import machine
@@ -22,7 +22,6 @@ Backend = Literal["local", "process", "docker"]
 Cpu = Literal["shares", "quota"]
 Word = Annotated[str, Field(max_length=64)]
 Amount = int | float | Word
-Whole = Annotated[int, Field(ge=0, le=2**53)]
 UPDATE = "batch:UpdateComputeEnvironment"
 
 
@@ -68,7 +67,7 @@ class EnvironmentUpdate(Shape):
 
 
 class NodeWords(Shape):
-    vcpus_milli: Annotated[int, Field(ge=1, le=2**53)]
+    vcpus_milli: Natural
     memory_mib: Whole | None = Field(None, description="85 % of the server's machine unless given.")
     gpus: Whole = 0
     endpoint: Annotated[str, Field(min_length=1, max_length=1024)] = Field(

@@ -18,6 +18,7 @@ from flowbatch.http.failures import ClientFailure, Failure
 from flowbatch.http.native.routes import NotFound, Query, asked
 from flowbatch.http.native.streams import BrokenOff, Raw, Stream
 from flowbatch.http.native.subjects import job_of
+from flowbatch.http.operations.shapes import Natural, Whole
 from flowbatch.model.ids import ALONE, AttemptKey, log_name
 from flowbatch.store.results import JobView
 
@@ -32,12 +33,10 @@ RANGE: Final = re.compile(r"bytes=(\d{1,15})-(\d{0,15})")
 
 
 class Log(Query):
-    index: Annotated[int, Field(ge=0, le=2**53)] = 0
-    attempt: Annotated[int, Field(ge=1, le=2**53)] | None = Field(None, description="The last one unless it is given.")
-    member: Annotated[int, Field(ge=0, le=2**53)] | None = Field(
-        None, description="A node or container of the attempt."
-    )
-    offset: Annotated[int, Field(ge=0, le=2**53)] = Field(0, description="From this byte on.")
+    index: Whole = 0
+    attempt: Natural | None = Field(None, description="The last one unless it is given.")
+    member: Whole | None = Field(None, description="A node or container of the attempt.")
+    offset: Whole = Field(0, description="From this byte on.")
     limit: Annotated[int, Field(ge=1, le=RANGE_BYTES)] = RANGE_BYTES
     tail: Annotated[int, Field(ge=0, le=TAIL_MAX)] | None = Field(None, description="The last lines alone.")
     follow: bool = Field(False, description="On as lines come, until the attempt has ended.")

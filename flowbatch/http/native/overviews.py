@@ -15,7 +15,7 @@ from flowbatch.http.calls import Call
 from flowbatch.http.failures import ClientFailure
 from flowbatch.http.native.changing import asked_of_engine
 from flowbatch.http.native.routes import NotFound, Query, asked, variable
-from flowbatch.http.operations.shapes import Shape
+from flowbatch.http.operations.shapes import Natural, Shape
 from flowbatch.model.event_ids import seq_of
 from flowbatch.model.ids import Millis
 from flowbatch.spec.scheduled import scheduled
@@ -67,8 +67,8 @@ class Redelivery(Shape):
     """One of: events from `first` to `last`, an `event`, or what was given up (`dead`)."""
 
     sink: Annotated[str, Field(min_length=1, max_length=512)]
-    first: Annotated[int, Field(ge=1, le=2**53)] | None = None
-    last: Annotated[int, Field(ge=1, le=2**53)] | None = None
+    first: Natural | None = None
+    last: Natural | None = None
     event: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(
         None, description="One, by the id that receivers see."
     )

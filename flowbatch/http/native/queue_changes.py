@@ -14,7 +14,7 @@ from flowbatch.http.operations import scheduling_policies
 from flowbatch.http.operations.environments import KIND as ENVIRONMENT
 from flowbatch.http.operations.environments import bounded
 from flowbatch.http.operations.queues import KIND, PRIORITY_MAX
-from flowbatch.http.operations.shapes import Name, Shape
+from flowbatch.http.operations.shapes import Name, Shape, Whole
 from flowbatch.http.policies import Target
 from flowbatch.model.places import is_of_run
 
@@ -49,7 +49,7 @@ class QueueUpdate(Shape):
     enabled: bool | None = None
     priority: Annotated[int, Field(ge=0, le=PRIORITY_MAX)] | None = None
     environments: Names | None = None
-    max_running: Annotated[int, Field(ge=0, le=2**53)] | None = Field(None, description="0 lifts the limit.")
+    max_running: Whole | None = Field(None, description="0 lifts the limit.")
     scheduling_policy: Policy | None = None
 
 

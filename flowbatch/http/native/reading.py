@@ -32,6 +32,7 @@ from flowbatch.http.native.shapes import (
 )
 from flowbatch.http.native.streams import EVENTS, Message, Messages, Raw, Stream, as_events, closed
 from flowbatch.http.native.subjects import job_of, job_said, job_target, known_run, run_of, run_said, run_target
+from flowbatch.http.operations.shapes import Natural, Whole
 from flowbatch.store import plans
 from flowbatch.store.results import JobView, RunView
 
@@ -43,23 +44,23 @@ LOOK_S: Final = 1.0  # at what everything waits for
 
 class Page(Query):
     limit: Annotated[int, Field(ge=1, le=PAGE_MAX)] = 50
-    before: Annotated[int, Field(ge=0, le=2**53)] | None = Field(None, description="`next` of the page before.")
+    before: Whole | None = Field(None, description="`next` of the page before.")
 
 
 class Children(Query):
-    first: Annotated[int, Field(ge=0, le=2**53)] = 0
-    last: Annotated[int, Field(ge=0, le=2**53)] | None = None
+    first: Whole = 0
+    last: Whole | None = None
     status: StatusName | None = None
     limit: Annotated[int, Field(ge=1, le=PAGE_MAX)] = PAGE_MAX
 
 
 class OfTask(Query):
-    index: Annotated[int, Field(ge=0, le=2**53)] = 0
-    attempt: Annotated[int, Field(ge=1, le=2**53)] | None = Field(None, description="The last one unless it is given.")
+    index: Whole = 0
+    attempt: Natural | None = Field(None, description="The last one unless it is given.")
 
 
 class OfChild(Query):
-    index: Annotated[int, Field(ge=0, le=2**53)] | None = None
+    index: Whole | None = None
 
 
 class Address(Query):
@@ -69,9 +70,7 @@ class Address(Query):
 
 
 class Since(Query):
-    since: Annotated[int, Field(ge=0, le=2**53)] | None = Field(
-        None, description="After this number; a stream begins now unless it is given."
-    )
+    since: Whole | None = Field(None, description="After this number; a stream begins now unless it is given.")
     limit: Annotated[int, Field(ge=1, le=PAGE_MAX)] = PAGE_MAX
     run: Annotated[str, Field(min_length=1, max_length=512)] | None = None
     follow: bool = Field(

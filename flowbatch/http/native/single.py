@@ -16,7 +16,7 @@ from flowbatch.http.files import asks
 from flowbatch.http.native.once import Once, once
 from flowbatch.http.native.routes import asked
 from flowbatch.http.native.shapes import QueuedSaid
-from flowbatch.http.operations.shapes import JobName, Shape
+from flowbatch.http.operations.shapes import JobName, Shape, Whole
 from flowbatch.http.operations.submission import submit
 from flowbatch.model.ids import JobId
 from flowbatch.model.jobspec import JobPlan, Need
@@ -31,7 +31,7 @@ Text = Annotated[str, Field(max_length=4096)]
 
 class Needed(Shape):
     job: Annotated[str, Field(min_length=1, max_length=64)] = Field(description="Its id.")
-    index: Annotated[int, Field(ge=0, le=2**53)] | None = Field(None, description="Of an array this child alone.")
+    index: Whole | None = Field(None, description="Of an array this child alone.")
 
 
 class Single(Shape):

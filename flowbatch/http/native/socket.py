@@ -24,7 +24,7 @@ from flowbatch.http.failures import ClientFailure, Failure
 from flowbatch.http.native.reading import event_messages, of_events, progress_messages
 from flowbatch.http.native.streams import Messages
 from flowbatch.http.native.subjects import known_run
-from flowbatch.http.operations.shapes import Shape, read
+from flowbatch.http.operations.shapes import Shape, Whole, read
 from flowbatch.logs import Logger
 
 log = Logger(__name__)
@@ -40,7 +40,7 @@ class Said(Shape):
     do: Literal["subscribe", "unsubscribe"]
     id: Annotated[int, Field(ge=0, lt=2**53)]
     to: Literal["events", "run"] | None = None
-    since: Annotated[int, Field(ge=0, le=2**53)] | None = None
+    since: Whole | None = None
     run: Annotated[str, Field(min_length=1, max_length=512)] | None = None
 
 

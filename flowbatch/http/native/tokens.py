@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -11,16 +11,14 @@ from flowbatch.http.native.changing import asked_of_engine
 from flowbatch.http.native.queue_changes import Deletion
 from flowbatch.http.native.routes import asked, variable
 from flowbatch.http.operations.consumables import KIND, tags_made_with
-from flowbatch.http.operations.shapes import Name, Shape, Tags
+from flowbatch.http.operations.shapes import Name, Shape, Tags, Whole
 from flowbatch.model.stimuli import PutTags
 from flowbatch.model.tokens import figures
-
-Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
 class NewToken(Shape):
     name: Name
-    total: Count
+    total: Whole
     type: Literal["REPLENISHABLE", "NON_REPLENISHABLE"] = Field(
         "REPLENISHABLE", description="NON_REPLENISHABLE: used up by each attempt, and never given back."
     )
@@ -29,7 +27,7 @@ class NewToken(Shape):
 
 class TokenUpdate(Shape):
     operation: Literal["SET", "ADD", "REMOVE"]
-    quantity: Count
+    quantity: Whole
 
 
 async def list_tokens(call: Call) -> Any:

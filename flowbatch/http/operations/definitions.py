@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 
 from flowbatch.errors import WorkflowInvalid
 from flowbatch.http.calls import Answer, Call, context_of_request
@@ -21,7 +21,6 @@ from flowbatch.spec.positions import nowhere
 from flowbatch.spec.strict import definition_objection
 from flowbatch.spec.submitting import told
 
-TAGS: Final = TypeAdapter[dict[str, str]](Tags)
 NAMES_MAX: Final = 100
 PROBLEMS_SHOWN: Final = 5
 SHOWN: Final = (
@@ -29,6 +28,10 @@ SHOWN: Final = (
     "retryStrategy", "timeout", "propagateTags", "platformCapabilities", "consumableResourceProperties",
 )  # fmt: skip
 LISTS: Final = ("command", "environment", "mountPoints", "resourceRequirements", "secrets", "ulimits", "volumes")
+
+
+class Tagged(Shape):
+    tags: Tags | None = None
 
 
 class DescribeInput(Shape):
@@ -46,10 +49,7 @@ class DeregisterInput(Shape):
 async def register_job_definition(call: Call) -> Answer:
     """Its shape is judged as a workflow file's definitions are."""
     name = call.given.get("jobDefinitionName")
-    try:
-        tags = TAGS.validate_python({} if call.given.get("tags") is None else call.given["tags"])
-    except ValidationError as error:
-        raise ClientFailure(f"tags: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+    tags = read(Tagged, {"tags": call.given.get("tags")}).tags or {}
     arn = call.service.account.arn("job-definition", str(name))
     said = context_of_request(tags)
     targets = [call.target(arn, {**said, **context}) for context in contexts_of_body(call.given)]
@@ -63,23 +63,13 @@ async def register_job_definition(call: Call) -> Answer:
         problems = list(map(told, error.problems))
         more = f" (and {len(problems) - PROBLEMS_SHOWN} more)" if len(problems) > PROBLEMS_SHOWN else ""
         raise ClientFailure("; ".join(problems[:PROBLEMS_SHOWN]) + more) from None
-    if call.service.limits.strict:
-        judge(call.given)
+    objection = definition_objection(call.given) if call.service.limits.strict else None
+    if objection is not None:
+        raise ClientFailure(objection)
     value = await call.ask(lambda ticket: RegisterDefinition(ticket, made))
     revision = int(value["revision"])
     arn = call.service.account.arn("job-definition", f"{made.name}:{revision}")
     return {"jobDefinitionName": made.name, "jobDefinitionArn": arn, "revision": revision}
-
-
-def judge(given: Mapping[str, Any]) -> None:
-    """Raises ClientFailure for what AWS refuses. A workflow file's `timeout: 30m` is no AWS's, nor is a part of a second."""
-    timeout = given.get("timeout")
-    seconds = timeout.get("attemptDurationSeconds") if isinstance(timeout, Mapping) else None
-    if timeout is not None and type(seconds) is not int:
-        raise ClientFailure('timeout must be {"attemptDurationSeconds": SECONDS}, with a whole number of them')
-    objection = definition_objection(given)
-    if objection is not None:
-        raise ClientFailure(objection)
 
 
 async def deregister_job_definition(call: Call) -> Answer:

@@ -16,7 +16,7 @@ from flowbatch.store.results import AttemptView
 if TYPE_CHECKING:
     from flowbatch.http.service import Service
     from flowbatch.store.pages import Listed
-    from flowbatch.store.results import Described, JobView, MemberView, TaskView
+    from flowbatch.store.results import Described, JobView, TaskView
 
 Json = dict[str, Any]
 
@@ -153,23 +153,24 @@ def node(service: Service, seen: Described, number: int) -> Json | None:
         "status": first.status.name,
         "nodeDetails": {"nodeIndex": number, "isMainNode": first.main},
         "container": box,
-        "attempts": [
-            node_attempt(service, spec, each, seen.task.environment)
-            for tried in range(1, seen.task.attempts + 1)
-            for each in [each for each in service.reader.members(job, 0, tried) if each.node == number][:1]
-            if each.stopped_at is not None
-        ],
+        "attempts": node_attempts(service, seen, spec, number),
     }
     put(found, startedAt=first.started_at, stoppedAt=first.stopped_at, statusReason=first.status_reason)
     return found
 
 
-def node_attempt(service: Service, spec: JobSpec, each: MemberView, environment: str | None) -> Json:
-    """One that has ended, of one node, by its first container."""
-    view = AttemptView(
-        each.key, environment, each.started_at, each.stopped_at, each.exit_code, each.reason, each.status_reason, False
-    )
-    return attempt(service, spec, view)
+def node_attempts(service: Service, seen: Described, spec: JobSpec, number: int) -> list[Json]:
+    """Those that have ended, of one node, by its first container."""
+    found = []
+    for tried in range(1, seen.task.attempts + 1):
+        each = next(each for each in service.reader.members(seen.job, 0, tried) if each.node == number)
+        if each.stopped_at is not None:
+            view = AttemptView(
+                each.key, seen.task.environment, each.started_at, each.stopped_at, each.exit_code, each.reason,
+                each.status_reason, each.truncated,
+            )  # fmt: skip
+            found.append(attempt(service, spec, view))
+    return found
 
 
 def node_summaries(service: Service, job: JobView) -> list[Json]:

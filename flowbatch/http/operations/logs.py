@@ -28,6 +28,7 @@ from flowbatch.store.results import JobView
 GROUP: Final = "/aws/batch/job"
 EVENTS_MAX: Final = 10_000
 STREAMS_MAX: Final = 50
+LAST_LINES: Final = 100  # among which one has a time
 HEAD: Final = re.compile(r"[0-9a-f-]{8,35}")  # of a job's id: what seldom begins another
 
 
@@ -268,11 +269,18 @@ def begun(prefix: str, tasks: int) -> tuple[tuple[int, int], ...] | None:
 
 async def stream(service: Service, name: str, key: AttemptKey) -> dict[str, Any]:
     path = service.logs / log_name(key.id)
-    lines = await anyio.to_thread.run_sync(partial(events_between, path, None, None))
+    times = await anyio.to_thread.run_sync(partial(times_of, path))
     found: dict[str, Any] = {"logStreamName": name, "arn": arn(service, name), "storedBytes": 0}
-    if lines:
-        found |= {"creationTime": lines[0][0], "firstEventTimestamp": lines[0][0], "lastEventTimestamp": lines[-1][0]}
+    if times is not None:
+        found |= {"creationTime": times[0], "firstEventTimestamp": times[0], "lastEventTimestamp": times[1]}
     return found
+
+
+def times_of(path: Path) -> tuple[int, int] | None:
+    """Of the first and of the last line, whatever lies between them; None: there is none."""
+    first = next((line.at for line in tasklogs.read(path) if line.at is not None), None)
+    last = next((line.at for line in reversed(tasklogs.tail(path, LAST_LINES)) if line.at is not None), first)
+    return None if first is None or last is None else (first, last)
 
 
 async def describe_log_groups(call: Call) -> Answer:

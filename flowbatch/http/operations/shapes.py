@@ -14,6 +14,7 @@ REASON_MAX: Final = 1024
 TAGS_MAX: Final = 50
 TAG_LETTERS: Final = frozenset("+-=._:/@ ")
 MESSAGES: Final = 5  # told at once
+WHOLE_MAX: Final = 2**53  # what JSON has exactly, whoever reads it; the store takes it too
 
 
 class Shape(BaseModel):
@@ -78,6 +79,8 @@ def _tags(tags: dict[str, str]) -> dict[str, str]:
     return tags
 
 
+Whole = Annotated[int, Field(ge=0, le=WHOLE_MAX)]
+Natural = Annotated[int, Field(ge=1, le=WHOLE_MAX)]
 Name = Annotated[str, AfterValidator(_name)]
 JobName = Annotated[str, AfterValidator(_job_name)]
 Tags = Annotated[dict[str, str], AfterValidator(_tags)]

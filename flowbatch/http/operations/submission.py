@@ -23,7 +23,8 @@ from flowbatch.model.jobspec import JobPlan, JobSpec, Need
 from flowbatch.model.queues import IDENTIFIER
 from flowbatch.model.rows import EndedJob
 from flowbatch.model.stimuli import SubmitJob
-from flowbatch.spec.submitting import SUBMIT_SIZE_MAX, SubmissionRefused, strict_objection
+from flowbatch.spec.strict import job_objection
+from flowbatch.spec.submitting import SUBMIT_SIZE_MAX, SubmissionRefused
 
 DEPENDENCIES_MAX: Final = 20
 ARRAY_MAX: Final = 10_000
@@ -204,7 +205,7 @@ def needs_of(call: Call, given: SubmitJobInput) -> tuple[tuple[Need, ...], bool]
 def judge(strict: bool, spec: JobSpec) -> None:
     if spec.size is not None and not (2 if strict else 0) <= spec.size <= ARRAY_MAX:
         raise ClientFailure(f"Array size must be between {2 if strict else 0} and {ARRAY_MAX}, and {spec.size} is not")
-    objection = strict_objection(spec) if strict else None
+    objection = job_objection(spec) if strict else None
     if objection is not None:
         raise ClientFailure(objection)
 
